@@ -22,7 +22,7 @@ class Section(BaseModel):
     "A frozen group of settings; unknown keys and values out of range are refused."
     model_config = ConfigDict(extra='forbid', frozen=True)
 
-# %% ../nbs/00_config.ipynb #eb200412
+# %% ../nbs/00_config.ipynb #f62d453e
 class WorldConfig(Section):
     "The nursery: how much of the embedded world is drawn."
     seed: int = 0                                  # world seed; another seed is another family
@@ -34,7 +34,7 @@ class WorldConfig(Section):
     baby_winoground: int = Field(200, ge=4)        # Baby Winoground instances
     captions: int = Field(60, ge=4)                # SAYCam Caption images
 
-# %% ../nbs/00_config.ipynb #f62d453e
+# %% ../nbs/00_config.ipynb #5722156e
 class DataConfig(Section):
     "From recordings to training pairs (V1, section 3)."
     split: Literal['session', 'utterance'] = 'session'  # what a train/val/test split keeps together
@@ -42,16 +42,16 @@ class DataConfig(Section):
     rewrite: Literal['rules', 'local', 'endpoint'] = 'rules'  # engine of the child-directed rewrite
     min_freq: int = Field(3, ge=1)                 # a word enters the vocabulary from this count on
 
-# %% ../nbs/00_config.ipynb #5722156e
+# %% ../nbs/00_config.ipynb #fe7a9b6a
 class ClipConfig(Section):
     "The generic image-text model that filters, matches and serves as the upper bound."
     name: str = 'toy'                              # 'toy' or an open_clip model name
-    pretrained: str = ''                           # open_clip tag or a checkpoint path; empty: train on the web corpus
+    pretrained: str = ''                           # open_clip tag or checkpoint path; empty: train on the web
     epochs: int = Field(8, ge=1)                   # passes over the web corpus
     batch: int = Field(64, ge=2)                   # pairs a step
     lr: float = Field(1e-3, gt=0)                  # AdamW learning rate
 
-# %% ../nbs/00_config.ipynb #6981b9f3
+# %% ../nbs/00_config.ipynb #d5f79e33
 class CVCLConfigSection(Section):
     "CVCL (V1, section 4.3)."
     real_size: bool = False                        # ResNeXt-50 at 224 px, or the toy body
@@ -61,7 +61,7 @@ class CVCLConfigSection(Section):
     weight_decay: float = Field(.1, ge=0)          # on every parameter
     patience: int = Field(5, ge=1)                 # epochs without a better validation loss
 
-# %% ../nbs/00_config.ipynb #76344cf6
+# %% ../nbs/00_config.ipynb #bea4e42f
 class VisionConfigSection(Section):
     "Self-supervised vision encoder (DINO) that BabyLLaVA keeps frozen."
     real_size: bool = False                        # ResNeXt-50 at 224 px, or the toy body
@@ -70,7 +70,7 @@ class VisionConfigSection(Section):
     batch: int = Field(64, ge=2)                   # images a step
     lr: float = Field(1e-3, gt=0)                  # AdamW learning rate
 
-# %% ../nbs/00_config.ipynb #fe7a9b6a
+# %% ../nbs/00_config.ipynb #7094f3f2
 class PhaseConfig(Section):
     "One phase of BabyLLaVA's training (V1, section 5)."
     epochs: int = Field(5, ge=1)                   # passes over the data
@@ -79,7 +79,7 @@ class PhaseConfig(Section):
     weight_decay: float = Field(0., ge=0)          # AdamW weight decay
     warmup: float = Field(.03, ge=0, lt=1)         # share of the steps spent warming up
 
-# %% ../nbs/00_config.ipynb #7e6f0f7f
+# %% ../nbs/00_config.ipynb #b238da36
 class BabyLlavaConfigSection(Section):
     "BabyLLaVA (V1, sections 4.1, 4.2 and 5)."
     real_size: bool = False                        # the published sizes, or the toy ones
@@ -88,18 +88,18 @@ class BabyLlavaConfigSection(Section):
     phase1: PhaseConfig = PhaseConfig(epochs=3, lr=3e-3)  # connector only
     phase2: PhaseConfig = PhaseConfig(epochs=8, lr=2e-3)  # language model and connector
 
-# %% ../nbs/00_config.ipynb #d5f79e33
+# %% ../nbs/00_config.ipynb #eaa41215
 class EvalConfig(Section):
     "How scores are taken and how sure we are of them."
     seeds: tuple[int, ...] = (0, 1, 2)             # training seeds
     n_boot: int = Field(2000, ge=100)              # bootstrap draws
     batch: int = Field(64, ge=1)                   # items scored together
 
-# %% ../nbs/00_config.ipynb #42224ca6
+# %% ../nbs/00_config.ipynb #50f664ad
 class Profile(Section):
     "Everything that decides the size of a run."
     name: str = 'toy'                              # what the run calls itself
-    threads: int = Field(1, ge=0)                  # torch threads a training uses; 0 leaves torch's own choice
+    threads: int = Field(1, ge=0)                  # torch threads a training uses; 0: torch's own choice
     world: WorldConfig = WorldConfig()             # the nursery; unused when real data are read
     data: DataConfig = DataConfig()                # filters, splits, rewriting
     clip: ClipConfig = ClipConfig()                # generic image-text model
@@ -108,7 +108,7 @@ class Profile(Section):
     babyllava: BabyLlavaConfigSection = BabyLlavaConfigSection()  # generative baby model
     evaluation: EvalConfig = EvalConfig()          # seeds and intervals
 
-# %% ../nbs/00_config.ipynb #7094f3f2
+# %% ../nbs/00_config.ipynb #3dfbf501
 PAPER = dict(
     name='paper', threads=0, world=dict(size=224), data=dict(rewrite='endpoint'),
     clip=dict(name='ViT-L-14', pretrained='openai', batch=256), vision=dict(real_size=True),
@@ -119,8 +119,9 @@ PAPER = dict(
     evaluation=dict(n_boot=9999))
 PROFILES = dict(toy={}, paper=PAPER)
 
-# %% ../nbs/00_config.ipynb #b238da36
-def _nearest(word, known): return next(iter(difflib.get_close_matches(str(word), list(known), 1, 0.)), None)
+# %% ../nbs/00_config.ipynb #3718345e
+def _nearest(word, known):
+    return next(iter(difflib.get_close_matches(str(word), list(known), 1, 0.)), None)
 
 def _explain(error:ValidationError, cls) -> str:
     "One line per problem, each with its place and the nearest key that exists."
@@ -129,28 +130,31 @@ def _explain(error:ValidationError, cls) -> str:
         where, section = '.'.join(map(str, e['loc'])), cls
         for part in e['loc'][:-1]: section = section.model_fields[part].annotation
         if e['type'] == 'extra_forbidden':
-            lines.append(f"unknown key '{where}': did you mean '{_nearest(e['loc'][-1], section.model_fields)}'?")
+            near = _nearest(e['loc'][-1], section.model_fields)
+            lines.append(f"unknown key '{where}': did you mean '{near}'?")
         else: lines.append(f"{where} = {e['input']!r}: {e['msg']}")
     return '; '.join(lines)
 
-# %% ../nbs/00_config.ipynb #93c6c090
+# %% ../nbs/00_config.ipynb #74f0edf5
 def _merge(base:dict, extra:dict) -> dict:
     "Nested update; a dotted key reaches into a section."
     out = dict(base)
     for k, v in extra.items():
         head, _, rest = str(k).partition('.')
         v = {rest: v} if rest else v
-        out[head] = _merge(out.get(head) or {}, v) if isinstance(v, dict) else v
+        inner = out.get(head)
+        out[head] = _merge(inner if isinstance(inner, dict) else {}, v) if isinstance(v, dict) else v
     return out
 
 def _read_yaml(path) -> dict:
     "The mapping in a YAML file."
     if not Path(path).is_file(): raise FileNotFoundError(f"no profile file at '{path}'; expected YAML")
     d = yaml.safe_load(Path(path).read_text()) or {}
-    if not isinstance(d, dict): raise ValueError(f"{path}: expected a mapping of settings, found {type(d).__name__}")
+    if not isinstance(d, dict):
+        raise ValueError(f"{path}: expected a mapping of settings, found {type(d).__name__}")
     return d
 
-# %% ../nbs/00_config.ipynb #94586e2a
+# %% ../nbs/00_config.ipynb #b0b91dd5
 def profile(
     name:str=None,        # 'toy' or 'paper'; default: the variable BABYVLM_PROFILE, else 'toy'
     overrides=None,       # mapping (nested or dotted keys) or path of a YAML file; default: BABYVLM_OVERRIDES
@@ -158,13 +162,14 @@ def profile(
     "The settings of a run."
     name = name or os.environ.get('BABYVLM_PROFILE', 'toy')
     if name not in PROFILES:
-        raise ValueError(f"unknown profile '{name}': did you mean '{_nearest(name, PROFILES)}'? known: {', '.join(PROFILES)}")
+        near, known = _nearest(name, PROFILES), ', '.join(PROFILES)
+        raise ValueError(f"unknown profile '{name}': did you mean '{near}'? known: {known}")
     if overrides is None: overrides = os.environ.get('BABYVLM_OVERRIDES') or {}
     if not isinstance(overrides, dict): overrides = _read_yaml(overrides)
     try: return Profile.model_validate(_merge(PROFILES[name], overrides))
     except ValidationError as e: raise ValueError(f"profile '{name}': {_explain(e, Profile)}") from None
 
-# %% ../nbs/00_config.ipynb #d098e612
+# %% ../nbs/00_config.ipynb #99bfa75d
 def repo_root()->Path:    # the checkout's top folder, or the current folder when installed as a package
     "Where `settings.ini` is."
     for d in (Path.cwd(), *Path.cwd().parents):
@@ -175,15 +180,18 @@ def store_root()->Path:   # BABYVLM_STORE, else _store in the checkout
     "Where artifacts are kept."
     return Path(os.environ.get('BABYVLM_STORE') or repo_root()/'_store')
 
+# %% ../nbs/00_config.ipynb #92e311d0
 def data_root()->Path|None:  # BABYVLM_DATA, None when it is not set; a relative path counts from the checkout
     "Where the gated data are; a variable that points nowhere is an error."
     d = os.environ.get('BABYVLM_DATA')
     if not d: return None
-    path = Path(d) if Path(d).is_absolute() else next((b/d for b in (Path.cwd(), repo_root()) if (b/d).is_dir()), repo_root()/d)
-    if not path.is_dir(): raise FileNotFoundError(f"BABYVLM_DATA='{d}' is not a folder; unset it or point it at your data")
+    places = [Path.cwd()/d, repo_root()/d]  # joining an absolute path gives that path
+    path = next((p for p in places if p.is_dir()), None)
+    if path is None:
+        raise FileNotFoundError(f"BABYVLM_DATA='{d}' is not a folder; unset it or point it at your data")
     return path
 
-# %% ../nbs/00_config.ipynb #74f0edf5
+# %% ../nbs/00_config.ipynb #759a83e5
 def pick_device(
     name:str=None,        # 'cuda', 'cuda:1', 'mps', 'cpu'; default: BABYVLM_DEVICE, else the best at hand
 )->torch.device:          # a device that exists here
@@ -192,9 +200,12 @@ def pick_device(
     have = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
     if not name: name = next(k for k, v in have.items() if v)
     kind = name.split(':')[0]
-    if not have.get(kind): raise ValueError(f"device '{name}' is not available here; use one of {[k for k, v in have.items() if v]}")
+    if not have.get(kind):
+        usable = [k for k, v in have.items() if v]
+        raise ValueError(f"device '{name}' is not available here; use one of {usable}")
     return torch.device(name)
 
+# %% ../nbs/00_config.ipynb #2ea855f0
 def describe_device(
     device:torch.device=None,  # default: `pick_device()`
 )->str:                        # for example 'cuda (NVIDIA H200)' or 'cpu'

@@ -76,22 +76,34 @@ def draw_counts(
     block:int=1024,       # rows made at a time; bounds the memory at block x n doubles
 ):                        # yields (<= block, n) float64 count matrices
     "Bootstrap draws of n clusters as counts, block by block."
+    yield from _draw_counts(n, n_boot, seed, block, np.float64)
+
+def _draw_counts(n, n_boot, seed, block, dtype):
     rng = np.random.default_rng(seed)
     for start in range(0, n_boot, block):
         b = min(block, n_boot - start)
-        draws = rng.integers(0, n, (b, n)) + np.arange(b)[:, None] * n
-        yield np.bincount(draws.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
+        draws = rng.integers(0, n, (b, n))
+        draws += np.arange(b)[:, None] * n            # each resample counts in a row of its own
+        yield np.bincount(draws.ravel(), minlength=b * n).reshape(b, n).astype(dtype)
 
 # %% ../nbs/02_estimate.ipynb #a946a5f9
 def _clustered(x, clusters):
     "Sums and sizes of the clusters: x (n, models) -> (c, models), (c,)."
     if clusters is None: return x, np.ones(len(x))
     if len(clusters) != len(x): raise ValueError(f'{len(clusters)} cluster ids for {len(x)} outcomes')
-    if pd.isna(pd.Series(list(clusters))).any(): raise ValueError('a cluster id is missing; drop the item or name its cluster')
+    if pd.isna(pd.Series(list(clusters))).any():
+        raise ValueError('a cluster id is missing; drop the item or name its cluster')
     ids, code = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.zeros((len(ids), x.shape[1])); np.add.at(sums, code, x)
     return sums, np.bincount(code).astype(float)
 
+# %% ../nbs/02_estimate.ipynb #e3790941
+def _exact_dtype(sums, sizes):
+    "Single precision when no resampled sum can lose a digit in it."
+    most = len(sums) * max(np.abs(sums).max(initial=0), sizes.max(initial=0))
+    return np.float32 if most < 2**24 and (sums == np.rint(sums)).all() else np.float64
+
+# %% ../nbs/02_estimate.ipynb #3664267a
 def resample(
     outcomes,             # (n,) or (n, models), finite; one row an item
     clusters=None,        # (n,) ids of what is drawn; None draws items
@@ -101,11 +113,18 @@ def resample(
     "Bootstrap distributions of the means of all models from shared draws."
     x = np.asarray(outcomes, float)
     x = x[:, None] if x.ndim == 1 else x
-    if not np.isfinite(x).all(): raise ValueError(f'outcome {int(np.argwhere(~np.isfinite(x))[0][0])} is not finite')
+    if not np.isfinite(x).all():
+        raise ValueError(f'outcome {int(np.argwhere(~np.isfinite(x))[0][0])} is not finite')
     sums, sizes = _clustered(x, clusters)
-    return np.concatenate([(c @ sums) / (c @ sizes)[:, None] for c in draw_counts(len(sums), n_boot, seed)])
+    dtype, block = _exact_dtype(sums, sizes), max(1, 2**20 // max(len(sums), 1))  # 2**20 counts at a time
+    sums, sizes = sums.astype(dtype), sizes.astype(dtype)
+    scores = []
+    for counts in _draw_counts(len(sums), n_boot, seed, block, dtype):
+        total = len(x) if clusters is None else (counts @ sizes)[:, None].astype(float)
+        scores.append((counts @ sums).astype(float) / total)
+    return np.concatenate(scores)
 
-# %% ../nbs/02_estimate.ipynb #3664267a
+# %% ../nbs/02_estimate.ipynb #4fac7df0
 def bootstrap(
     outcomes,             # (n,) one number an item: 0..1 for accuracies, any finite score otherwise
     clusters=None,        # (n,) ids of what is resampled
@@ -121,7 +140,7 @@ def bootstrap(
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(x.mean()), float(low), float(high), len(x), **counts)
 
-# %% ../nbs/02_estimate.ipynb #88cea509
+# %% ../nbs/02_estimate.ipynb #1955febf
 def paired_difference(
     a,                    # (n,) outcomes of the first model
     b,                    # (n,) outcomes of the second, same items in the same order
@@ -133,7 +152,7 @@ def paired_difference(
     if a.shape != b.shape: raise ValueError(f'paired outcomes need equal shapes, got {a.shape} and {b.shape}')
     return bootstrap(a - b, clusters, **{'chance': 0., **kwargs})
 
-# %% ../nbs/02_estimate.ipynb #0fe15fbb
+# %% ../nbs/02_estimate.ipynb #795f8a90
 def differences(
     outcomes:Mapping[str, np.ndarray],  # model -> (n,) outcomes on the same items
     clusters=None,        # (n,) ids of what is resampled
@@ -142,13 +161,16 @@ def differences(
 )->pd.DataFrame:          # models x models of `Estimate`, row minus column
     "All paired differences from one set of draws."
     names, x = list(outcomes), np.column_stack([np.asarray(v, float) for v in outcomes.values()])
-    draws, mean = resample(x, clusters, n_boot, seed), x.mean(0)
-    def cell(i, j):
-        low, high = np.quantile(draws[:, i] - draws[:, j], [.025, .975])
-        return Estimate(float(mean[i] - mean[j]), float(low), float(high), len(x), 0.)
-    return pd.DataFrame([[cell(i, j) for j in range(len(names))] for i in range(len(names))], names, names, dtype=object)
+    k, mean = len(names), x.mean(0)
+    draws = np.ascontiguousarray(resample(x, clusters, n_boot, seed).T)
+    ends = np.zeros((2, k, k))
+    for i in range(k):                                # the lower triangle mirrors the upper one
+        low, high = np.quantile(draws[i] - draws[i:], [.025, .975], axis=1)
+        ends[:, i:, i], ends[:, i, i:] = (0 - high, 0 - low), (low, high)
+    def cell(i, j): return Estimate(float(mean[i] - mean[j]), *map(float, ends[:, i, j]), len(x), 0.)
+    return pd.DataFrame([[cell(i, j) for j in range(k)] for i in range(k)], names, names, dtype=object)
 
-# %% ../nbs/02_estimate.ipynb #70c6a7af
+# %% ../nbs/02_estimate.ipynb #1459599e
 def over_seeds(
     values,               # one value a training seed, at least 2
     chance:float=None,    # what guessing scores
@@ -157,9 +179,11 @@ def over_seeds(
     "The mean over training seeds."
     x = np.asarray(values, float)
     if len(x) < 2: raise ValueError(f'{len(x)} seed: a spread over seeds needs at least 2')
-    from_t = student.ppf(.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
-    return Estimate(float(x.mean()), float(x.mean() - from_t), float(x.mean() + from_t), len(x), chance, unit='seeds', **counts)
+    mean, half = x.mean(), student.ppf(.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
+    low, high = float(mean - half), float(mean + half)
+    return Estimate(float(mean), low, high, len(x), chance, unit='seeds', **counts)
 
+# %% ../nbs/02_estimate.ipynb #0eb0aaa3
 def noise_floor(
     n:int,                # items
     p:float=.5,           # accuracy near which two models are compared, 0..1

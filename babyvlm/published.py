@@ -13,8 +13,15 @@ from importlib.resources import files
 import pandas as pd
 
 # %% ../nbs/03_published.ipynb #8ddfb29d
-PAPERS = {'v1': 'BabyVLM V1 (ICCV 2025)', 'v2': 'BabyVLM-V2 (CVPR 2026)', 'hierarchy': 'Hierarchical recognition (arXiv 2505.24840)'}
+PAPERS = {'v1': 'BabyVLM V1 (ICCV 2025)', 'v2': 'BabyVLM-V2 (CVPR 2026)',
+          'hierarchy': 'Hierarchical recognition (arXiv 2505.24840)'}
 
+def _trust(source):
+    "How far the reading is from the original."
+    if source.startswith(('secondary', 'third party')): return 'second hand'
+    return 'other paper' if source.startswith('other paper') else 'read directly'
+
+# %% ../nbs/03_published.ipynb #ba796910
 @functools.cache
 def _load(paper):
     parts = []
@@ -23,17 +30,13 @@ def _load(paper):
             with f.open(encoding='utf-8') as text: d = pd.read_csv(text, dtype=str, keep_default_na=False)
             parts.append(d.assign(file=f.name.removesuffix('.csv').removeprefix(paper + '_')))
     d = pd.concat(parts, ignore_index=True)
-    return d.assign(text=d.value, value=pd.to_numeric(d.value, errors='coerce'), trust=d.source.map(_trust))
+    number = pd.to_numeric(d.value, errors='coerce')
+    return d.assign(text=d.value, value=number, trust=d.source.map(_trust))
 
-def _trust(source):
-    "How far the reading is from the original."
-    second = source.startswith(('secondary', 'third party'))
-    return 'second hand' if second else 'other paper' if source.startswith('other paper') else 'read directly'
-
-# %% ../nbs/03_published.ipynb #d3a356a1
+# %% ../nbs/03_published.ipynb #77fb8ac9
 def published(
     paper:str,            # 'v1', 'v2' or 'hierarchy'
-    table:str=None,       # a file ('main', 'ablation', ...) or a table name as in the `table` column; None: all
+    table:str=None,       # a file ('main', 'ablation', ...) or a name in the `table` column; None: all
 )->pd.DataFrame:          # columns table, model, setting, task, metric, value, text, source, trust, file
     "Published values with their sources."
     if paper not in PAPERS: raise ValueError(f"unknown paper '{paper}': one of {', '.join(PAPERS)}")

@@ -41,39 +41,41 @@ def row(
     **more,               # further columns: seed, group ...
 )->dict:                  # one row
     "One result."
-    if status.split(':')[0] not in STATUS: raise ValueError(f"unknown status '{status}': start with one of {STATUS}")
+    if status.split(':')[0] not in STATUS:
+        raise ValueError(f"unknown status '{status}': start with one of {STATUS}")
     run = run.run if isinstance(run, Artifact) else str(run)
-    return dict(model=model, setting=setting, task=task, metric=metric, estimate=estimate, run=run, status=status, **more)
+    return dict(model=model, setting=setting, task=task, metric=metric, estimate=estimate, run=run,
+                status=status, **more)
 
 # %% ../nbs/04_report.ipynb #9cafe684
-def _same_unit(value, metric): return value / 100 if '(%)' in metric else value
+def _line(r, published):
+    "One line of a comparison; r has an estimate or None."
+    e = r['estimate']
+    known = published / 100 if '(%)' in r['metric'] else published
+    return {'model': r['model'], 'setting': r.get('setting', ''), 'task': r['task'], 'metric': r['metric'],
+            'published': known, 'this run': e, 'difference': e.value - known if e else math.nan,
+            'low': e.low if e else math.nan, 'high': e.high if e else math.nan, 'n': e.n if e else 0,
+            'status': r['status'], 'run': r['run']}
 
+# %% ../nbs/04_report.ipynb #a24d01c3
 def compare(
     rows:Iterable[dict],  # from `row`
     reference:pd.DataFrame,  # from `published`; may be empty
     missing:Mapping[str, str]=None,  # model -> why its published cells cannot be filled here
-)->pd.DataFrame:          # model, setting, task, metric, published, this run, difference, low, high, n, status, run
+)->pd.DataFrame:          # columns of `row` and published, this run, difference, low, high, n
     "Published cells and this run's, joined on model, task and metric."
     ours, used, out = list(rows), set(), []
+    def key(r): return r['model'], r['task'], r['metric']
     for p in reference.to_dict('records'):
-        hits = [i for i, r in enumerate(ours) if (r['model'], r['task'], r['metric']) == (p['model'], p['task'], p['metric'])]
+        hits = [i for i, r in enumerate(ours) if key(r) == key(p)]
         if not hits:
             why = (missing or {}).get(p['model'], 'no run of this model')
             out.append(_line(dict(p, estimate=None, run='', status=f'not possible here: {why}'), p['value']))
-        for i in hits: out.append(_line(ours[i], _same_unit(p['value'], p['metric']))); used.add(i)
+        for i in hits: out.append(_line(ours[i], p['value'])); used.add(i)
     out += [_line(r, math.nan) for i, r in enumerate(ours) if i not in used]
     return pd.DataFrame(out)
 
-# %% ../nbs/04_report.ipynb #76589d49
-def _line(r, known):
-    "One line of a comparison."
-    e = r['estimate']
-    diff = e.value - known if e else math.nan
-    return {'model': r['model'], 'setting': r.get('setting', ''), 'task': r['task'], 'metric': r['metric'],
-            'published': known, 'this run': e, 'difference': diff, 'low': e.low if e else math.nan,
-            'high': e.high if e else math.nan, 'n': e.n if e else 0, 'status': r['status'], 'run': r['run']}
-
-# %% ../nbs/04_report.ipynb #b3dd4263
+# %% ../nbs/04_report.ipynb #4fcf6101
 def _cell(x, digits=3):
     if isinstance(x, Estimate): return str(x)
     if isinstance(x, (float, np.floating)): return '' if math.isnan(x) else f'{x:.{digits}f}'
@@ -86,7 +88,7 @@ def as_text(
     "Cells as they are printed."
     return table.map(lambda x: _cell(x, digits)) if len(table) else table
 
-# %% ../nbs/04_report.ipynb #00d60255
+# %% ../nbs/04_report.ipynb #004fc1d8
 class Table:
     "A frame with a title and a note: HTML on a page, plain text elsewhere."
     def __init__(self,
@@ -97,15 +99,17 @@ class Table:
     ):
         self.frame, self.title, self.note, self.groups = frame, title, note, groups
 
-    def __repr__(self): return f'{self.title}\n{as_text(self.frame).to_string(index=False)}\n{self.note}'.rstrip()
+    def __repr__(self):
+        return f'{self.title}\n{as_text(self.frame).to_string(index=False)}\n{self.note}'.rstrip()
     def _repr_html_(self): return self.gt().as_raw_html()
 
-# %% ../nbs/04_report.ipynb #4fcf6101
+# %% ../nbs/04_report.ipynb #3c2e0a27
 @patch
 def gt(self:Table)->GT:   # a `great_tables` object, to style further
     "The table as the site shows it; cells that cannot be filled here are grey."
     frame = self.frame
-    t = GT(as_text(frame), id='t' + sha256_text(self.title)[:8], groupname_col=self.groups).tab_header(self.title)
+    t = GT(as_text(frame), id='t' + sha256_text(self.title)[:8], groupname_col=self.groups)
+    t = t.tab_header(self.title)
     t = t.tab_options(table_font_size='13px', data_row_padding='3px', table_width='100%')
     numbers = [c for c in frame if pd.api.types.is_numeric_dtype(frame[c])]
     if numbers: t = t.cols_align('right', columns=numbers)
@@ -114,7 +118,7 @@ def gt(self:Table)->GT:   # a `great_tables` object, to style further
         if dim: t = t.tab_style(gt_style.text(color='#888'), loc.body(rows=dim))
     return t.tab_source_note(gt_html(html.escape(self.note))) if self.note else t
 
-# %% ../nbs/04_report.ipynb #3c2e0a27
+# %% ../nbs/04_report.ipynb #f6bba9ba
 def figure_path(
     name:str,             # 'v1/main_results'
     profile:str=None,     # default: the active profile
@@ -125,6 +129,7 @@ def figure_path(
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
+# %% ../nbs/04_report.ipynb #1787c08b
 def provenance(
     name:str,             # 'v1/main_results'
     kind:str,             # 'table' or 'figure'
@@ -136,9 +141,24 @@ def provenance(
     ids = sorted({r.run if isinstance(r, Artifact) else str(r) for r in runs if r})
     return dict(name=name, kind=kind, runs=ids, settings=settings, **facts, record=run_record())
 
-# %% ../nbs/04_report.ipynb #69bba7c6
-def _write_json(path, d): path.write_text(json.dumps(json.loads(canonical_json(d)), indent=1, sort_keys=True) + '\n')
+# %% ../nbs/04_report.ipynb #51bea6db
+_TEX = str.maketrans({c: '\\' + c for c in '%#&_${}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}',
+                                                      '^': r'\textasciicircum{}'})
 
+def _write_tex(path, text, caption):
+    cells = text.rename(columns=lambda c: str(c).translate(_TEX)).map(lambda x: x.translate(_TEX))
+    style = cells.style.hide(axis='index')
+    path.write_text(style.to_latex(hrules=True, caption=caption.translate(_TEX)))
+
+def _write_md(path, text, below):
+    lines = [list(text.columns), ['---'] * text.shape[1], *text.values.tolist()]
+    lines = [[str(c).replace('|', r'\|') for c in line] for line in lines]
+    path.write_text('\n'.join(f"| {' | '.join(line)} |" for line in lines) + f'\n\n{below}'.rstrip() + '\n')
+
+def _write_json(path, d):
+    path.write_text(json.dumps(json.loads(canonical_json(d)), indent=1, sort_keys=True) + '\n')
+
+# %% ../nbs/04_report.ipynb #bf5cc999
 def save_table(
     table:pd.DataFrame,   # as compared or computed; Estimates allowed
     name:str,             # 'v1/main_results'
@@ -150,23 +170,23 @@ def save_table(
 )->Table:                 # the table, shown
     "Write csv, md, tex and json; return the shown table."
     path, text = figure_path(name, profile), as_text(table)
-    table.map(lambda x: _cell(x, 6)).to_csv(path.with_suffix('.csv'), index=False)
-    md = '\n'.join(['| ' + ' | '.join(map(str, r)) + ' |' for r in [list(text.columns), ['---'] * text.shape[1], *text.values.tolist()]])
-    path.with_suffix('.md').write_text(f'{md}\n\n{caption} {note}'.rstrip() + '\n')
-    tex = text.style.hide(axis='index').format(escape='latex').to_latex(hrules=True, caption=caption.replace('%', r'\%'))
-    path.with_suffix('.tex').write_text(tex)
-    runs = [*runs, *(table.run if 'run' in table else ())]
-    _write_json(path.with_suffix('.json'), provenance(name, 'table', runs, settings, caption=caption, note=note))
+    as_text(table, 6).to_csv(path.with_suffix('.csv'), index=False)
+    _write_md(path.with_suffix('.md'), text, f'{caption} {note}')
+    _write_tex(path.with_suffix('.tex'), text, caption)
+    runs = [*runs, *(table['run'] if 'run' in table else ())]
+    record = provenance(name, 'table', runs, settings, caption=caption, note=note)
+    _write_json(path.with_suffix('.json'), record)
     return Table(table, caption, note)
 
-# %% ../nbs/04_report.ipynb #15a33c76
-STYLE = {'axes.spines.top': False, 'axes.spines.right': False, 'axes.titlesize': 11, 'axes.titleweight': 'bold',
-         'axes.titlelocation': 'left', 'axes.labelsize': 9.5, 'xtick.labelsize': 9, 'ytick.labelsize': 9, 'legend.fontsize': 8.5,
-         'legend.frameon': False, 'font.family': 'DejaVu Sans', 'svg.hashsalt': 'babyvlm', 'svg.fonttype': 'none',
-         'figure.dpi': 90, 'savefig.bbox': 'tight', 'figure.constrained_layout.use': True, 'axes.grid': False}
+# %% ../nbs/04_report.ipynb #1d15e7f8
+STYLE = {'axes.spines.top': False, 'axes.spines.right': False, 'axes.titlesize': 11,
+         'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'axes.labelsize': 9.5,
+         'xtick.labelsize': 9, 'ytick.labelsize': 9, 'legend.fontsize': 8.5, 'legend.frameon': False,
+         'font.family': 'DejaVu Sans', 'svg.hashsalt': 'babyvlm', 'svg.fonttype': 'none', 'figure.dpi': 90,
+         'savefig.bbox': 'tight', 'figure.constrained_layout.use': True, 'axes.grid': False}
 LOOK = {'CLIP-large': ('#4c6a92', 'D'), 'LLaVA-v1.5-7B': ('#7a5c99', 'P'), 'CVCL': ('#2f8f6b', 'o'),
-        'BabyLLaVA-GPT2': ('#d9792b', 's'), 'BabyLLaVA-Llama': ('#b5483a', '^'), 'Random chance': ('#8d8d8d', 'x'),
-        'blind': ('#8d8d8d', 'v'), 'ideal observer': ('#333333', '*')}
+        'BabyLLaVA-GPT2': ('#d9792b', 's'), 'BabyLLaVA-Llama': ('#b5483a', '^'),
+        'Random chance': ('#8d8d8d', 'x'), 'blind': ('#8d8d8d', 'v'), 'ideal observer': ('#333333', '*')}
 
 def use_style():
     "The project's look for matplotlib and seaborn."
@@ -180,7 +200,7 @@ def look(
     colour, marker = LOOK.get(name, ('#555555', '.'))
     return dict(color=colour, marker=marker)
 
-# %% ../nbs/04_report.ipynb #80da5138
+# %% ../nbs/04_report.ipynb #385247f1
 def save_figure(
     fig,                  # matplotlib figure
     name:str,             # 'v1/main_results'
@@ -190,7 +210,8 @@ def save_figure(
     settings=None,        # what else decides it
 )->Path:                  # path without suffix
     "Write svg, png and json; no date, a fixed hash salt, alt text inside."
-    if len(alt) < 20: raise ValueError(f"alt text of '{name}' is too short to describe the figure: {alt!r}")
+    if len(alt) < 20:
+        raise ValueError(f"alt text of '{name}' is too short to describe the figure: {alt!r}")
     path = figure_path(name, profile)
     with mpl.rc_context(STYLE):
         fig.savefig(path.with_suffix('.svg'), metadata={'Date': None, 'Title': name, 'Description': alt})
@@ -198,7 +219,26 @@ def save_figure(
     _write_json(path.with_suffix('.json'), provenance(name, 'figure', runs, settings, alt=alt))
     return path
 
-# %% ../nbs/04_report.ipynb #51bea6db
+# %% ../nbs/04_report.ipynb #ef54345e
+def _mark(ax, y, r):
+    "One model's marks: interval and value filled, published hollow."
+    kind, e = look(r.model), r['this run']
+    if e is not None:
+        if math.isfinite(e.low):
+            ax.plot([e.low, e.high], [y, y], color=kind['color'], lw=2, alpha=.55, solid_capstyle='butt')
+        ax.plot(e.value, y, ls='', ms=6, color=kind['color'], marker=kind['marker'])
+    if math.isfinite(r.published):
+        ax.plot(r.published, y + .24, ls='', ms=5.5, marker='o', mfc='none', mec='#333', mew=1)
+
+def _legend(fig):
+    "What the marks mean, below the panels."
+    marks = [dict(marker='o', ls='-', lw=2, ms=6, color='#555', label='this run, 95 % interval'),
+             dict(marker='o', ls='', ms=5.5, mfc='none', mec='#333', label='published'),
+             dict(ls=':', lw=1, color='#999', label='chance')]
+    lines = [mpl.lines.Line2D([], [], **m) for m in marks]
+    fig.legend(handles=lines, loc='outside lower center', ncols=3, handlelength=1.4, columnspacing=1.2)
+
+# %% ../nbs/04_report.ipynb #12482458
 def plot_comparison(
     table:pd.DataFrame,   # from `compare`, one metric a task
     tasks:list[str],      # panels, in this order
@@ -207,21 +247,14 @@ def plot_comparison(
 )->mpl.figure.Figure:     # one panel a task
     "Scores with intervals beside the published values."
     models = models or list(dict.fromkeys(table.model))
-    fig, axes = plt.subplots(1, len(tasks), figsize=(2.1 + 2.1 * len(tasks), .55 + .34 * len(models)), sharey=True, squeeze=False)
+    size = (2.1 + 2.1 * len(tasks), .85 + .34 * len(models))
+    fig, axes = plt.subplots(1, len(tasks), figsize=size, sharey=True, squeeze=False, layout='constrained')
     for ax, task in zip(axes[0], tasks):
-        for _, r in table[table.task == task].iterrows(): _mark(ax, len(models) - 1 - models.index(r.model), r)
-        chances = {e.chance for e in table[table.task == task]['this run'] if e is not None and e.chance is not None}
-        for c in chances: ax.axvline(c, color='#bbb', lw=1, ls=':', zorder=0)
+        here = table[table.task == task]
+        for _, r in here.iterrows(): _mark(ax, len(models) - 1 - models.index(r.model), r)
+        for c in {e.chance for e in here['this run'] if e is not None and e.chance is not None}:
+            ax.axvline(c, color='#999', lw=1, ls=':', zorder=0)
         ax.set(title=task, xlim=xlim, ylim=(-.6, len(models) - .4), xlabel='score')
     axes[0][0].set_yticks(range(len(models)), models[::-1])
+    _legend(fig)
     return fig
-
-# %% ../nbs/04_report.ipynb #0cea1150
-def _mark(ax, y, r):
-    "One model's marks: interval and value filled, published hollow."
-    kind, e = look(r.model), r['this run']
-    if e is not None:
-        if math.isfinite(e.low): ax.plot([e.low, e.high], [y, y], color=kind['color'], lw=2, alpha=.55, solid_capstyle='butt')
-        ax.plot(e.value, y, ls='', ms=6, color=kind['color'], marker=kind['marker'])
-    if math.isfinite(r.published):
-        ax.plot(r.published, y + .24, ls='', ms=5.5, marker='o', mfc='none', mec='#333', mew=1)

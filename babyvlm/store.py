@@ -41,9 +41,10 @@ def canonical_json(
     x,                    # JSON values, nested; pydantic sections and artifacts are allowed
 )->str:                   # one line, sorted keys, no spaces, NaN refused
     "The one spelling of a configuration."
-    return json.dumps(x, sort_keys=True, separators=(',', ':'), allow_nan=False, ensure_ascii=False, default=_plain)
+    return json.dumps(x, sort_keys=True, separators=(',', ':'), allow_nan=False,
+                      ensure_ascii=False, default=_plain)
 
-# %% ../nbs/01_store.ipynb #34e2c9a5
+# %% ../nbs/01_store.ipynb #a343ab7e
 def sha256_text(
     text:str,             # any text; hashed as UTF-8
 )->str:                   # 64 hexadecimal digits
@@ -64,7 +65,7 @@ def sha256_tree(
     files = sorted(p for p in Path(root).glob(pattern) if p.is_file())
     return sha256_text(canonical_json([[p.relative_to(root).as_posix(), sha256_file(p)] for p in files]))
 
-# %% ../nbs/01_store.ipynb #af6f9f01
+# %% ../nbs/01_store.ipynb #ed060d50
 PACKAGES = ('babyvlm', 'torch', 'transformers', 'open_clip_torch', 'numpy', 'scipy', 'pandas')
 
 @functools.cache
@@ -84,10 +85,11 @@ def _version(name):
 
 def run_record()->dict:   # git commit, dirty, Python, platform, device, package versions
     "What is true of this process, for a manifest."
-    return dict(**_git(), python=platform.python_version(), system=f'{platform.system()} {platform.machine()}',
-                device=describe_device(), threads=torch.get_num_threads(), packages={p: _version(p) for p in PACKAGES})
+    return dict(**_git(), python=platform.python_version(),
+                system=f'{platform.system()} {platform.machine()}', device=describe_device(),
+                threads=torch.get_num_threads(), packages={p: _version(p) for p in PACKAGES})
 
-# %% ../nbs/01_store.ipynb #d64af8f2
+# %% ../nbs/01_store.ipynb #755d7162
 @dataclass(frozen=True)
 class Artifact:
     "A finished folder of the store."
@@ -101,22 +103,26 @@ class Artifact:
 
     def _repr_html_(self):
         m = self.manifest
-        rows = dict(stage=self.stage, run=self.run, config=canonical_json(m['config']), inputs=', '.join(k[:12] for k in m['inputs']),
-                    files=', '.join(m['files']))
-        return '<table>' + ''.join(f'<tr><th>{k}</th><td>{html.escape(str(v))}</td></tr>' for k, v in rows.items()) + '</table>'
+        rows = dict(stage=self.stage, run=self.run, config=canonical_json(m['config']),
+                    inputs=', '.join(k[:12] for k in m['inputs']), files=', '.join(m['files']))
+        cells = (f'<tr><th>{k}</th><td>{html.escape(str(v))}</td></tr>' for k, v in rows.items())
+        return f"<table>{''.join(cells)}</table>"
 
-# %% ../nbs/01_store.ipynb #ae4a8a23
+# %% ../nbs/01_store.ipynb #f888fb88
+class StoreError(RuntimeError):
+    "An artifact is damaged, or a build broke its promise."
+
 def _fsync(path):
     fd = os.open(path, os.O_RDONLY)
     try: os.fsync(fd)
     finally: os.close(fd)
 
-def _usage(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if platform.system() == 'Darwin' else 1024) / 1024
+def _peak_gib():
+    "Peak memory of this process; macOS counts bytes, Linux KiB."
+    unit = 1024**3 if platform.system() == 'Darwin' else 1024**2
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
-class StoreError(RuntimeError):
-    "An artifact is damaged, or a build broke its promise."
-
-# %% ../nbs/01_store.ipynb #2bbe61f3
+# %% ../nbs/01_store.ipynb #4b04d0f1
 class Store:
     "Content-addressed artifacts below one folder; safe for several processes."
     def __init__(self,
@@ -131,37 +137,60 @@ class Store:
         version:int=1,    # raise it when the stage's code changes its result
     )->str:               # 64 hexadecimal digits
         "The key of a request."
-        ins = [i.key if isinstance(i, Artifact) else str(i) for i in inputs]
-        return sha256_text(canonical_json(dict(stage=stage, version=version, config=config, inputs=ins)))
+        return sha256_text(canonical_json(dict(stage=stage, version=version, config=config,
+                                               inputs=_input_keys(inputs))))
 
-    def folder(self, stage, key): return self.root/stage/key[:20]
+    def folder(self,
+        stage:str,        # kind of artifact
+        key:str,          # from `key`
+    )->Path:              # exists once the artifact is finished
+        "Where an artifact is kept."
+        return self.root/stage/key[:20]
 
-# %% ../nbs/01_store.ipynb #f888fb88
+# %% ../nbs/01_store.ipynb #93238913
+def _input_keys(inputs):
+    "Keys of what an artifact is made from; a lone string would be read letter by letter."
+    if isinstance(inputs, str): raise TypeError(f"inputs is a list of artifacts or checksums, not {inputs!r}")
+    return [i.key if isinstance(i, Artifact) else str(i) for i in inputs]
+
+# %% ../nbs/01_store.ipynb #65b5b4f1
+def _manifest(path):
+    "The manifest of a finished artifact."
+    try: m = json.loads((path/'manifest.json').read_text())
+    except ValueError as e: m = f'is not JSON ({e})'
+    if not (isinstance(m, dict) and {'key', 'stage', 'files'} <= set(m)):
+        why = m if isinstance(m, str) else 'lacks key, stage or files'
+        raise StoreError(f"{path.parent.name}/{path.name}: the manifest {why}; delete the folder and rerun")
+    return m
+
 @patch
 def _read(self:Store, stage, key):
     "The finished artifact, or None."
     path = self.folder(stage, key)
-    if not (path/'manifest.json').is_file(): return None
-    try: m = json.loads((path/'manifest.json').read_text())
-    except json.JSONDecodeError as e:
-        raise StoreError(f"{path.name} ({stage}): the manifest is not JSON ({e}); delete the folder and rerun") from None
-    if m['key'] != key: raise StoreError(f"{path.name} ({stage}): manifest names key {m['key'][:20]}; delete the folder and rerun")
+    if not path.exists(): return None
+    if not (path/'manifest.json').is_file():
+        raise StoreError(f"{stage}/{path.name} has no manifest; delete the folder and rerun")
+    m = _manifest(path)
+    if m['key'] != key:
+        raise StoreError(f"{stage}/{path.name}: manifest of key {m['key'][:20]}; delete the folder and rerun")
     return Artifact(path, key, stage, m)
 
-# %% ../nbs/01_store.ipynb #5c37ef07
+# %% ../nbs/01_store.ipynb #df9d290c
 @patch
 def _build(self:Store, stage, key, config, inputs, version, build):
     "Run `build` in a sibling folder, then rename."
     final = self.folder(stage, key)
     work = final.with_name(final.name + '.part')
     work.mkdir(parents=True, exist_ok=True)           # kept after a kill: a build may resume in it
+    (work/'manifest.json').unlink(missing_ok=True)    # of a build killed just before the rename
     began = time.time()
     extra = build(work) or {}
     files = {p.relative_to(work).as_posix(): sha256_file(p) for p in sorted(work.rglob('*')) if p.is_file()}
-    if not files: raise StoreError(f"stage '{stage}' wrote no file; a build must write into the folder it is given")
+    if not files:
+        raise StoreError(f"stage '{stage}' wrote no file; a build must write into the folder it is given")
     manifest = dict(stage=stage, key=key, version=version, config=json.loads(canonical_json(config)),
-                    inputs=[i.key if isinstance(i, Artifact) else str(i) for i in inputs], files=files, extra=extra,
-                    record=run_record(), seconds=round(time.time() - began, 2), peak_gib=round(_usage(), 3))
+                    inputs=_input_keys(inputs), files=files, extra=extra, record=run_record(),
+                    seconds=round(time.time() - began, 2), peak_gib=round(_peak_gib(), 3))
     text = json.dumps(manifest, indent=1, default=_plain)
     (work/'manifest.json').write_text(text)
     for p in (*work.rglob('*'), work): _fsync(p)
@@ -169,12 +198,12 @@ def _build(self:Store, stage, key, config, inputs, version, build):
     _fsync(final.parent)
     return Artifact(final, key, stage, json.loads(text))
 
-# %% ../nbs/01_store.ipynb #a87b7847
+# %% ../nbs/01_store.ipynb #0ad15945
 @patch
 def get(self:Store,
     stage:str,                          # kind of artifact
     config,                             # what decides it: JSON values or a settings section
-    build:Callable[[Path], dict|None],  # writes files into the folder it gets; may return facts for the manifest
+    build:Callable[[Path], dict|None],  # writes files into its folder; may return facts for the manifest
     inputs=(),                          # artifacts it is made from
     version:int=1,                      # raise it when the code changes its result
     wait:bool=True,                     # False: return None if another process is building it now
@@ -190,7 +219,7 @@ def get(self:Store,
             return self._read(stage, key) or self._build(stage, key, config, inputs, version, build)
     except Timeout: return None
 
-# %% ../nbs/01_store.ipynb #066ed546
+# %% ../nbs/01_store.ipynb #e60bbfe4
 def announce(
     done:int,             # finished steps
     total:int,            # all steps
@@ -201,7 +230,7 @@ def announce(
     if not path: return
     with open(path, 'a') as f: f.write(f'{done}/{total} {what}\n')
 
-# %% ../nbs/01_store.ipynb #df9d290c
+# %% ../nbs/01_store.ipynb #1d13f54b
 @patch
 def get_many(self:Store,
     requests:list[dict],   # keyword arguments of `get`, one mapping an artifact
@@ -221,7 +250,7 @@ def get_many(self:Store,
         left = late
     return [out[i] for i in range(len(requests))]
 
-# %% ../nbs/01_store.ipynb #45eaf6c6
+# %% ../nbs/01_store.ipynb #52986668
 @patch
 def check(self:Store,
     artifact:Artifact,    # from `get`
@@ -234,22 +263,26 @@ def check(self:Store,
         elif sha256_file(p) != sha: bad.append(f'{name}: changed since it was written')
     return bad
 
-# %% ../nbs/01_store.ipynb #750e21a3
+# %% ../nbs/01_store.ipynb #41adfe35
 @patch
 def artifacts(self:Store,
     stage:str=None,       # only this kind
 )->list[Artifact]:        # finished ones, sorted by stage and key
     "What the store holds."
     out = []
-    for m in sorted(self.root.glob(f"{stage or '*'}/*/manifest.json")):
-        if m.parent.suffix == '.part': continue
-        d = json.loads(m.read_text())
-        out.append(Artifact(m.parent, d['key'], d['stage'], d))
+    for path in sorted(self.root.glob(f"{stage or '*'}/*")):
+        if path.suffix or not (path/'manifest.json').is_file(): continue
+        m = _manifest(path)
+        out.append(Artifact(path, m['key'], m['stage'], m))
     return out
 
+# %% ../nbs/01_store.ipynb #84bf9f92
 @patch
 def forget(self:Store,
     artifact:Artifact,    # from `get`
 ):
     "Delete an artifact, so that the next request builds it again."
-    shutil.rmtree(artifact.path)
+    gone = artifact.path.with_name(artifact.path.name + '.gone')
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(artifact.path, gone)                   # at once: half a deletion must not look finished
+    shutil.rmtree(gone)

@@ -77,9 +77,8 @@ class Pen:
 
     def _xy(self, pts):
         a,b,c,d,e,f = self.m
-        pts = np.asarray(pts, float); x,y = pts[:, 0],pts[:, 1]
-        out = np.empty(2*len(pts)); out[::2] = a*x + b*y + c; out[1::2] = d*x + e*y + f
-        return out.tolist()
+        if isinstance(pts, np.ndarray): return (pts @ ((a, d), (b, e)) + (c, f)).ravel().tolist()
+        return [v for x,y in pts for v in (a*x + b*y + c, d*x + e*y + f)]
 
     def paint(self, name): return self.style.colour(name)
     def shade(self, colour, k): return tone(colour, round(max(-1, min(1, k*self.style.gloss)), 2))
@@ -225,21 +224,23 @@ class Camera:
 @lru_cache(maxsize=64)
 def _light(size, kind, tint):
     y,x = np.mgrid[0:1:size*1j, 0:1:size*1j]
-    side = (x if kind % 2 else 1 - x)*(.7 if kind < 2 else .2)
-    shade = 1.1 - .15*side - .1*y - .2*((x - .5)**2 + (y - .5)**2)
-    return Image.fromarray((shade[..., None]*np.array(tint)).clip(0, 255).astype('uint8'))
+    side = (x if kind % 2 else 1 - x)*(.7 if kind % 4 < 2 else .2)
+    shade = 1.07 - .15*side - .1*y - .2*((x - .5)**2 + (y - .5)**2)
+    if kind in (4, 5): shade,tint = shade*.95,(tint[0], tint[1]*.93, tint[2]*.8)
+    elif kind in (6, 7): shade,tint = shade*.84,(tint[0]*.93, tint[1]*.95, tint[2]*1.04)
+    return (shade[..., None]*np.array(tint)/255).astype('float32')
 
 @lru_cache(maxsize=64)
 def _grain(size, kind, sd):
-    noise = np.random.default_rng(kind).normal(0, sd, (size, size, 1)) + np.random.default_rng(kind + 99).normal(0, sd/2, (size, size, 3))
-    return noise.astype('float32')
+    rng = np.random.default_rng(kind)
+    return (rng.normal(0, sd, (size, size, 1)) + rng.normal(0, sd/2, (size, size, 3))).astype('float32')
 
 # %% ../../nbs/data/06_drawing.ipynb #d382b958
 def develop(
     pen:Pen,              # a finished drawing
     size:int,             # side of the picture, pixels
     camera:Camera=Camera(),  # where to look
-    light:int=0,          # which light and grain, 0 to 3
+    light:int=0,          # 0 to 3 daylight from four sides, 4 and 5 lamplight, 6 and 7 dusk
 )->Image.Image:           # RGB picture, (size, size)
     "Look at the paper through the camera: tilt, crop, blur, light and grain."
     side = pen.image.size[0]; s = side/(1 + 2*MARGIN)/size/camera.zoom
@@ -249,6 +250,6 @@ def develop(
     img = pen.image.transform((size, size), Image.Transform.AFFINE,
         (co, si, cx - co*h - si*h, -si, co, cy + si*h - co*h), Image.Resampling.BILINEAR)
     if camera.blur: img = img.filter(ImageFilter.BoxBlur(camera.blur*size/64))
-    arr = np.asarray(img).astype('float32')*(np.asarray(_light(size, light % 4, pen.style.tint)).astype('float32')/255)
-    if pen.style.grain: arr += _grain(size, light % 4, pen.style.grain*min(1., size/128 + .4))
-    return Image.fromarray(arr.clip(0, 255).astype('uint8'))
+    pixels = np.asarray(img)*_light(size, light % 8, pen.style.tint)
+    if pen.style.grain: pixels += _grain(size, light % 4, pen.style.grain*min(1., size/128 + .4))
+    return Image.fromarray(pixels.clip(0, 255, out=pixels).astype('uint8'))

@@ -24,7 +24,7 @@ from datasets import Dataset, DatasetDict, Features, Value
 from fastcore.basics import patch
 from PIL import Image, UnidentifiedImageError
 
-# %% ../../nbs/data/11_saycam.ipynb #3fce9f76
+# %% ../../nbs/data/11_saycam.ipynb #24ff5653
 _NAME = re.compile(r'([A-Za-z]+)_(\d{8})_(\d{2})(\d{2})_(\d{2})(?:_(\d{3,})(?:_(\d{2,}))?)?')
 
 @dataclass(frozen=True, order=True)
@@ -49,7 +49,7 @@ class FrameName:
         u, f = self.utterance, self.frame
         return self.recording + ('' if u is None else f'_{u:03}') + ('' if f is None else f'_{f:02}')
 
-# %% ../../nbs/data/11_saycam.ipynb #24ff5653
+# %% ../../nbs/data/11_saycam.ipynb #01d53543
 def parse_name(
     text:str,             # file name with or without folder and ending
 )->FrameName:             # as much as the name holds
@@ -57,16 +57,17 @@ def parse_name(
     stem = Path(str(text)).name.split('.')[0]
     m = _NAME.fullmatch(stem)
     if not m:
-        raise ValueError(f"'{stem}' is not a SAYCam name; expected child_yyyymmdd_MMDD_part[_utterance[_frame]], "
-                         "for example S_20140420_1803_01_082_00")
+        raise ValueError(f"'{stem}' is not a SAYCam name; want child_yyyymmdd_MMDD_part[_utterance[_frame]],"
+                         " as in S_20140420_1803_01_082_00")
     child, day, *numbers = m.groups()
     try: when = datetime.strptime(day, '%Y%m%d').date()
     except ValueError: raise ValueError(f"'{stem}': {day} is not a day of the calendar") from None
     months, days, part, utterance, frame = (None if n is None else int(n) for n in numbers)
-    if days > 31: raise ValueError(f"'{stem}': age {numbers[0]}{numbers[1]} has {days} days; it is written months, then days")
+    if days > 31:
+        raise ValueError(f"'{stem}': age {numbers[0]}{numbers[1]} has {days} days; write months, then days")
     return FrameName(child, when, months, days, part, utterance, frame)
 
-# %% ../../nbs/data/11_saycam.ipynb #9f044e2a
+# %% ../../nbs/data/11_saycam.ipynb #8517a07d
 @dataclass(frozen=True)
 class Ledger:
     "How many went in, how many came out, and why the others did not."
@@ -80,24 +81,45 @@ class Ledger:
     def __post_init__(self):
         left_out = sum(self.skipped.values())
         if min(self.seen, self.kept, 0, *self.skipped.values()) < 0 or self.seen != self.kept + left_out:
-            raise ValueError(f'ledger does not add up: seen {self.seen}, kept {self.kept}, skipped {dict(self.skipped)}')
+            raise ValueError(f'ledger does not add up: seen {self.seen}, kept {self.kept}, {self.skipped}')
 
-    @classmethod
-    def count(cls, kept:int, left_out:Iterable[tuple[str, str]], unit='items', before=None):
-        "From the number kept and a (reason, uid) for each one left out."
-        by = {}
-        for reason, uid in left_out: by.setdefault(reason, []).append(str(uid))
-        skipped = {r: len(by[r]) for r in sorted(by)}
-        return cls(kept + sum(skipped.values()), kept, skipped, {r: by[r][:3] for r in skipped}, unit, before)
+# %% ../../nbs/data/11_saycam.ipynb #2921b6d2
+@patch(cls_method=True)
+def count(
+    cls:Ledger,
+    kept:int,             # how many stayed
+    left_out:Iterable[tuple[str, str]],  # (reason, uid) for each one that did not
+    unit:str='items',     # what is counted
+    before:Ledger=None,   # of the step before
+)->Ledger:
+    "A ledger from what was left out."
+    by = {}
+    for reason, uid in left_out: by.setdefault(reason, []).append(str(uid))
+    skipped = {r: len(by[r]) for r in sorted(by)}
+    return cls(kept + sum(skipped.values()), kept, skipped, {r: by[r][:3] for r in skipped}, unit, before)
 
-# %% ../../nbs/data/11_saycam.ipynb #bfa175f7
+# %% ../../nbs/data/11_saycam.ipynb #43b54801
+@patch(cls_method=True)
+def total(
+    cls:Ledger,
+    ledgers:Sequence[Ledger],  # in one unit
+)->Ledger:
+    "The sum of several ledgers."
+    reasons = sorted({r for l in ledgers for r in l.skipped})
+    return cls(sum(l.seen for l in ledgers), sum(l.kept for l in ledgers),
+               {r: sum(l.skipped.get(r, 0) for l in ledgers) for r in reasons},
+               {r: [e for l in ledgers for e in l.examples.get(r, ())][:3] for r in reasons},
+               next((l.unit for l in ledgers), 'items'))
+
+# %% ../../nbs/data/11_saycam.ipynb #d0879ee3
 @patch
 def _repr_html_(self:Ledger):
     "One row a reason, with examples."
     rows = [(f'{self.unit} seen', self.seen, ''), ('kept', self.kept, '')]
     rows += [(f'left out: {r}', k, ', '.join(self.examples.get(r, ()))) for r, k in self.skipped.items()]
-    body = ''.join(f'<tr><th style="text-align:left">{a}</th><td>{b:,}</td><td style="text-align:left"><small>{c}</small></td></tr>'
-                   for a, b, c in rows)
+    left = 'style="text-align:left"'
+    cell = lambda a, b, c: f'<tr><th {left}>{a}</th><td>{b:,}</td><td {left}><small>{c}</small></td></tr>'
+    body = ''.join(cell(*r) for r in rows)
     return (self.before._repr_html_() if self.before else '') + f'<table>{body}</table>'
 
 @patch
@@ -111,20 +133,21 @@ def from_dict(
     "The reverse of `to_dict`."
     return cls(**{**d, 'before': Ledger.from_dict(d['before']) if d.get('before') else None})
 
-# %% ../../nbs/data/11_saycam.ipynb #d0879ee3
+# %% ../../nbs/data/11_saycam.ipynb #e2d9c90a
 _PREFIX = re.compile(r"""\.\.+|…|[—–§%=,:;!?¿¡()\[\]{}<>_#*&"'“”‘’`´$£€~]|\+(?!\d)""")
 _SUFFIX = re.compile(r"""(?:['’][sS]|\.\.+|…|[—–§%,:;!?()\[\]{}<>_#*&"'“”‘’`´$£€~]"""
                      r"""|(?<=[a-z0-9%"'’”)\]])\.|(?<=[A-Z][A-Z])\.)$""")
 _INFIX = re.compile(r"(\.\.+|…|(?<=[A-Za-z])(?:---?|—|–|-|~|,)(?=[A-Za-z])"
                     r"|(?<=[A-Za-z0-9])[:<>=/](?=[A-Za-z])|(?<=[a-z])\.(?=[A-Z]))")
-_WHOLE = re.compile(r"<unk>|['’](?:s|re|m|ll|ve|d)|and/or|(?:[a-z]\.)+[a-z]?|(?:mr|mrs|ms|dr|st|jr)\.|\w+in'"
-                    r"|'(?:cause|em|bout|til|cos|coz|cuz|nuff)|ol'|ma'am|o'clock", re.I)
+_WHOLE = re.compile(r"<unk>|['’](?:s|re|m|ll|ve|d)|and/or|(?:[a-z]\.)+[a-z]?|(?:mr|mrs|ms|dr|st|jr)\."
+                    r"|\w+in'|'(?:cause|em|bout|til|cos|coz|cuz|nuff)|ol'|ma'am|o'clock", re.I)
 
-# %% ../../nbs/data/11_saycam.ipynb #47894b77
-_VERB = ('ai|are|ca|could|dare|did|do|does|had|has|have|is|might|must|need|ought|sha|should|was|were|wo|would')
+# %% ../../nbs/data/11_saycam.ipynb #82de8849
+_VERB = 'ai|are|ca|could|dare|did|do|does|had|has|have|is|might|must|need|ought|sha|should|was|were|wo|would'
 _WHO = 'i|you|he|she|it|we|they|that|this|there|who|what|when|where|why|how|these|those'
 _CONTRACTIONS = [re.compile(p, re.I) for p in (
-    rf"({_VERB})(n['’]t)(['’]ve)?", rf"({_VERB})(nt)", "(can)(not)", "(gon)(na)", "(got)(ta)", "(c['’]m)(on)", "(y['’])(all)", "(i)(m)",
+    rf"({_VERB})(n['’]t)(['’]ve)?", rf"({_VERB})(nt)", "(can)(not)",
+    "(gon)(na)", "(got)(ta)", "(c['’]m)(on)", "(y['’])(all)", "(i)(m)",
     "(he|she|that|what|who|where|there|how)(s)", rf"({_WHO})(['’]d)?(['’](?:ll|ve|re|d|m))",
     "(could|should|would|might|must|may)(['’]ve)")]
 
@@ -133,7 +156,7 @@ def _contraction(chunk):
     m = next((m for p in _CONTRACTIONS if (m := p.fullmatch(chunk))), None)
     return [g for g in m.groups() if g] if m else []
 
-# %% ../../nbs/data/11_saycam.ipynb #e7a7839c
+# %% ../../nbs/data/11_saycam.ipynb #009d4c47
 def _split_chunk(chunk):
     "Peel punctuation off both ends until a known form is left, then split inside."
     lead, tail = [], []
@@ -141,7 +164,8 @@ def _split_chunk(chunk):
         if m := _PREFIX.match(chunk): lead.append(m[0]); chunk = chunk[m.end():]
         elif m := _SUFFIX.search(chunk): tail.append(m[0]); chunk = chunk[:m.start()]
         else: break
-    inside = [chunk] if _WHOLE.fullmatch(chunk) else _contraction(chunk) or [p for p in _INFIX.split(chunk) if p]
+    known = [chunk] if _WHOLE.fullmatch(chunk) else _contraction(chunk)
+    inside = known or [p for p in _INFIX.split(chunk) if p]
     return lead + inside + tail[::-1]
 
 def tokenize(
@@ -150,54 +174,59 @@ def tokenize(
     "Split as spaCy's English tokenizer does."
     return [t for chunk in text.split() for t in _split_chunk(chunk)]
 
-# %% ../../nbs/data/11_saycam.ipynb #2a4ffd23
-_END, _CLOSE = set('.?!') | {'?!', '!?'}, set('"”’)\'') | {'.', '?', '!'}
+# %% ../../nbs/data/11_saycam.ipynb #a38d3864
+_END, _CLOSE = {'.', '?', '!', '?!', '!?'}, {'.', '?', '!', '”', '’', ')'}
+
+def _closes(token, sentence): return token in _CLOSE or (token in '"\'' and sentence.count(token) % 2 == 1)
 
 def _rule_sentences(text):
-    out, current, done = [], [], False
+    out, current, done = [], [], ''
     for t in tokenize(text):
-        if done and t not in _CLOSE and (done != 'ellipsis' or t[:1].isupper()): out.append(current); current = []
-        if t in _END: done = True
+        goes_on = _closes(t, current) or (done == 'ellipsis' and not t[:1].isupper())
+        if done and not goes_on: out.append(current); current = []
+        if t in _END: done = 'stop'
         elif re.fullmatch(r'\.\.+|…', t): done = done or 'ellipsis'
-        elif t not in _CLOSE or not current: done = False
+        elif not _closes(t, current): done = ''
         current.append(t)
     return out + [current] if current else out
 
+# %% ../../nbs/data/11_saycam.ipynb #ebba5cd4
 _loaded = {}
 def _spacy_sentences(text):
     if 'nlp' not in _loaded:
         try: import spacy
         except ModuleNotFoundError:
-            raise ModuleNotFoundError("engine='spacy' needs spaCy: pip install spacy, then python -m spacy download en_core_web_sm; "
-                                      "engine='rules' needs nothing") from None
+            raise ModuleNotFoundError("engine='spacy' needs spaCy and its model (python -m spacy download "
+                                      "en_core_web_sm); engine='rules' needs nothing") from None
         _loaded['nlp'] = spacy.load('en_core_web_sm')
     return [[t.text for t in s] for s in _loaded['nlp'](text).sents]
 
-# %% ../../nbs/data/11_saycam.ipynb #009d4c47
+# %% ../../nbs/data/11_saycam.ipynb #41dd10cd
 def sentences(
     text:str,             # cleaned text of one transcript row
     engine:Literal['rules', 'spacy']='rules',  # ours, or spaCy's `en_core_web_sm` when it is installed
 )->list[str]:             # one string a sentence: lower-case tokens joined by one space
     "The utterances in a row."
-    if engine not in ('rules', 'spacy'): raise ValueError(f"unknown sentence engine '{engine}'; use 'rules' or 'spacy'")
+    if engine not in ('rules', 'spacy'):
+        raise ValueError(f"unknown sentence engine '{engine}'; use 'rules' or 'spacy'")
     split = _rule_sentences(text) if engine == 'rules' else _spacy_sentences(text)
     joined = (' '.join(t.lower() for t in s if t.strip()) for s in split)
     return [s for s in joined if s]
 
-# %% ../../nbs/data/11_saycam.ipynb #e0814984
+# %% ../../nbs/data/11_saycam.ipynb #e656e7f8
 _REMARKS = (r'\*[^*]*\*', r'\[[^\]]*\]', r'\([^)]*\)', r'\binaudible\b')
 _REMARKS_GREEDY = (r'\*[^)]*\*', r'\[[^)]*\]', r'\([^)]*\)', r'\binaudible\b')
 
 def clean(
     text:str,             # as transcribed
-    greedy:bool=False,    # True: the published patterns, see below
+    published:bool=False, # True: the published patterns, see below
 )->str:                   # without remarks, `<unk>` where speech was inaudible
     "Drop the transcriber's remarks (V1, section 3.1, step 2)."
     mark = lambda m: ' <unk> ' if 'inaudible' in m[0].lower() else ' '
-    for pattern in _REMARKS_GREEDY if greedy else _REMARKS: text = re.sub(pattern, mark, text, flags=re.I)
+    for pattern in _REMARKS_GREEDY if published else _REMARKS: text = re.sub(pattern, mark, text, flags=re.I)
     return ' '.join(text.replace('*', '').split())
 
-# %% ../../nbs/data/11_saycam.ipynb #abc9ea4f
+# %% ../../nbs/data/11_saycam.ipynb #38bc9643
 def seconds(
     stamp:str,            # '1:05', '1.05', '0:3' (30 s), '1:05-1:20', '1:02:03', '5' (minutes)
 )->int|None:              # whole seconds from the start of the recording; None when it cannot be read
@@ -209,7 +238,7 @@ def seconds(
     if len(parts[-1]) not in (1, 2): return None
     return sum(int(p or 0)*60**k for k, p in enumerate(reversed(parts)))
 
-# %% ../../nbs/data/11_saycam.ipynb #66f9f39f
+# %% ../../nbs/data/11_saycam.ipynb #7ae4fb73
 FPS, MAX_FRAMES = 5, 32   # 5 frames a second, at most 6.4 s of them
 
 def n_frames(
@@ -226,20 +255,20 @@ def frame_times(
     "When the frames of an utterance are taken."
     return tuple(round(float(start) + k/FPS, 3) for k in range(n_frames(end - start)))
 
-# %% ../../nbs/data/11_saycam.ipynb #1e0c3005
+# %% ../../nbs/data/11_saycam.ipynb #a482f448
 def segment_row(
     text:str,             # a row's text, as transcribed
     start:int,            # its start, whole seconds
     end:int,              # its end, >= start
     engine:str='rules',   # sentence engine
-    greedy:bool=False,    # published remark patterns, see `clean`
+    published:bool=False, # published remark patterns, see `clean`
 )->list[tuple[str, tuple[float, ...]]]:  # (utterance, times of its frames)
     "One row of a transcript becomes one utterance a sentence."
-    said = sentences(clean(text, greedy), engine)
+    said = sentences(clean(text, published), engine)
     cuts = [start + k*(end - start)//len(said) for k in range(len(said) + 1)] if said else []
     return [(s, frame_times(a, b)) for s, a, b in zip(said, cuts, cuts[1:])]
 
-# %% ../../nbs/data/11_saycam.ipynb #818f935c
+# %% ../../nbs/data/11_saycam.ipynb #45891f20
 SPEAKERS = ('M', 'Mom', 'mom', 'm', 'mother', 'Mother', 'papa', 'the mom')
 COLUMNS = ('Time', 'Speaker', 'Utterance', 'Video Name')
 
@@ -261,51 +290,55 @@ class Utterance:
     @property
     def end(self)->float: return round(self.timestamps[-1] + 1/FPS, 3)
 
-# %% ../../nbs/data/11_saycam.ipynb #7ae4fb73
+# %% ../../nbs/data/11_saycam.ipynb #23861929
 def _rows(path):
     "The rows of one transcript as dictionaries of text."
     try: text = Path(path).read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as e:
-        raise ValueError(f'{Path(path).name}: byte {e.start} is not UTF-8; save the transcript as UTF-8') from None
+        raise ValueError(f'{Path(path).name}: byte {e.start} is not UTF-8; save it as UTF-8') from None
     reader = csv.DictReader(io.StringIO(text, newline=''))
     have = [c.strip() for c in reader.fieldnames or ()]
     for column in COLUMNS:
         if column not in have:
-            raise ValueError(f"{Path(path).name}: column '{column}' is missing; the columns are {', '.join(have) or 'none'}; "
-                             f"a transcript has {', '.join(COLUMNS)}")
+            raise ValueError(f"{Path(path).name}: column '{column}' is missing; the columns are "
+                             f"{', '.join(have) or 'none'}; a transcript has {', '.join(COLUMNS)}")
     reader.fieldnames = have
     return [{c: (r[c] or '').strip() for c in COLUMNS} for r in reader]
 
-# %% ../../nbs/data/11_saycam.ipynb #d5bd3b17
+# %% ../../nbs/data/11_saycam.ipynb #9b788835
 def _single_video(path, rows):
     "Whether the rows name one recording, which must be the transcript's own."
     names = {Path(r['Video Name']).stem for r in rows if r['Video Name'] and 'part' not in r['Video Name']}
     if len(names) == 1 and names != {Path(path).stem}:
-        raise ValueError(f"{Path(path).name}: its rows name the video '{names.pop()}'; transcript and video must share one name")
+        raise ValueError(f"{Path(path).name}: its rows name the video '{names.pop()}'; the names must agree")
     return len(names) == 1
 
-# %% ../../nbs/data/11_saycam.ipynb #f6ab1794
-def _why_not(row, end, speakers):
+# %% ../../nbs/data/11_saycam.ipynb #8e82d870
+def _end(starts, i, published):
+    "Start of the next row that has one, for the last row its own; None where the published code has no end."
+    after = starts[i + 1:]
+    if published and after and after[0] is None: return None
+    return next((t for t in after if t is not None), starts[i])
+
+def _why_not(row, start, end, speakers):
     "The reason to leave a row out, or nothing."
-    start = seconds(row['Time'])
     if row['Speaker'] not in speakers: return 'speaker is not in the list'
     if not row['Time']: return 'no time stamp'
     if start is None: return 'time stamp cannot be read'
     if end is None: return 'the next row has no time stamp'
-    if end < start: return 'the next row starts earlier'
-    return None
+    return 'the next row starts earlier' if end < start else None
 
 def _utterance(path, number, text, times):
     name = f'{Path(path).stem}_{number:03}'
     frames = tuple(f'{name}_{k:02}.jpg' for k in range(len(times)))
     return Utterance(text, Path(path).name, f'{Path(path).stem}.mp4', number, len(times), times, frames)
 
-# %% ../../nbs/data/11_saycam.ipynb #a482f448
+# %% ../../nbs/data/11_saycam.ipynb #359fad38
 def read_transcript(
     path,                 # a CSV named after its recording
     speakers:Sequence[str]=SPEAKERS,  # whose speech counts, spelled exactly
     engine:str='rules',   # sentence engine
-    greedy:bool=False,    # published remark patterns, see `clean`
+    published:bool=False, # True: greedy remarks, and no end of a row beyond a missing time stamp
 )->tuple[list[Utterance], Ledger]:  # utterances in order; the ledger counts rows
     "The utterances of one recording (V1, section 3.1, steps 1 to 3)."
     parse_name(path)
@@ -313,25 +346,26 @@ def read_transcript(
     starts = [seconds(r['Time']) for r in rows]
     one_video = _single_video(path, rows)
     for i, row in enumerate(rows):
-        end = starts[i + 1] if i + 1 < len(rows) else starts[i]
-        why = _why_not(row, end, speakers) if one_video else 'the transcript names no single video'
-        said = [] if why else segment_row(row['Utterance'], starts[i], end, engine, greedy)
+        end = _end(starts, i, published)
+        why = _why_not(row, starts[i], end, speakers) if one_video else 'the transcript names no single video'
+        said = [] if why else segment_row(row['Utterance'], starts[i], end, engine, published)
         if not said: left_out.append((why or 'nothing left after cleaning', f'{Path(path).stem}:{i + 2}'))
         for text, times in said: out.append(_utterance(path, len(out) + 1, text, times))
     return out, Ledger.count(len(rows) - len(left_out), left_out, 'rows')
 
-# %% ../../nbs/data/11_saycam.ipynb #00fe915b
+# %% ../../nbs/data/11_saycam.ipynb #abcca68a
 FIELDS = tuple(Utterance.__dataclass_fields__)
 
 def _entry(d, where):
     "One checked entry of a released file."
     if not isinstance(d, dict): raise ValueError(f'{where}: expected an object, found {type(d).__name__}')
     missing = [f for f in FIELDS if f not in d]
-    if missing: raise ValueError(f"{where}: field '{missing[0]}' is missing; an entry has {', '.join(FIELDS)}")
+    if missing:
+        raise ValueError(f"{where}: field '{missing[0]}' is missing; an entry has {', '.join(FIELDS)}")
     u = Utterance(**{f: tuple(d[f]) if isinstance(d[f], list) else d[f] for f in FIELDS})
     if len(u.timestamps) != u.num_frames:
-        raise ValueError(f'{where}: num_frames is {u.num_frames} but there are {len(u.timestamps)} timestamps')
-    if not u.timestamps: raise ValueError(f'{where}: an utterance has at least one frame; this one has no timestamps')
+        raise ValueError(f'{where}: num_frames is {u.num_frames} but it has {len(u.timestamps)} timestamps')
+    if not u.timestamps: raise ValueError(f'{where}: no timestamps; an utterance has at least one frame')
     if wrong := [f for f in u.frame_filenames if not f.startswith(u.uid)]:
         raise ValueError(f"{where}: frame '{wrong[0]}' belongs to another utterance than {u.uid}")
     return u
@@ -343,19 +377,20 @@ def read_metadata(
     try: d = json.loads(Path(path).read_text(encoding='utf-8'))
     except json.JSONDecodeError as e: raise ValueError(f'{Path(path).name}: not JSON ({e})') from None
     if not isinstance(d, dict) or not isinstance(d.get('data'), list):
-        raise ValueError(f'{Path(path).name}: expected {{"data": [...]}} at the top, as in the released files')
+        raise ValueError(f'{Path(path).name}: expected {{"data": [...]}}, as in the released files')
     return [_entry(e, f'{Path(path).name}, entry {i}') for i, e in enumerate(d['data'])]
 
-# %% ../../nbs/data/11_saycam.ipynb #23861929
+# %% ../../nbs/data/11_saycam.ipynb #30b792ec
 def write_metadata(
     utterances:Iterable[Utterance],  # one split
     path,                 # where to, for example root/'train.json'
 )->Path:
     "Write one split in the released form."
-    Path(path).write_text(json.dumps({'data': [asdict(u) for u in utterances]}, ensure_ascii=False), encoding='utf-8')
+    text = json.dumps({'data': [asdict(u) for u in utterances]}, ensure_ascii=False)
+    Path(path).write_text(text, encoding='utf-8')
     return Path(path)
 
-# %% ../../nbs/data/11_saycam.ipynb #8e82d870
+# %% ../../nbs/data/11_saycam.ipynb #361c5398
 def prepare_frame(
     image:Image.Image,    # raw video frame
     size:int=224,         # side of the result, pixels
@@ -365,65 +400,69 @@ def prepare_frame(
 )->Image.Image:           # (size, size), RGB
     "Scale, crop and turn a video frame as the released ones were."
     w, h = image.size
-    if not 0 <= shift <= (short - size)//2: raise ValueError(f'shift {shift} leaves the frame; it must be 0..{(short - size)//2}')
+    most = (short - size)//2
+    if not 0 <= shift <= most: raise ValueError(f'shift {shift} leaves the frame; it must be 0..{most}')
     small = image.convert('RGB').resize((w*short//min(w, h), h*short//min(w, h)), Image.Resampling.BICUBIC)
     left, top = small.width//2 - size//2, small.height//2 - size//2 - shift
     out = small.crop((left, top, left + size, top + size))
     return out.transpose(Image.Transpose.ROTATE_180) if rotate else out
 
-# %% ../../nbs/data/11_saycam.ipynb #c87b4093
+# %% ../../nbs/data/11_saycam.ipynb #6be5af69
+def _complete(path, n=64):
+    "Whether a file's last bytes hold JPEG's end mark."
+    with open(path, 'rb') as f:
+        f.seek(0, io.SEEK_END)
+        f.seek(max(0, f.tell() - n))
+        return b'\xff\xd9' in f.read()
+
 def image_fault(
     path,                 # of an image file
-    decode:bool=False,    # True: decode every pixel; False: header and end mark only
+    decode:bool=False,    # True: decode every pixel; False: only the header, when the end mark is in place
 )->str:                   # '' when it is fine, else the reason
     "Why an image cannot be used."
     path = Path(path)
     if not path.is_file(): return 'file is missing'
     try:
         with Image.open(path) as im:
-            if decode: im.load()
-            elif im.format == 'JPEG' and b'\xff\xd9' not in _tail(path): return 'image is cut short'
+            if decode or im.format != 'JPEG' or not _complete(path): im.load()
     except UnidentifiedImageError: return 'file is not an image'
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        return 'image is cut short' if 'truncated' in str(e) else 'image cannot be decoded'
+        short = 'truncated' in str(e) or (path.suffix[:3] == '.jp' and not _complete(path))
+        return 'image is cut short' if short else 'image cannot be decoded'
     return ''
 
-def _tail(path, n=64):
-    "The last bytes of a file."
-    with open(path, 'rb') as f:
-        f.seek(0, io.SEEK_END); f.seek(max(0, f.tell() - n))
-        return f.read()
-
-# %% ../../nbs/data/11_saycam.ipynb #30b792ec
-PAIR_FEATURES = Features(dict(uid=Value('string'), image=Value('string'), utterance=Value('string'), child=Value('string'),
-                              session=Value('string'), start=Value('float64'), end=Value('float64'), source=Value('string')))
+# %% ../../nbs/data/11_saycam.ipynb #12119d36
+_COLUMN = dict.fromkeys(('uid', 'image', 'utterance', 'child', 'session', 'start', 'end', 'source'), 'string')
+PAIR_FEATURES = Features({c: Value(t) for c, t in (_COLUMN | dict(start='float64', end='float64')).items()})
 
 class Loaded(NamedTuple):
     "Pairs and the account of what is not among them."
     pairs:Dataset         # one row a frame
     ledger:Ledger         # counts frames; `.before` counts transcript rows
 
-# %% ../../nbs/data/11_saycam.ipynb #9a5a7cb1
-def _pair_rows(utterances, folder, prefix, every, check, source):
-    "The pairs of some utterances, and (reason, uid) for each frame left out."
+# %% ../../nbs/data/11_saycam.ipynb #303ac051
+def _pair_rows(utterances, folder, prefix, every, decode, source):
+    "Pairs, (reason, uid) for each frame left out, and the folder's file names."
     rows, left_out = [], []
+    on_disk = {f.name for f in folder.iterdir()}
     for u in utterances:
         name = parse_name(u.uid)
-        for k in range(u.num_frames):
-            uid = f'{u.uid}_{k:02}'
-            if k % every: left_out.append((f'not every {every}th frame', uid)); continue
-            fault = image_fault(folder/f'{uid}.jpg', check == 'decode')
+        for f in u.frame_filenames:
+            uid, between = Path(f).stem, parse_name(f).frame % every > 0
+            if between and f not in on_disk: continue   # not asked for and not there
+            fault = (f'not every {every}th frame' if between else 'no frame on disk' if f not in on_disk
+                     else image_fault(folder/f, decode))
             if fault: left_out.append((fault, uid)); continue
-            rows.append(dict(uid=uid, image=f'{prefix}{uid}.jpg', utterance=u.utterance, child=name.child, session=name.session,
-                             start=float(u.start), end=float(u.end), source=source))
-    return rows, left_out
+            rows.append(dict(uid=uid, image=prefix + f, utterance=u.utterance, child=name.child,
+                             session=name.session, start=float(u.start), end=float(u.end), source=source))
+    return rows, left_out, on_disk
 
-# %% ../../nbs/data/11_saycam.ipynb #13550327
+# %% ../../nbs/data/11_saycam.ipynb #5f4c3ae9
 def _refuse_duplicates(uids, where):
     "A uid that comes twice would count an utterance twice."
     seen = set()
     for uid in uids:
-        if uid in seen: raise ValueError(f"{where}: '{uid}' comes twice; two transcripts or two splits claim the same frame")
+        if uid in seen: raise ValueError(f"{where}: '{uid}' comes twice, in two transcripts or two splits")
         seen.add(uid)
 
 def _utterances(root, metadata, transcripts, **kw):
@@ -432,15 +471,11 @@ def _utterances(root, metadata, transcripts, **kw):
         names = [metadata] if isinstance(metadata, str) else list(metadata)
         return [u for n in names for u in read_metadata(root/n)], None
     files = sorted((root/transcripts).rglob('*.csv'))
-    if not files: raise FileNotFoundError(f"no transcript (*.csv) in '{transcripts}' below the data folder '{root.name}'")
+    if not files: raise FileNotFoundError(f"no transcript (*.csv) in '{transcripts}' below '{root.name}'")
     parts = [read_transcript(f, **kw) for f in files]
-    reasons = {r for _, l in parts for r in l.skipped}
-    total = Ledger(sum(l.seen for _, l in parts), sum(l.kept for _, l in parts),
-                   {r: sum(l.skipped.get(r, 0) for _, l in parts) for r in sorted(reasons)},
-                   {r: [e for _, l in parts for e in l.examples.get(r, ())][:3] for r in sorted(reasons)}, 'rows')
-    return [u for us, _ in parts for u in us], total
+    return [u for us, _ in parts for u in us], Ledger.total([l for _, l in parts])
 
-# %% ../../nbs/data/11_saycam.ipynb #62d9a501
+# %% ../../nbs/data/11_saycam.ipynb #836f17ea
 def load_pairs(
     root,                         # folder with frames and transcripts, or with frames and released JSON files
     metadata:str|Sequence[str]=None,  # 'train.json' or several: read these instead of the transcripts
@@ -450,28 +485,30 @@ def load_pairs(
     every:int=1,                  # keep frames 0, every, 2*every, ..; 5 gives one a second
     check:Literal['quick', 'decode']='quick',  # how hard to look at each image
     engine:str='rules',           # sentence engine for transcripts
+    published:bool=False,         # repeat two habits of the published code, see `read_transcript`
     source:str='saycam',          # what the pairs' `source` column says
 )->Loaded:                        # (pairs, ledger)
     "All usable image-utterance pairs below a folder, and why the others are not."
     root = Path(root)
-    if not (root/frames).is_dir(): raise FileNotFoundError(f"no folder '{frames}' below the data folder '{root.name}'")
+    if not (root/frames).is_dir(): raise FileNotFoundError(f"no folder '{frames}' below '{root.name}'")
     if every < 1: raise ValueError(f'every must be at least 1, got {every}')
-    said, row_ledger = _utterances(root, metadata, transcripts, **({} if metadata else dict(speakers=speakers, engine=engine)))
+    how = dict(speakers=speakers, engine=engine, published=published)
+    said, row_ledger = _utterances(root, metadata, transcripts, **how)
     _refuse_duplicates([u.uid for u in said], root.name)
-    rows, left_out = _pair_rows(said, root/frames, f'{frames}/', every, check, source)
-    if not metadata:              # a released split says nothing about the frames of the other splits
-        asked = {r['uid'] for r in rows} | {u for _, u in left_out}
-        left_out += [('no utterance asks for it', p.stem) for p in sorted((root/frames).glob('*.jpg')) if p.stem not in asked]
+    rows, left_out, on_disk = _pair_rows(said, root/frames, f'{frames}/', every, check == 'decode', source)
+    if not metadata:              # a released split is silent about the frames of the others
+        asked = {f for u in said for f in u.frame_filenames}
+        left_out += [('no utterance asks for it', Path(f).stem) for f in sorted(on_disk - asked)]
     ledger = Ledger.count(len(rows), left_out, 'frames', row_ledger)
     return Loaded(Dataset.from_list(rows, features=PAIR_FEATURES), ledger)
 
-# %% ../../nbs/data/11_saycam.ipynb #6be5af69
+# %% ../../nbs/data/11_saycam.ipynb #2af162c6
 def assign_splits(
     groups:Sequence[str],         # the group (session, utterance) of each item
     fractions:Sequence[float]=(.9, .05, .05),  # train, val, test; sums to 1
     seed:int=0,                   # decides the order in which groups are dealt
 )->dict[str, str]:                # group to 'train', 'val' or 'test'
-    "Deal whole groups, largest shortage first, so that shares come near the fractions."
+    "Deal whole groups, each to the split that lacks most, so that shares come near the fractions."
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f'fractions must be three shares that sum to 1, got {tuple(fractions)}')
     sizes = {}
@@ -480,11 +517,12 @@ def assign_splits(
     target = {s: f*len(groups) for s, f in zip(('train', 'val', 'test'), fractions) if f > 0}
     have, out = dict.fromkeys(target, 0), {}
     for g in order:
-        s = max(target, key=lambda s: 1 - have[s]/target[s])
+        empty = [s for s in target if not have[s]]  # no split stays empty while there are groups enough
+        s = max(empty if len(order) - len(out) <= len(empty) else target, key=lambda s: target[s] - have[s])
         out[g] = s; have[s] += sizes[g]
     return out
 
-# %% ../../nbs/data/11_saycam.ipynb #023846bf
+# %% ../../nbs/data/11_saycam.ipynb #fd839d02
 def split_pairs(
     pairs:Dataset,                # from `load_pairs`
     by:Literal['session', 'utterance']='session',  # what stays together; 'utterance' is the published way
@@ -492,7 +530,8 @@ def split_pairs(
     seed:int=0,                   # of the shuffle
 )->DatasetDict:                   # train, val, test
     "Split pairs; frames of one utterance are never parted."
-    if by not in ('session', 'utterance'): raise ValueError(f"unknown split '{by}'; use 'session' or 'utterance'")
+    if by not in ('session', 'utterance'):
+        raise ValueError(f"unknown split '{by}'; use 'session' or 'utterance'")
     group = pairs['session'] if by == 'session' else [u.rpartition('_')[0] for u in pairs['uid']]
     if by == 'session': where = assign_splits(group, fractions, seed)
     else:

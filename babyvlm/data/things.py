@@ -35,16 +35,17 @@ class Thing:
         return x - w, y - h, x + w, y + h
 
 # %% ../../nbs/data/07_things.ipynb #50663d5c
-DRAWINGS = {}      # category -> function(pen, thing)
+DRAWINGS = {}      # category -> list of function(pen, thing): its views, the first one shows states and actions
 PAINTS = {}        # category -> colours it comes in
 
 def draws(
     category:str,   # what the function draws
-    paints:str='',  # colours it comes in, separated by spaces
+    paints:str='',  # colours it comes in, separated by spaces; empty for a further view of the same thing
 ):
     "Register a drawing: a function of a pen and a `Thing`."
     def _register(f):
-        DRAWINGS[category] = f; PAINTS[category] = tuple(paints.split()) or COLOURS[:7]
+        DRAWINGS.setdefault(category, []).append(f)
+        if paints: PAINTS[category] = tuple(paints.split())
         return f
     return _register
 
@@ -55,11 +56,12 @@ def draw_thing(
     "Draw a thing, as often as its count says, side by side."
     if thing.category not in DRAWINGS: raise KeyError(f"nobody can draw '{thing.category}'; register it with draws('{thing.category}')")
     x,y,w,h = thing.box; n = thing.count
+    view = 0 if thing.state or thing.action or n > 1 else thing.variant % len(DRAWINGS[thing.category])
     colour = pen.paint(thing.colour or PAINTS[thing.category][0])
     for i in range(n):
         k = 1. if n == 1 else 1.1/n
         p = pen.at(x + (2*i + 1 - n)*w/n, y + h*(1 - k)*(1 if i % 2 else .7), w*k, h*k, thing.turn, thing.flip, colour)
-        DRAWINGS[thing.category](p, thing)
+        DRAWINGS[thing.category][view](p, thing)
 
 # %% ../../nbs/data/07_things.ipynb #4526fe6b
 @draws('ball', 'red blue yellow green orange pink purple')
@@ -450,7 +452,114 @@ def _picture(p, t):
     p.slab(-.95, -.85, .95, .85, tone(p.c, .1), .05); p.slab(-.78, -.68, .78, .68, p.paint('white'), .02, False); p.poly([(-.6, .5), (-.15, -.2), (.25, .5)], p.paint('green'), False)
     p.poly([(0, .5), (.35, 0), (.65, .5)], tone(p.paint('green'), -.2), False); p.orb(.38, -.36, .18, colour=p.paint('orange'))
 
-# %% ../../nbs/data/07_things.ipynb #d35f1c89
+# %% ../../nbs/data/07_things.ipynb #d064a3b9
+@draws('ball')
+def _beach_ball(p, t):
+    p.disc(0, 0, .96, colour=p.paint('white'))
+    for i in range(3): a = 2.094*i + .4; p.poly([(.12*math.cos(a), .12*math.sin(a))] + [(.94*math.cos(a + k), .94*math.sin(a + k)) for k in (0, .26, .52, .78, 1.047)], p.c, False)
+    p.disc(0, 0, .18, colour=p.shade(p.c, -.2), line=False); p.veil((-.35, -.45, .25, .16), (255, 255, 255), .5)
+
+@draws('car')
+def _car_front(p, t):
+    for x in (-.68, .68): p.slab(x - .2, .4, x + .2, .96, p.paint('black'), .08)
+    p.poly([(-.52, -.82), (.52, -.82), (.78, -.1), (-.78, -.1)], p.shade(p.c, -.1)); p.poly([(-.42, -.68), (.42, -.68), (.6, -.16), (-.6, -.16)], tone(p.paint('blue'), .62), False)
+    p.slab(-.94, -.14, .94, .68, p.c, .22); p.slab(-.36, .18, .36, .46, p.shade(p.c, -.5), .06, False); p.slab(-.9, .5, .9, .72, p.paint('grey'), .08)
+    for x in (-.66, .66): p.disc(x, .2, .2, colour=tone(p.paint('yellow'), .5))
+
+@draws('chair')
+def _armchair(p, t):
+    for x in (-.6, .6): p.slab(x - .09, .7, x + .09, .98, p.paint('brown'), .03)
+    p.slab(-.72, -.95, .72, .5, p.c, .26); p.slab(-.54, -.74, .54, .2, p.shade(p.c, .14), .2, False)
+    for s in (-1, 1): p.slab(min(.5*s, .98*s), -.2, max(.5*s, .98*s), .8, p.shade(p.c, -.12), .2)
+    p.slab(-.54, .1, .54, .5, p.shade(p.c, .28), .12); p.slab(-.56, .46, .56, .78, p.shade(p.c, -.2), .06)
+
+@draws('table')
+def _round_table(p, t):
+    p.slab(-.1, 0, .1, .85, p.shade(p.c, -.25), .03); p.poly([(-.5, .98), (0, .7), (.5, .98)], p.shade(p.c, -.2)); p.disc(0, .0, .98, .36, p.shade(p.c, -.2)); p.disc(0, -.08, .98, .34, p.shade(p.c, .3)); p.disc(-.2, -.12, .5, .13, p.shade(p.c, .5), False)
+
+# %% ../../nbs/data/07_things.ipynb #5d38ec40
+@draws('toy')
+def _robot(p, t):
+    for s in (-1, 1): p.slab(.34*s - .16, .6, .34*s + .16, .98, p.paint('grey'), .06); p.stroke([(.55*s, .05), (.85*s, .4)], p.paint('grey'), .18); p.disc(.86*s, .44, .15, colour=p.paint('yellow'))
+    p.slab(-.58, -.12, .58, .72, p.c, .12); p.slab(-.34, .1, .34, .46, p.paint('white'), .06); p.slab(-.46, -.76, .46, -.14, p.shade(p.c, .3), .14); p.stroke([(0, -.76), (0, -.94)], p.paint('grey'), .07); p.orb(0, -.92, .1, colour=p.paint('red'))
+    for s in (-1, 1): p.disc(.2*s, -.48, .13, colour=p.paint('white')); p.disc(.2*s, -.48, .06, colour=p.paint('black'), line=False)
+    for x,c in ((-.18, 'red'), (0, 'yellow'), (.18, 'green')): p.disc(x, .28, .08, colour=p.paint(c), line=False)
+
+@draws('toy')
+def _top(p, t):
+    p.stroke([(0, -.9), (0, -.3)], p.paint('brown'), .14); p.orb(0, -.86, .17, colour=p.paint('yellow')); p.poly([(-.9, -.1), (.9, -.1), (.1, .95), (-.1, .95)], p.shade(p.c, -.15))
+    p.disc(0, -.12, .9, .34, p.c); p.disc(0, -.16, .62, .22, p.paint('yellow'), False); p.disc(0, -.2, .34, .12, p.paint('white'), False); p.poly([(-.62, .2), (.62, .2), (.46, .42), (-.46, .42)], p.paint('white'), False)
+
+@draws('cat')
+def _cat_asleep(p, t):
+    ink = p.paint('black'); p.orb(.1, .35, .86, .56); p.stroke([(.9, .45), (.6, .82), (-.1, .86)], p.shade(p.c, -.2), .2)
+    for s in (-1, 1): p.poly([(-.42 + .2*s, -.38), (-.42 + .42*s, -.62), (-.42 + .46*s, -.1)], p.shade(p.c, -.2))
+    p.orb(-.42, .1, .5, .42); p.disc(-.42, .24, .22, .15, p.shade(p.c, .45), False); p.disc(-.42, .17, .07, .05, p.paint('pink'), False)
+    for s in (-1, 1): p.stroke([(-.42 + .34*s, .04), (-.42 + .22*s, .1), (-.42 + .12*s, .04)], ink, .05)
+    for x in (.1, .35, .6): p.stroke([(x, -.1), (x + .05, .12)], p.shade(p.c, -.35), .07)
+
+@draws('hand')
+def _pointing(p, t):
+    dark,skin = tone(p.skin, -.16),p.skin
+    p.stroke([(1.2, .4), (.5, .25)], p.paint(('blue', 'red', 'green')[t.variant % 3]), .72); p.stroke([(.0, -.14), (-.82, -.3)], dark, .3); p.stroke([(.0, -.15), (-.82, -.31)], skin, .23)
+    p.disc(.14, .16, .52, .5, dark); p.disc(.14, .14, .48, .46, skin, False)
+    for y in (.12, .32, .5): p.stroke([(-.1, y), (-.34 + .2*y, y + .02)], dark, .27); p.stroke([(-.08, y - .02), (-.33 + .2*y, y)], skin, .2)
+    p.stroke([(.2, -.2), (-.12, -.52)], dark, .27); p.stroke([(.2, -.2), (-.11, -.51)], skin, .2)
+
+# %% ../../nbs/data/07_things.ipynb #e863d58e
+@draws('foot')
+def _sole(p, t):
+    dark = tone(p.skin, -.16); p.disc(0, .62, .4, .34, dark); p.disc(.0, .0, .56, .5, dark); p.slab(-.34, 0, .36, .7, dark, .1, False)
+    p.disc(0, .6, .36, .3, p.skin, False); p.disc(0, .0, .5, .44, p.skin, False); p.slab(-.28, 0, .32, .66, p.skin, .1, False); p.disc(.02, .02, .34, .26, tone(p.paint('pink'), .4), False); p.disc(0, .64, .22, .17, tone(p.paint('pink'), .4), False)
+    for x,y,r in ((-.5, -.5, .2), (-.18, -.68, .16), (.09, -.7, .145), (.33, -.6, .13), (.54, -.42, .115)): p.disc(x, y, r, colour=dark); p.disc(x, y, r*.8, colour=p.skin, line=False)
+
+@draws('paper')
+def _drawing(p, t):
+    p.veil([(-.8, -.6), (.94, -.6), (.94, .82), (-.8, .82)], (60, 50, 70), .3); p.poly([(-.9, -.7), (.88, -.7), (.88, .72), (-.9, .72)], p.paint('white')); ink = [p.paint(c) for c in ('red', 'blue', 'green', 'orange')]
+    p.stroke([(-.5, .5), (-.5, 0), (-.15, -.36), (.2, 0), (.2, .5), (-.5, .5)], ink[t.variant % 4], .07); p.disc(.55, -.4, .16, colour=p.paint('yellow'), line=False); p.stroke([(-.8, .58), (-.3, .54), (.2, .6), (.8, .54)], ink[2], .07); p.stroke([(.55, .5), (.55, .16)], p.paint('brown'), .07); p.disc(.55, .08, .16, .2, ink[2], False)
+
+@draws('basket')
+def _laundry_basket(p, t):
+    p.disc(0, -.4, .96, .3, p.shade(p.c, -.5)); p.orb(-.3, -.5, .4, .26, p.paint('white')); p.orb(.35, -.5, .4, .24, tone(p.paint('blue'), .4)); p.poly([(-.96, -.36), (.96, -.36), (.78, .9), (-.78, .9)], p.shade(p.c, .15))
+    for y in (-.1, .2, .5): 
+        for i in range(6): x = (-.78 + .31*i)*(1 - .08*y); p.slab(x, y, x + .16, y + .2, p.shade(p.c, -.4), .05, False)
+    p.slab(-1., -.46, 1., -.24, p.shade(p.c, -.08), .1)
+
+@draws('computer')
+def _laptop(p, t):
+    p.poly([(-.72, -.82), (.72, -.82), (.78, .32), (-.78, .32)], p.c); p.poly([(-.62, -.7), (.62, -.7), (.67, .22), (-.67, .22)], tone(p.paint('blue'), .15), False); p.orb(-.2, -.25, .2, colour=p.paint('yellow')); p.poly([(-.6, .2), (-.1, -.1), (.2, .1), (.5, -.2), (.64, .2)], p.paint('green'), False)
+    p.poly([(-.78, .34), (.78, .34), (1., .86), (-1., .86)], p.shade(p.c, -.12)); p.poly([(-.66, .42), (.66, .42), (.74, .62), (-.74, .62)], p.shade(p.c, -.55), False); p.slab(-.22, .68, .22, .8, p.shade(p.c, -.3), .03, False)
+
+# %% ../../nbs/data/07_things.ipynb #da0fe252
+@draws('door')
+def _glass_door(p, t):
+    p.slab(-.74, -1., .74, 1., p.paint('white') if t.colour != 'white' else p.paint('brown'), .03); p.slab(-.6, -.88, .6, 1., p.c, .02)
+    for x in (-.44, .04):
+        for y in (-.74, -.32): p.slab(x, y, x + .4, y + .36, tone(p.paint('blue'), .6), .02)
+    p.slab(-.44, .26, .44, .84, p.shade(p.c, -.16), .03); p.slab(.34, .0, .5, .2, p.paint('yellow'), .03)
+
+@draws('window')
+def _night_window(p, t):
+    p.slab(-.84, -.95, .84, .9, p.shade(p.c, -.05), .06); p.slab(-.7, -.8, .7, .76, (52, 62, 112), 0, False); p.disc(.3, -.36, .22, colour=(252, 240, 190), line=False); p.disc(.38, -.42, .19, colour=(52, 62, 112), line=False)
+    for x,y in ((-.5, -.6), (-.2, -.2), (-.45, .3), (.5, .35), (.1, .55)): p.disc(x, y, .045, colour=(252, 244, 210), line=False)
+    p.slab(-.06, -.85, .06, .8, p.c, 0); p.slab(-.75, -.06, .75, .06, p.c, 0); p.slab(-1., .84, 1., .99, p.c, .04)
+
+@draws('stairs')
+def _stairs_front(p, t):
+    for i in range(6):
+        w,y = 1. - .09*i, .98 - .33*i; p.slab(-w, y - .33, w, y, p.shade(p.c, -.22 - .03*i), 0); p.poly([(-w, y - .33), (w, y - .33), (w - .06, y - .42), (-w + .06, y - .42)], p.shade(p.c, .4)); p.poly([(-.5*w, y - .33), (.5*w, y - .33), (.5*w, y), (-.5*w, y)], tone(p.paint('red'), -.05 if i % 2 else .1), False)
+
+@draws('puzzle')
+def _loose_pieces(p, t):
+    for x,y,a,c in ((-.45, -.4, -14, t.colour), (.48, -.3, 20, 'yellow'), (-.2, .5, 8, 'green'), (.62, .58, -24, 'orange')):
+        q,c = p.at(x, y, .4, turn=a),p.paint(c or 'blue'); q.slab(-.8, -.8, .8, .8, p.shade(c, -.12), .08); q.disc(.9, 0, .3, colour=p.shade(c, -.12)); q.disc(0, -.9, .3, colour=p.shade(c, -.12)); q.slab(-.76, -.76, .74, .7, c, .08, False); q.disc(.88, 0, .22, colour=c, line=False); q.disc(-.78, 0, .26, colour=(226, 214, 198), line=False)
+
+@draws('cup')
+def _sippy_cup(p, t):
+    for s in (-1, 1): p.disc(.66*s, .15, .28, .36, p.shade(p.c, -.2)); p.disc(.66*s, .15, .15, .22, (232, 224, 214), False)
+    p.slab(-.58, -.4, .58, .95, p.c, .16); p.slab(.26, -.3, .58, .9, p.shade(p.c, -.16), .14, False); p.slab(-.66, -.6, .66, -.3, p.paint('white'), .1); p.slab(-.18, -.92, .22, -.55, p.paint('white'), .1); p.poly(_star(5, .28, .12, -.08, .3), p.paint('white'), False)
+
+# %% ../../nbs/data/07_things.ipynb #aafdbf2e
 @draws('chart', 'blue green')
 def _chart(p, t):
     p.slab(-1., -.95, 1., .95, (250, 250, 252), .03); p.stroke([(-.8, -.75), (-.8, .75), (.85, .75)], p.paint('black'), .05)
@@ -474,7 +583,7 @@ def _plane(p, t):
     p.poly([(-.1, 0), (.35, .72), (.58, .72), (.3, 0)], tone(p.c, -.25)); p.slab(-.98, -.22, .9, .2, p.c, .2); p.poly([(.55, -.2), (.8, -.75), (.98, -.75), (.92, -.1)], p.paint('red')); p.poly([(0, -.05), (.35, -.6), (.5, -.6), (.35, -.05)], tone(p.c, -.15))
     for i in range(6): p.disc(-.55 + .2*i, -.06, .06, colour=p.paint('blue'), line=False)
 
-# %% ../../nbs/data/07_things.ipynb #d064a3b9
+# %% ../../nbs/data/07_things.ipynb #f30e8cf0
 @draws('suit', 'black blue grey')
 def _suit(p, t):
     p.poly([(-.9, 1.), (-.75, .1), (-.2, -.08), (.2, -.08), (.75, .1), (.9, 1.)], p.c); p.poly([(-.2, -.08), (.2, -.08), (0, .6)], p.paint('white'), False); p.poly([(-.07, .02), (.07, .02), (.1, .5), (0, .62), (-.1, .5)], p.paint('red'), False)

@@ -8,8 +8,7 @@ __all__ = ['contrastive_loss', 'CVCLConfig', 'cvcl_toy', 'CVCLOutput', 'CVCLMode
 
 # %% ../../nbs/models/22_cvcl.ipynb #8e1eb1ee
 from .tokenizers import load_vocab, word_tokenizer
-from .vision import (BabyImageProcessor, ResNeXtConfig, image_processor, resnext50, resnext_toy,
-                                   vision_encoder)
+from .vision import BabyImageProcessor, ResNeXtConfig, resnext50, resnext_toy, vision_encoder
 from .weights import count_parameters, model_card, on_meta, read_checkpoint, strict_load
 
 import argparse
@@ -218,7 +217,7 @@ class CVCL:
         if len(tokenizer) != model.config.vocab_size:
             raise ValueError(f'tokenizer has {len(tokenizer)} words, the model {model.config.vocab_size}')
         size = model.config.vision_config.image_size
-        self.image_processor = image_processor or globals()['image_processor'](size, resample='bicubic')
+        self.image_processor = image_processor or BabyImageProcessor(size, resample='bicubic')
         self.device = torch.device(device or pick_device())
         self.model, self.tokenizer, self.batch_size = model.to(self.device).eval(), tokenizer, batch_size
 

@@ -50,15 +50,15 @@ def _wrap(tokenizer):
 
 def word_tokenizer(
     vocab:Mapping|str|Path,   # word to id, or the path of a `vocab.json`
-    split:Literal['words', 'clitics']='words',  # 'words': BabyLLaVA's regex; 'clitics': at spaces only, CVCL's
+    split:Literal['words', 'clitics']='words',  # BabyLLaVA's regex, or at spaces only as CVCL
     lowercase:bool=False,     # lower-case before looking up; the published tokenizers do not
     sos_eos:bool=False,       # put <sos> before and <eos> after every text, as CVCL does
 )->PreTrainedTokenizerFast:   # word-level, unknown words become <unk>
     "A tokenizer over whole words."
-    if split not in ('words', 'clitics'): raise ValueError(f"split must be 'words' or 'clitics', got '{split}'")
-    pattern = r'\w+|[^\w\s]+' if split == 'words' else r'\S+'
+    patterns = dict(words=r'\w+|[^\w\s]+', clitics=r'\S+')
+    if split not in patterns: raise ValueError(f"split must be 'words' or 'clitics', got '{split}'")
     t = Tokenizer(models.WordLevel(load_vocab(vocab), unk_token='<unk>'))
-    t.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), 'removed', invert=True)
+    t.pre_tokenizer = pre_tokenizers.Split(Regex(patterns[split]), 'removed', invert=True)
     if lowercase: t.normalizer = normalizers.Lowercase()
     if sos_eos: t.post_processor = processors.TemplateProcessing(
         single='<sos> $A <eos>', special_tokens=[('<sos>', 2), ('<eos>', 3)])
@@ -91,9 +91,10 @@ def bpe_tokenizer(
     sos:bool=True,            # put <sos> before every text
 )->PreTrainedTokenizerFast:   # byte-level BPE
     "Train a byte-level BPE tokenizer as V2 does."
-    if vocab_size < 260: raise ValueError(f'vocab_size must hold 4 special tokens and 256 bytes, got {vocab_size}')
+    if vocab_size < 260: raise ValueError(f'{vocab_size} entries cannot hold 4 special tokens and 256 bytes')
     t = Tokenizer(models.BPE(unk_token='<unk>'))
-    t.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
+    steps = [normalizers.NFKC(), normalizers.Lowercase()] if lowercase else [normalizers.NFKC()]
+    t.normalizer = normalizers.Sequence(steps)
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     t.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, min_frequency=min_frequency, show_progress=False,

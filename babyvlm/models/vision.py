@@ -109,15 +109,22 @@ class ResNeXtConfig(PretrainedConfig):
         **kwargs,             # what every configuration takes
     ):
         self.layers, self.planes, self.dilate = list(layers), list(planes), list(dilate)
-        self.stem, self.groups, self.width_per_group, self.image_size = stem, groups, width_per_group, image_size
+        self.stem, self.image_size = stem, image_size
+        self.groups, self.width_per_group = groups, width_per_group
         super().__init__(**kwargs)
 
-    @property
-    def hidden_size(self): return 4*self.planes[-1]  # channels of the last map
-    @property
-    def side(self): return -(-self.image_size//(4*2**(3 - sum(self.dilate))))  # rows (and columns) of the last map
-
 # %% ../../nbs/models/21_vision.ipynb #3235a819
+@patch(as_prop=True)
+def hidden_size(self:ResNeXtConfig)->int:  # 2048 for resnext50
+    "Channels of the last map."
+    return 4*self.planes[-1]
+
+@patch(as_prop=True)
+def side(self:ResNeXtConfig)->int:  # 7 for resnext50 at 224 pixels
+    "Rows (and columns) of the last map."
+    return -(-self.image_size//(4*2**(3 - sum(self.dilate))))
+
+# %% ../../nbs/models/21_vision.ipynb #57beed49
 def resnext50(
     image_size:int=224,       # side of the input, pixels
 )->ResNeXtConfig:             # 7 x 7 tokens of 2048 values at 224 pixels
@@ -132,24 +139,26 @@ def resnext_toy(
     return ResNeXtConfig(layers=(1, 1, 1, 1), planes=(width, 2*width, 3*width, 4*width), stem=width, groups=4,
                          width_per_group=16, dilate=(False, False, True), image_size=image_size)
 
-# %% ../../nbs/models/21_vision.ipynb #99cf6e57
+# %% ../../nbs/models/21_vision.ipynb #026086cf
 class _Body(ResNet):
     "torchvision's ResNet with free widths and without pooling and classifier."
-    def __init__(self, c):
+    def __init__(self, c):  # a ResNeXtConfig
         nn.Module.__init__(self)
         self._norm_layer, self.inplanes, self.dilation = nn.BatchNorm2d, c.stem, 1
         self.groups, self.base_width = c.groups, c.width_per_group
         self.conv1 = nn.Conv2d(3, c.stem, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1, self.relu, self.maxpool = nn.BatchNorm2d(c.stem), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        self.bn1, self.relu = nn.BatchNorm2d(c.stem), nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         dilate = (False, *c.dilate)
         for i, (n, width) in enumerate(zip(c.layers, c.planes)):
             setattr(self, f'layer{i + 1}', self._make_layer(Bottleneck, width, n, 2 if i else 1, dilate[i]))
 
-    def forward(self, x):
+    def forward(self, x):  # (n, 3, s, s)
+        "The last map."
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
-# %% ../../nbs/models/21_vision.ipynb #568f7bf5
+# %% ../../nbs/models/21_vision.ipynb #8f1a0844
 class ResNeXtModel(PreTrainedModel):
     "ResNeXt body as image tokens."
     config_class, main_input_name, base_model_prefix = ResNeXtConfig, 'pixel_values', 'resnext'
@@ -162,22 +171,24 @@ class ResNeXtModel(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module):
-        if isinstance(module, nn.Conv2d): init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
-        else: super()._init_weights(module)
+        if not isinstance(module, nn.Conv2d): return super()._init_weights(module)
+        init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')  # torchvision's choice
 
-    def forward(self,
-        pixel_values:Tensor,  # (n, 3, s, s), normalised
-        **kwargs,             # ignored; lets the class stand where a ViT does
-    )->BaseModelOutputWithPooling:  # last_hidden_state (n, tokens, channels), row by row; pooler_output (n, channels)
-        "Encode pictures."
-        # channels-last input makes the convolutions about twice as fast on a CPU and gives the same values
-        x = self.body(pixel_values.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
-        return BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=x.mean(1))
+# %% ../../nbs/models/21_vision.ipynb #f595d688
+@patch
+def forward(self:ResNeXtModel,
+    pixel_values:Tensor,      # (n, 3, s, s), normalised
+    **kwargs,                 # ignored; lets the class stand where a ViT does
+)->BaseModelOutputWithPooling:  # last_hidden_state (n, tokens, channels); pooler_output (n, channels)
+    "Encode pictures; tokens go row by row."
+    # channels-last input makes the convolutions about twice as fast on a CPU
+    x = self.body(pixel_values.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
+    return BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=x.mean(1))
 
 AutoConfig.register('babyvlm_resnext', ResNeXtConfig, exist_ok=True)
 AutoModel.register(ResNeXtConfig, ResNeXtModel, exist_ok=True)
 
-# %% ../../nbs/models/21_vision.ipynb #53b4c5a8
+# %% ../../nbs/models/21_vision.ipynb #32466a1b
 def vit_large(
     image_size:int=224,       # side of the input, pixels
 )->ViTConfig:                 # 197 tokens of 1024 values
@@ -196,7 +207,7 @@ def vit(
                      intermediate_size=4*hidden_size, patch_size=patch_size, image_size=image_size,
                      layer_norm_eps=1e-6, hidden_dropout_prob=0., attention_probs_dropout_prob=0.)
 
-# %% ../../nbs/models/21_vision.ipynb #f778cb48
+# %% ../../nbs/models/21_vision.ipynb #5edadf0d
 def vision_encoder(
     config:PretrainedConfig,  # ResNeXtConfig or ViTConfig
 )->PreTrainedModel:           # `.last_hidden_state` of its output are the image tokens
@@ -212,7 +223,7 @@ def num_image_tokens(
     if isinstance(config, ResNeXtConfig): return config.side**2
     return (config.image_size//config.patch_size)**2 + 1
 
-# %% ../../nbs/models/21_vision.ipynb #0cddf1e6
+# %% ../../nbs/models/21_vision.ipynb #63f00e59
 def teacher_state(
     checkpoint:Mapping,       # what the file holds: {'teacher': names to tensors, ...}, or names to tensors
     key:str='teacher',        # which network: 'teacher' or 'student'
@@ -220,12 +231,12 @@ def teacher_state(
     "The backbone of a DINO checkpoint, without prefixes and projection head."
     state = checkpoint
     if not all(isinstance(v, Tensor) for v in checkpoint.values()):
-        if key not in checkpoint: raise KeyError(f"checkpoint has no '{key}', only {', '.join(map(str, checkpoint))}")
+        if key not in checkpoint: raise KeyError(f"no '{key}' in the checkpoint, only {list(checkpoint)}")
         state = checkpoint[key]
     state = {k.removeprefix('module.'): v for k, v in state.items()}
     return {k.removeprefix('backbone.'): v for k, v in state.items() if not k.startswith('head.')}
 
-# %% ../../nbs/models/21_vision.ipynb #63f00e59
+# %% ../../nbs/models/21_vision.ipynb #b99e9ffd
 _VIT_NAMES = [  # timm or torchvision name, name in `transformers`
     (r'(cls_token|class_token)', 'embeddings.cls_token'),
     (r'(pos_embed|encoder\.pos_embedding)', 'embeddings.position_embeddings'),
@@ -241,7 +252,7 @@ def _rename(name, rules):
         if m := re.fullmatch(pattern, name): return m.expand(new)
     return name
 
-# %% ../../nbs/models/21_vision.ipynb #8e3be262
+# %% ../../nbs/models/21_vision.ipynb #6941e135
 def vit_state(
     state:Mapping[str, Tensor],  # timm's or torchvision's names
 )->dict[str, Tensor]:         # names of `transformers.ViTModel`; unknown names stay as they are
@@ -251,11 +262,12 @@ def vit_state(
         m = re.fullmatch(r'(?:blocks\.|encoder\.layers\.encoder_layer_)(\d+)\.(.+)', k)
         if not m: out[_rename(k, _VIT_NAMES)] = v
         elif qkv := re.fullmatch(r'(?:attn\.qkv\.|self_attention\.in_proj_)(weight|bias)', m[2]):
-            for part, piece in zip('qkv', v.chunk(3)): out[f'layers.{m[1]}.attention.{part}_proj.{qkv[1]}'] = piece
+            for part, piece in zip('qkv', v.chunk(3)):
+                out[f'layers.{m[1]}.attention.{part}_proj.{qkv[1]}'] = piece.contiguous()
         else: out[f'layers.{m[1]}.{_rename(m[2], _VIT_BLOCK)}'] = v
     return out
 
-# %% ../../nbs/models/21_vision.ipynb #b99e9ffd
+# %% ../../nbs/models/21_vision.ipynb #a6aa14b7
 def load_teacher(
     encoder:PreTrainedModel,  # ResNeXtModel or ViTModel; filled in place
     weights,                  # path of the checkpoint, or what it holds

@@ -1,0 +1,219 @@
+"Items, replies, the journal under a real kill, and pictures that do not open."
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from babyvlm.benchmarks.items import (ImageError, Item, Journal, Reply, Status, evaluate, item_key, open_image, parsed,
+                                      protocol_of, score_shape, scored, tally)
+
+# A model whose float32 digits depend on the company an image keeps in its batch, as on real hardware, and that is slow.
+CHILD = '''
+import sys, time
+import numpy as np, torch
+from babyvlm.benchmarks.items import Item, evaluate
+class Model:
+    name = 'noisy'
+    def encode_images(self, images):
+        time.sleep(float(sys.argv[3]))
+        x = torch.stack([torch.tensor(np.asarray(i, np.float32).mean((0, 1))) for i in images])
+        return torch.nn.functional.normalize(x + 1e-3 * x.sum())
+    def encode_texts(self, texts):
+        x = torch.stack([torch.tensor([float(len(t)), float(t.count('a')), 1.]) for t in texts])
+        return torch.nn.functional.normalize(x)
+folder = sys.argv[1]
+items = [Item(f'i{k}', 'vtwt', (f'{folder}/{k % 29}.png',), options=(f'a b{k}', f'longer text {k}'), gold=0) for k in range(60)]
+evaluate(Model(), items, sys.argv[2], batch_size=4)
+'''
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    d = tmp_path_factory.mktemp('pictures')
+    rng = np.random.default_rng(0)
+    for k in range(29): Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(d/f'{k}.png')
+    (d/'7.png').write_bytes(b'<html>not here</html>')
+    return d
+
+
+def child(pictures, journal, pause): return [sys.executable, '-c', CHILD, str(pictures), str(journal), str(pause)]
+
+
+def test_killed_and_resumed_is_byte_identical(pictures, tmp_path):
+    env = dict(os.environ, OMP_NUM_THREADS='1')
+    subprocess.run(child(pictures, tmp_path/'whole.jsonl', 0), check=True, env=env)
+    whole = (tmp_path/'whole.jsonl').read_bytes()
+    assert whole.count(b'\n') == 61 and b'web page' in whole
+    kills, journal = 0, tmp_path/'killed.jsonl'
+    for seen in (2, 12, 30):
+        p = subprocess.Popen(child(pictures, journal, .05), env=env)
+        while p.poll() is None and (not journal.exists() or journal.read_bytes().count(b'\n') < seen): time.sleep(.005)
+        p.send_signal(signal.SIGKILL); kills += p.wait() == -signal.SIGKILL
+        data = journal.read_bytes()
+        journal.write_bytes(data[:len(data) - 9])    # and the disk lost the end of the last line
+    assert kills == 3
+    subprocess.run(child(pictures, journal, 0), check=True, env=env)
+    assert journal.read_bytes() == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 10_000))
+def test_any_cut_resumes(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp('cut')/'j.jsonl'
+    items = [Item(f'é{k}', 'b', (), options=('x', 'ÿ' * k + 'y')) for k in range(9)]
+    class Model:
+        def loglik(self, items): return [np.array([1 / (3 + len(i.options[1])), .5]) for i in items]
+    replies = evaluate(Model(), items, path, batch_size=4)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut % (len(whole) + 1)])
+    assert evaluate(Model(), items, path, batch_size=4) == replies
+    assert path.read_bytes() == whole
+
+
+def test_a_longer_list_continues_the_same_journal(tmp_path):
+    calls = []
+    class Model:
+        def loglik(self, items): calls.extend(i.uid for i in items); return [np.array([1., 0.]) for _ in items]
+    items = [Item(str(k), 'b', (), options=('x', 'y')) for k in range(8)]
+    evaluate(Model(), items[:4], tmp_path/'j', batch_size=2)
+    evaluate(Model(), items, tmp_path/'j', batch_size=2)
+    assert calls == [str(k) for k in range(8)]
+
+
+def test_another_model_benchmark_or_protocol_is_refused(tmp_path):
+    class One:
+        name = 'one'
+        def loglik(self, items): return [np.array([1., 0.]) for _ in items]
+        def reply(self, items): return [Reply(i.uid, text='x') for i in items]
+    class Two(One): name = 'two'
+    item = Item('u', 'b', (), options=('x', 'y'))
+    evaluate(One(), [item], tmp_path/'j')
+    with pytest.raises(ValueError, match="for model 'one', not 'two'"): evaluate(Two(), [item], tmp_path/'j')
+    with pytest.raises(ValueError, match="for benchmark 'b', not 'c'"):
+        evaluate(One(), [replace(item, benchmark='c')], tmp_path/'j')
+    with pytest.raises(ValueError, match="for protocol 'loglik', not 'chat'"): evaluate(One(), [item], tmp_path/'j', protocol='chat')
+
+
+def test_a_broken_middle_line_is_an_error_with_its_number(tmp_path):
+    (tmp_path/'j').write_text('{"journal": 1, "model": "m"}\n{"uid": "a", "st\n{"uid": "b"}\n')
+    with pytest.raises(ValueError, match='line 2 is not JSON'): Journal(tmp_path/'j')
+    (tmp_path/'k').write_text('{"uid": "a"}\n')
+    with pytest.raises(ValueError, match='does not start like a journal'): Journal(tmp_path/'k')
+
+
+def test_parallel_writers_never_mix(tmp_path):
+    a, b = Journal(tmp_path/'j', model='m'), Journal(tmp_path/'j', model='m')
+    a.write([Reply('x')])
+    with pytest.raises(ValueError, match='changed by another process'): b.write([Reply('y')])
+    assert list(Journal(tmp_path/'j').done) == ['x']
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_scores_survive_the_journal_exactly(tmp_path_factory, scores):
+    path = tmp_path_factory.mktemp('j')/'j'
+    item = Item('u', 'b', (), options=tuple(map(str, range(len(scores)))))
+    r = scored(item, scores)
+    Journal(path).write([r])
+    assert Journal(path).done['u'] == r
+
+
+def test_each_distinct_input_is_encoded_once(pictures):
+    seen = []
+    class Model:
+        def encode_images(self, images): seen.append(len(images)); return torch.nn.functional.normalize(torch.ones(len(images), 3))
+        def encode_texts(self, texts): seen.append(len(texts)); return torch.nn.functional.normalize(torch.ones(len(texts), 3))
+    items = [Item(str(k), 'b', (str(pictures/'0.png'), str(pictures/f'{1 + k % 3}.png')), options=('w',), choice='images') for k in range(30)]
+    replies = evaluate(Model(), items, batch_size=8)
+    assert sum(seen) == 4 + 1 and all(r.chosen is None for r in replies)
+    assert all(isinstance(v, float) for v in replies[0].scores)
+
+
+def test_likelihood_model_that_meets_a_bad_picture(pictures):
+    class Model:
+        def loglik(self, items):
+            for i in items: open_image(i.images[0])
+            return [np.array([len(items), 0.]) for _ in items]
+    items = [Item(str(k), 'b', (str(pictures/f'{k}.png'),), options=('x', 'y')) for k in (6, 7, 8)]
+    replies = evaluate(Model(), items)
+    assert [r.status for r in replies] == [Status.ANSWERED, Status.SKIPPED, Status.ANSWERED]
+    assert replies[0].scores == (2., 0.)
+    assert tally(replies) == {'seen': 3, 'answered': 2, 'skipped: a web page saved as a picture; download it again': 1}
+    with pytest.raises(ValueError, match="item '7' cannot be asked"): evaluate(Model(), items, skip_unreadable=False)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_not_finite_names_the_item(pictures, bad):
+    class Dual:
+        def encode_images(self, images): return torch.full((len(images), 2), bad)
+        def encode_texts(self, texts): return torch.nn.functional.normalize(torch.ones(len(texts), 2))
+    class Like:
+        def loglik(self, items): return [np.array([0., bad]) for _ in items]
+    item = Item('item 5', 'b', (str(pictures/'1.png'),), options=('x', 'y'))
+    with pytest.raises(ValueError, match="item 5' *:|item 5|length inf"): evaluate(Dual(), [item])
+    with pytest.raises(ValueError, match="item 'item 5': score .* is not finite"): evaluate(Like(), [item])
+
+
+def test_rows_that_are_not_unit_length_are_refused(pictures):
+    class Model:
+        def encode_images(self, images): return torch.ones(len(images), 4)
+        def encode_texts(self, texts): return torch.ones(len(texts), 4)
+    with pytest.raises(ValueError, match='length 2; encoders return unit rows'):
+        evaluate(Model(), [Item('u', 'b', (str(pictures/'1.png'),), options=('x', 'y'))])
+
+
+def test_every_truncation_of_a_jpeg_is_an_image_error(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)).save(tmp_path/'a.jpg')
+    data = (tmp_path/'a.jpg').read_bytes()
+    cuts = random.Random(0).sample(range(1, len(data) - 20), 60)
+    for n in cuts:
+        (tmp_path/'b.jpg').write_bytes(data[:n])
+        with pytest.raises(ImageError): open_image(tmp_path/'b.jpg')
+
+
+@pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', 'CMYK', 'I;16', '1', 'LA'])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    im = Image.new('L', (5, 4), 200).convert('RGB').convert(mode) if mode != 'I;16' else Image.new('I;16', (5, 4), 200)
+    im.save(tmp_path/('a.tif' if mode in ('CMYK', 'I;16', 'LA') else 'a.png'))
+    out = open_image(next(tmp_path.glob('a.*')))
+    assert (out.mode, out.size) == ('RGB', (5, 4))
+
+
+def test_shapes_and_choice():
+    i = Item('u', 'b', ['a', 'b'], options=['x', 'y', 'z'], choice='both')
+    assert i.images == ('a', 'b') and score_shape(i) == (2, 3) and hash(i)
+    with pytest.raises(ValueError, match='outside the 2 images'): Item('u', 'b', ('a', 'b'), options=('w',), gold=2, choice='images')
+    with pytest.raises(TypeError, match='object cannot answer'): protocol_of(object(), [i])
+
+
+def test_a_new_parser_rescores_without_the_model(tmp_path):
+    from types import SimpleNamespace
+    class Model:
+        def reply(self, items): return [Reply(i.uid, text='The second.') for i in items]
+    item = Item('u', 'b', (), options=('x', 'y'), gold=1)
+    raw = evaluate(Model(), [item], tmp_path/'j')
+    assert raw[0].chosen is None
+    never = parsed(item, raw[0], lambda i, t: SimpleNamespace(answer=None, rule='none'))
+    assert (never.status, never.reason) == (Status.NOANSWER, 'no answer found')
+    words = parsed(item, Journal(tmp_path/'j').done['u'], lambda i, t: SimpleNamespace(answer=1, rule='ordinal'))
+    assert (words.chosen, words.rule, words.status) == (1, 'ordinal', Status.ANSWERED)
+
+
+def test_item_key_sees_everything():
+    i = Item('u', 'b', ('a',), prompt='p', options=('x', 'y'), gold=0, meta={'k': 1}, rounds=({'a': 1},))
+    others = [replace(i, **d) for d in (dict(uid='v'), dict(images=('c',)), dict(prompt=''), dict(gold=1), dict(group='g'),
+                                        dict(meta={'k': 2}), dict(rounds=()), dict(options=('x', 'z')))]
+    assert len({item_key(j) for j in [i, *others]}) == 9
+    assert json.loads(json.dumps(item_key(i))) == item_key(replace(i))

@@ -1,0 +1,96 @@
+"Every reply of the table gets the reader's verdict; the published rules are repeated exactly; laws that no table can hold."
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from babyvlm.benchmarks.items import Item
+from babyvlm.benchmarks.parsing import (DIRECTIONS, parse_direction, parse_item, parse_letter, parse_number, parse_yes_no,
+                                        plain)
+
+CASES = json.loads((Path(__file__).parent/'parsing_cases.json').read_text())
+BIRDS = ['gull', 'albatross', 'duck', 'sea duck']
+
+
+def strict(c):
+    if c['parser'] == 'letter': return parse_letter(c['reply'], c['options'])
+    return dict(number=parse_number, direction=parse_direction)[c['parser']](c['reply'])
+
+
+def test_the_table_is_large_and_has_no_repeats():
+    keys = {(c['parser'], str(c['options']), c['reply']) for c in CASES}
+    assert len(keys) == len(CASES) >= 300
+    assert sum(c['answer'] is None for c in CASES) >= 100
+
+
+@pytest.mark.parametrize('parser', ['letter', 'number', 'direction'])
+def test_every_reply_gets_the_readers_verdict(parser):
+    wrong = [(c['reply'], c['answer'], strict(c)) for c in CASES if c['parser'] == parser and strict(c).answer != c['answer']]
+    assert not wrong
+
+
+def test_golden_cases_of_the_hierarchy_paper(golden):
+    d = json.loads((golden/'hierarchy_metrics.json').read_text())['answer_parsing']
+    for c in d['cases']:
+        v = parse_letter(c['response'], d['options'], rule='legacy')
+        assert (v.answer or 'Unknown', v.rule) == (c['letter'], 'legacy'), c
+
+
+def test_published_devcv_rules():
+    said = ['a dog', 'Answer: c', '(B)', 'E', 'CD', 'none']
+    assert [parse_letter(r, 4, 'devcv').answer for r in said] == ['A', 'C', 'B', None, None, None]
+    assert [parse_number(r, 'devcv').answer for r in ('I see four or 5', 'eleven', '12 balls', 'none', 'Ten')] == [4, None, 12, None, 10]
+    assert [parse_direction(r, rule='devcv').answer for r in ('Left', 'left.', 'top right', 'top-right', '')] == ['left', None, 'top right', None, None]
+    assert [parse_yes_no(r, 'legacy').answer for r in ('Yes', ' nah', 'maybe', '')] == [True, False, None, None]
+
+
+@settings(max_examples=300, deadline=None)
+@given(letter=st.sampled_from('ABCD'), wrap=st.sampled_from(['{}', '({})', '{}.', '**{}**', '[{}]', '"{}"', '{})']),
+       lead=st.sampled_from(['', 'Answer: ', 'The answer is ', 'I would choose ', 'Final answer: ', 'It is ', 'So the answer is ', 'Option ']),
+       tail=st.sampled_from(['', '.', '\n', ' ']), lower=st.booleans())
+def test_a_plain_commitment_is_heard_however_it_is_set(letter, wrap, lead, tail, lower):
+    said = lead + wrap.format(letter.lower() if lower else letter) + tail
+    assert parse_letter(said, 4).answer == letter, said
+
+
+@settings(max_examples=200, deadline=None)
+@given(a=st.sampled_from('ABCD'), b=st.sampled_from('ABCD'), lead=st.sampled_from(['', 'Answer: ', 'It is ', 'Either ', 'Maybe ']),
+       link=st.sampled_from([' or ', '/', ', ', ' and ', ' or maybe ']))
+def test_two_letters_are_never_one(a, b, lead, link):
+    v = parse_letter(f'{lead}{a}{link}{b}', 4)
+    assert v.answer == (a if a == b else None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_gives_a_verdict(text):
+    assert parse_letter(text, BIRDS).answer in ('A', 'B', 'C', 'D', None)
+    n = parse_number(text).answer
+    assert n is None or (isinstance(n, int) and n >= 0)
+    assert parse_direction(text).answer in (*DIRECTIONS, None)
+    assert plain(plain(text)) is not None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet='efghijklmnopqrstuvwxyz .,!?', max_size=60))
+def test_a_text_without_letters_numbers_or_names_is_no_answer(text):
+    assert parse_letter(text, 4).answer is None
+
+
+def test_options_in_every_form():
+    for options in (4, 'ABCD', list('ABCD'), BIRDS, dict(zip('ABCD', BIRDS)), tuple(BIRDS)):
+        assert parse_letter('(B)', options).answer == 'B'
+    assert parse_letter('D', 3).answer is None
+    assert parse_letter(None, 4).rule == 'empty'
+    with pytest.raises(ValueError, match="unknown rule 'guess'"): parse_letter('A', 4, 'guess')
+
+
+def test_items_of_each_kind():
+    number = Item('n', 'count', (), options=('1', '2', '3'), meta={'answer': 'number'})
+    way = Item('d', 'vdr', (), options=('left', 'right'), meta={'answer': 'direction'})
+    assert [parse_item(number, t).answer for t in ('two', '7', '2 or 3')] == [1, None, None]
+    assert [parse_item(way, t).answer for t in ('Right.', 'top')] == [1, None]
+    assert parse_item(Item('l', 'b', (), options=BIRDS), 'Answer: C', 'legacy').answer == 0
+    with pytest.raises(ValueError, match="answer 'essay'"): parse_item(Item('x', 'b', (), options=BIRDS, meta={'answer': 'essay'}), 'A')
