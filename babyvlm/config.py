@@ -166,10 +166,11 @@ def profile(
         raise ValueError(f"unknown profile '{name}': did you mean '{near}'? known: {known}")
     if overrides is None: overrides = os.environ.get('BABYVLM_OVERRIDES') or {}
     if not isinstance(overrides, dict): overrides = _read_yaml(overrides)
-    try: return Profile.model_validate(_merge(PROFILES[name], overrides))
+    settings = _merge(Profile().model_dump(), PROFILES[name])  # whole: what is not named stays
+    try: return Profile.model_validate(_merge(settings, overrides))
     except ValidationError as e: raise ValueError(f"profile '{name}': {_explain(e, Profile)}") from None
 
-# %% ../nbs/00_config.ipynb #99bfa75d
+# %% ../nbs/00_config.ipynb #e0050f2e
 def repo_root()->Path:    # the checkout's top folder, or the current folder when installed as a package
     "Where `settings.ini` is."
     for d in (Path.cwd(), *Path.cwd().parents):
@@ -180,7 +181,7 @@ def store_root()->Path:   # BABYVLM_STORE, else _store in the checkout
     "Where artifacts are kept."
     return Path(os.environ.get('BABYVLM_STORE') or repo_root()/'_store')
 
-# %% ../nbs/00_config.ipynb #92e311d0
+# %% ../nbs/00_config.ipynb #89bfa306
 def data_root()->Path|None:  # BABYVLM_DATA, None when it is not set; a relative path counts from the checkout
     "Where the gated data are; a variable that points nowhere is an error."
     d = os.environ.get('BABYVLM_DATA')
@@ -191,7 +192,7 @@ def data_root()->Path|None:  # BABYVLM_DATA, None when it is not set; a relative
         raise FileNotFoundError(f"BABYVLM_DATA='{d}' is not a folder; unset it or point it at your data")
     return path
 
-# %% ../nbs/00_config.ipynb #759a83e5
+# %% ../nbs/00_config.ipynb #2ea855f0
 def pick_device(
     name:str=None,        # 'cuda', 'cuda:1', 'mps', 'cpu'; default: BABYVLM_DEVICE, else the best at hand
 )->torch.device:          # a device that exists here
@@ -205,7 +206,7 @@ def pick_device(
         raise ValueError(f"device '{name}' is not available here; use one of {usable}")
     return torch.device(name)
 
-# %% ../nbs/00_config.ipynb #2ea855f0
+# %% ../nbs/00_config.ipynb #a30f085e
 def describe_device(
     device:torch.device=None,  # default: `pick_device()`
 )->str:                        # for example 'cuda (NVIDIA H200)' or 'cpu'

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Estimate', 'versus_chance', 'wilson', 'draw_counts', 'resample', 'bootstrap', 'paired_difference', 'differences',
-           'over_seeds', 'noise_floor']
+           'over_seeds', 'noise_floor', 'crossed']
 
 # %% ../nbs/02_estimate.ipynb #e132a60c
 import math
@@ -190,3 +190,22 @@ def noise_floor(
 )->float:                 # difference in accuracy
     "The smallest difference that n unpaired items can tell apart."
     return 1.96 * math.sqrt(2 * p * (1 - p) / n)
+
+# %% ../nbs/02_estimate.ipynb #671c9a3d
+def crossed(
+    outcomes,             # (seeds, n), one row a training seed, items in one order; differences too
+    clusters=None,        # (n,) ids of what is resampled among the items
+    chance:float=None,    # what guessing scores
+    n_boot:int=2000,      # resamples of the items
+    seed:int=0,           # of the resamples
+    **counts,             # ties, no_answer, skipped, unit
+)->Estimate:              # n counts items
+    "The mean over seeds and items with an interval for both."
+    x = np.atleast_2d(np.asarray(outcomes, float))
+    k, n = x.shape
+    items = resample(x.mean(0), clusters, n_boot, seed)[:, 0].std()**2
+    seeds = x.mean(1).var(ddof=1) / k if k > 1 else 0.
+    units = n if clusters is None else len(set(clusters))
+    spread = seeds**2 / max(k - 1, 1) + items**2 / max(units - 1, 1)
+    half = student.ppf(.975, (items + seeds)**2 / spread) * math.sqrt(items + seeds) if spread else 0.
+    return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half), n, chance, **counts)

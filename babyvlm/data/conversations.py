@@ -281,7 +281,8 @@ IGNORED = -100            # the label that the loss skips
 class Encoded(dict):
     "input_ids, labels, image_positions; shown with the supervised tokens in colour."
     def __repr__(self):
-        return f"Encoded({len(self['labels'])} positions, {sum(l != IGNORED for l in self['labels'])} supervised)"
+        n = sum(l != IGNORED for l in self['labels'])
+        return f"Encoded({len(self['labels'])} positions, {n} supervised)"
 
     def _repr_html_(self):
         look = {True: 'color:#222;background:#cdeacd', False: 'color:#999', None: 'background:#cfe0f5'}

@@ -8,10 +8,8 @@ __all__ = ['TEMPLATES', 'CHATTER', 'ADULT', 'tokens', 'remark', 'chatter', 'nois
 # %% ../../nbs/data/09_speech.ipynb #5af8f47f
 import random
 import re
-
 from .drawing import COLOURS
-from .scenes import LABELED_S, NOUNS, PLACES, Scene, Subject, says, stage
-from .things import Thing
+from .scenes import PLACES, Subject
 
 # %% ../../nbs/data/09_speech.ipynb #bc6a3420
 def tokens(
@@ -22,17 +20,29 @@ def tokens(
     return ' '.join(re.findall(r"<unk>|n't|'\w+|\w+|[^\w\s]", text))
 
 # %% ../../nbs/data/09_speech.ipynb #b64d8560
-_NOUN = ("Look at the {n}.", "That's {a} {n}.", "There's the {n}!", "Do you see the {n}?", "Look, {a} {n}!", "It's {a} {n}.", "Where's the {n}?", "Here's the {n}.",
-         "Can you say {n}?", "What a nice {n}!", "You like the {n}?", "That's your {n}.", "Is that {a} {n}?", "I see the {n}.")
-_PLACE = ("Look at the {n}.", "That's the {n}.", "We're on the {n}.", "See the {n}?", "There's the {n}.", "What's on the {n}?", "You like the {n}?")
-_ADJECTIVE = ("Look at the {f} {n}.", "That's {a} {f} {n}.", "What {a} {f} {n}!", "The {n} is {f}.", "See the {f} {n}?", "There's the {f} {n}.", "I see {a} {f} {n}.")
-_VERB = ("{F} the {n}.", "Let's {f} the {n}.", "Can you {f} the {n}?", "You want to {f} the {n}?", "We {f} the {n}.", "Do you {f} the {n}?", "You {f} the {n}!")
-_PAIR = ("The {f} is {r} the {n}.", "Look, the {f} is {r} the {n}!", "There's {a} {f} {r} the {n}.", "See the {f} {r} the {n}?", "{A} {f} {r} the {n}!")
+_NOUN = ("Look at the {n}.", "That's {a} {n}.", "There's the {n}!", "Do you see the {n}?", "Look, {a} {n}!",
+    "It's {a} {n}.", "Where's the {n}?", "Here's the {n}.", "Can you say {n}?", "What a nice {n}!",
+    "You like the {n}?", "That's your {n}.", "Is that {a} {n}?", "I see the {n}.")
+
+_PLACE = ("Look at the {n}.", "That's the {n}.", "We're on the {n}.", "See the {n}?", "There's the {n}.",
+    "What's on the {n}?", "You like the {n}?")
+
+_ADJECTIVE = ("Look at the {f} {n}.", "That's {a} {f} {n}.", "What {a} {f} {n}!", "The {n} is {f}.",
+    "See the {f} {n}?", "There's the {f} {n}.", "I see {a} {f} {n}.")
+
+_VERB = ("{F} the {n}.", "Let's {f} the {n}.", "Can you {f} the {n}?", "You want to {f} the {n}?",
+    "We {f} the {n}.", "Do you {f} the {n}?", "You {f} the {n}!")
+
+_PAIR = ("The {f} is {r} the {n}.", "Look, the {f} is {r} the {n}!", "There's {a} {f} {r} the {n}.",
+    "See the {f} {r} the {n}?", "{A} {f} {r} the {n}!")
+
 _TWO = ("Two {n}s!", "There are two {n}s.", "I see two {n}s.", "Look at the two {n}s.", "One, two {n}s!")
+
 TEMPLATES = dict(noun=_NOUN, place=_PLACE, adjective=_ADJECTIVE, verb=_VERB, pair=_PAIR, two=_TWO)
 
 def _article(word): return 'an' if word[0] in 'aeiou' else 'a'
 
+# %% ../../nbs/data/09_speech.ipynb #d87d5460
 def remark(
     subject:Subject,     # what it is about
     rng:random.Random,   # source of chance
@@ -43,16 +53,22 @@ def remark(
     kind = 'two' if s.first == 'two' else 'place' if s.kind == 'noun' and s.noun in PLACES else s.kind
     t = rng.choice(TEMPLATES[kind]); word = s.first or s.noun
     where = "in" if s.noun in ('kitchen', 'room', 'sand') else "on"
-    a = _article(word); text = t.replace("We're on", f"We're {where}").replace("What's on", f"What's {where}")
+    a = _article(word)
+    text = t.replace("We're on", f"We're {where}").replace("What's on", f"What's {where}")
     return text.format(n=s.noun, f=s.first, r=s.relation, a=a, A=a.capitalize(), F=s.first.capitalize())
 
-# %% ../../nbs/data/09_speech.ipynb #a49b3c23
-CHATTER = ("Are you hungry?", "Daddy is coming home soon.", "Oh my goodness.", "Come here, sweetie.", "What do you think?", "Are you tired?", "You are so silly!",
-    "Mama is right here.", "One, two, three!", "That was so much fun.", "Do you want some more?", "It's almost time for a nap.", "Yes, you can do it.", "No, no, no.", "Where are you going?",
-    "Good job!", "All done?", "Did you sleep well?", "Let's go and see grandma.", "Say bye bye.", "Uh oh!", "I love you so much.", "Can you say mama?", "What are you doing?",
-    "It's cold outside today.", "Thank you very much.", "Shall we sing a song?", "Where did it go?", "Peekaboo!", "Hold on a minute.", "Let me see.", "You're getting so big!")
-_ABSENT = ("Where did the {n} go?", "We'll find the {n} later.", "Do you remember the {n}?", "We have no {n} today.", "Daddy has your {n}.", "Grandma gave you {a} {n}.",
-           "You left the {n} at home.", "Later we can see the {n}.", "Do you want the {n} after lunch?")
+# %% ../../nbs/data/09_speech.ipynb #44795941
+CHATTER = ("Are you hungry?", "Daddy is coming home soon.", "Oh my goodness.", "Come here, sweetie.",
+    "What do you think?", "Are you tired?", "You are so silly!", "Mama is right here.", "One, two, three!",
+    "That was so much fun.", "Do you want some more?", "It's almost time for a nap.", "Yes, you can do it.",
+    "No, no, no.", "Where are you going?", "Good job!", "All done?", "Did you sleep well?",
+    "Let's go and see grandma.", "Say bye bye.", "Uh oh!", "I love you so much.", "Can you say mama?",
+    "What are you doing?", "It's cold outside today.", "Thank you very much.", "Shall we sing a song?",
+    "Where did it go?", "Peekaboo!", "Hold on a minute.", "Let me see.", "You're getting so big!")
+
+_ABSENT = ("Where did the {n} go?", "We'll find the {n} later.", "Do you remember the {n}?",
+    "We have no {n} today.", "Daddy has your {n}.", "Grandma gave you {a} {n}.",
+    "You left the {n} at home.", "Later we can see the {n}.", "Do you want the {n} after lunch?")
 
 def chatter(
     rng:random.Random,   # source of chance
@@ -63,6 +79,7 @@ def chatter(
     if not unseen or rng.random() >= naming: return rng.choice(CHATTER)
     n = rng.choice(sorted(unseen)); return rng.choice(_ABSENT).format(n=n, a=_article(n))
 
+# %% ../../nbs/data/09_speech.ipynb #2ad208da
 def noisy(
     text:str,            # a sentence
     rng:random.Random,   # source of chance
@@ -71,40 +88,69 @@ def noisy(
     "Add a transcriber's marks: [laughs], (singing), *inaudible*."
     raw = text
     if rng.random() < rate:
-        first = text.split()[0]; text = text.replace(first, '<unk>', 1); raw = text.replace('<unk>', '*inaudible*', 1)
-    if rng.random() < rate: raw = f"{rng.choice(('[laughs]', '(singing)', '[baby cries]', '*whispers*'))} {raw}"
+        first = text.split()[0]; text = text.replace(first, '<unk>', 1)
+        raw = text.replace('<unk>', '*inaudible*', 1)
+    if rng.random() < rate:
+        raw = f"{rng.choice(('[laughs]', '(singing)', '[baby cries]', '*whispers*'))} {raw}"
     return raw, text
 
-# %% ../../nbs/data/09_speech.ipynb #6e0f639f
-_MAKES = dict(car=('2018 ford focus', '1967 mustang', 'toyota corolla', 'vintage fiat'), truck=('freight', 'volvo fh16 delivery', 'heavy duty'), dog=('golden retriever', 'french bulldog', 'purebred'), cat=('maine coon', 'british shorthair', 'tabby'),
-    computer=('dell latitude', 'refurbished', 'apple desktop'), chair=('mid century', 'ergonomic', 'hand carved'), table=('reclaimed oak', 'scandinavian dining', 'farmhouse'), window=('double glazed', 'bay', 'victorian'), door=('panelled', 'fire rated', 'victorian'),
-    kitchen=('fully fitted', 'modern', 'farmhouse'), road=('winding mountain', 'empty desert', 'newly paved'), room=('spacious', 'minimalist', 'guest'), ball=('inflatable', 'vintage rubber', 'official size'), cup=('ceramic', 'porcelain', 'branded'))
-_SCENERY = ("in a lot", "on a white background", "at the annual trade fair", "in natural light", "for sale", "in the style of the 1950s", "with free shipping", "isolated , vector illustration",
-            "photographed by a local artist", "in portland , oregon", "displayed in a showroom", "seen from the front", "stock photo", "available in several sizes")
-_OPENERS = ("{a} {x}", "a photo of {a} {x}", "{a} {x} with copy space", "close up of {a} {x}", "this is {a} {x}", "image of {a} {x}", "the {x}")
-_DOING = dict(hold="held in two hands", wash="being rinsed under running water", eat="being eaten by a young man", read="being read by a student", throw="thrown through the air", push="pushed along by hand", kick="kicked across the pitch",
-    hug="held in a warm embrace", pat="petted by its owner", open="standing open", close="firmly shut", draw="with a pencil sketch", sit="with an infant seated", climb="climbed by an infant", wear="worn by a model", drink="with a person having a drink")
-ADULT = dict(chart="a financial {c} chart showing quarterly revenue growth of the company", rocket="a {c} rocket launches a commercial satellite into low earth orbit", skyscraper="{c} skyscrapers in the downtown financial district at dusk", plane="a {c} passenger plane on final approach , airline fleet",
-    suit="portrait of a confident businessman in a tailored {c} suit", ship="a {c} container ship leaves the port of rotterdam", trophy="the winners lift the {c} championship trophy", circuit="close up of a {c} printed circuit board with microprocessor")
+# %% ../../nbs/data/09_speech.ipynb #985e6f7b
+_MAKES = dict(car=('2018 ford focus', '1967 mustang', 'toyota corolla', 'vintage fiat'),
+    truck=('freight', 'volvo fh16 delivery', 'heavy duty'),
+    dog=('golden retriever', 'french bulldog', 'purebred'),
+    cat=('maine coon', 'british shorthair', 'tabby'),
+    computer=('dell latitude', 'refurbished', 'apple desktop'),
+    chair=('mid century', 'ergonomic', 'hand carved'),
+    table=('reclaimed oak', 'scandinavian dining', 'farmhouse'),
+    window=('double glazed', 'bay', 'victorian'), door=('panelled', 'fire rated', 'victorian'),
+    kitchen=('fully fitted', 'modern', 'farmhouse'),
+    road=('winding mountain', 'empty desert', 'newly paved'), room=('spacious', 'minimalist', 'guest'),
+    ball=('inflatable', 'vintage rubber', 'official size'), cup=('ceramic', 'porcelain', 'branded'))
 
-# %% ../../nbs/data/09_speech.ipynb #41609866
+_SCENERY = ("in a lot", "on a white background", "at the annual trade fair", "in natural light", "for sale",
+    "in the style of the 1950s", "with free shipping", "isolated , vector illustration",
+    "photographed by a local artist", "in portland , oregon", "displayed in a showroom",
+    "seen from the front", "stock photo", "available in several sizes")
+
+_OPENERS = ("{a} {x}", "a photo of {a} {x}", "{a} {x} with copy space", "close up of {a} {x}",
+    "this is {a} {x}", "image of {a} {x}", "the {x}")
+
+# %% ../../nbs/data/09_speech.ipynb #8a6dbcb7
+_DOING = dict(hold="held in two hands", wash="being rinsed under running water",
+    eat="being eaten by a young man", read="being read by a student", throw="thrown through the air",
+    push="pushed along by hand", kick="kicked across the pitch", hug="held in a warm embrace",
+    pat="petted by its owner", open="standing open", close="firmly shut", draw="with a pencil sketch",
+    sit="with an infant seated", climb="climbed by an infant", wear="worn by a model",
+    drink="with a person having a drink")
+
+ADULT = dict(chart="a financial {c} chart showing quarterly revenue growth of the company",
+    rocket="a {c} rocket launches a commercial satellite into low earth orbit",
+    skyscraper="{c} skyscrapers in the downtown financial district at dusk",
+    plane="a {c} passenger plane on final approach , airline fleet",
+    suit="portrait of a confident businessman in a tailored {c} suit",
+    ship="a {c} container ship leaves the port of rotterdam",
+    trophy="the winners lift the {c} championship trophy",
+    circuit="close up of a {c} printed circuit board with microprocessor")
+
+# %% ../../nbs/data/09_speech.ipynb #7b95e84b
 def caption(
     subject:Subject,     # what the picture is about
     colour:str,          # its main colour, one of `COLOURS`, or ''
     rng:random.Random,   # source of chance
 )->str:                  # an adult caption, lower case
     "What the web writes under a picture of the subject."
-    s = subject
-    if s.noun in ADULT: return f"{ADULT[s.noun].format(c=colour)} {rng.choice(('', rng.choice(_SCENERY)))}".strip()
-    words = [s.first if s.kind == 'adjective' and s.first not in COLOURS else '', colour, rng.choice(_MAKES.get(s.noun, ('classic', 'handmade', 'original'))) if rng.random() < .6 else '', s.noun]
-    if s.first == 'two': words = [colour, s.noun]
-    x = ' '.join(w for w in words if w); text = rng.choice(_OPENERS).format(a=_article(x), x=x)
+    s,where = subject,rng.choice(_SCENERY)
+    if s.noun in ADULT: return f"{ADULT[s.noun].format(c=colour)} {rng.choice(('', where))}".strip()
+    if s.first == 'two': return f"a pair of {colour} {s.noun}s {where}"
+    state = s.first if s.kind == 'adjective' and s.first not in COLOURS else ''
+    make = rng.choice(_MAKES.get(s.noun, ('classic', 'handmade', 'original'))) if rng.random() < .6 else ''
+    x = ' '.join(w for w in (state, colour, make, s.noun) if w)
+    text = rng.choice(_OPENERS).format(a=_article(x), x=x)
     if s.kind == 'verb': text += f" {_DOING[s.first]}"
-    if s.kind == 'pair': text = f"{_article(s.first)} {s.first} {s.relation} {text}"
-    if s.first == 'two': text = f"a pair of {x}s"
-    return f"{text} {rng.choice(_SCENERY)}"
+    if s.kind == 'pair': text = f"{text} with {_article(s.first)} {s.first}"
+    return f"{text} {where}"
 
-# %% ../../nbs/data/09_speech.ipynb #7b95e84b
+# %% ../../nbs/data/09_speech.ipynb #a7072829
 def rewrite(
     subject:Subject,     # what the picture is about
     rng:random.Random,   # source of chance

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['contrastive_loss', 'CVCLConfig', 'cvcl_toy', 'CVCLOutput', 'CVCLModel', 'cvcl_tokenizer', 'text_ids', 'encode_rows',
-           'CVCL', 'read_lightning', 'cvcl_state', 'import_cvcl']
+           'CVCL', 'new_cvcl', 'read_lightning', 'cvcl_state', 'import_cvcl']
 
 # %% ../../nbs/models/22_cvcl.ipynb #8e1eb1ee
 from .tokenizers import load_vocab, word_tokenizer
 from .vision import BabyImageProcessor, ResNeXtConfig, resnext50, resnext_toy, vision_encoder
-from .weights import count_parameters, model_card, on_meta, read_checkpoint, strict_load
+from .weights import count_parameters, model_card, read_checkpoint, seeded, strict_load
 
 import argparse
 import math
@@ -237,7 +237,21 @@ def encode_texts(self:CVCL,
     ids = lambda b: text_ids(self.tokenizer, b, self.model.config.max_length).to(self.device)
     return encode_rows(texts, lambda b: self.model.embed_texts(ids(b)), self.batch_size)
 
-# %% ../../nbs/models/22_cvcl.ipynb #297871ce
+# %% ../../nbs/models/22_cvcl.ipynb #f2863f96
+def new_cvcl(
+    vocab:Mapping|str|Path,   # word to id, or the path of a `vocab.json`
+    seed:int=0,               # of the weights
+    device:str|torch.device=None,  # default: the best at hand
+    real_size:bool=False,     # the published sizes, or the toy's
+    lowercase:bool=False,     # lower-case texts before looking words up
+    **fields,                 # of `cvcl_toy` or, at real size, of CVCLConfig
+)->CVCL:                      # untrained
+    "A fresh CVCL."
+    make = CVCLConfig if real_size else cvcl_toy
+    config = make(vocab_size=len(load_vocab(vocab)), **fields)
+    return CVCL(seeded(lambda: CVCLModel(config), seed), cvcl_tokenizer(vocab, lowercase), device=device)
+
+# %% ../../nbs/models/22_cvcl.ipynb #3a7923d1
 @patch
 def save_pretrained(self:CVCL,
     folder:str|Path,          # created if needed
@@ -262,7 +276,7 @@ def from_pretrained(cls:CVCL,
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     return cls(CVCLModel.from_pretrained(folder), tokenizer, BabyImageProcessor.from_pretrained(folder), device, batch_size)
 
-# %% ../../nbs/models/22_cvcl.ipynb #c9881004
+# %% ../../nbs/models/22_cvcl.ipynb #f67838f6
 def _inert(name):
     "A class that stands for one that must not run."
     def __init__(self, *args, **kwargs): pass
@@ -280,7 +294,7 @@ def read_lightning(
     with torch.serialization.safe_globals([(known.get(n) or _inert(n), n) for n in foreign]):
         return torch.load(path, map_location='cpu', weights_only=True)
 
-# %% ../../nbs/models/22_cvcl.ipynb #b6dafd6f
+# %% ../../nbs/models/22_cvcl.ipynb #ffc10b7d
 _ALIASES = (('model.image_embed.', 'vision_encoder.'), ('model.text_embed.', 'text_encoder.'),
             ('language_model.text_encoder.', 'text_encoder.'),
             ('language_model.output_layer.weight', 'text_encoder.embedding.weight'))
@@ -301,7 +315,7 @@ def cvcl_state(
         out[name] = v
     return out
 
-# %% ../../nbs/models/22_cvcl.ipynb #cfbd727a
+# %% ../../nbs/models/22_cvcl.ipynb #72a6ff67
 def import_cvcl(
     checkpoint:str|Path|Mapping,  # a Lightning `.ckpt`, a file of tensors, or what it holds
     vocab:Mapping|str|Path,   # word to id, or the path of `vocab.json`

@@ -8,7 +8,7 @@ __all__ = ['released_state', 'load_released', 'released_config', 'import_release
 # %% ../../nbs/models/26_released.ipynb #afaca241
 from .babyllava import BabyLlavaConfig, BabyLlavaForConditionalGeneration  # before transformers
 from .vision import resnext50, vit_large, vit_state
-from .weights import read_folder, strict_load
+from .weights import compare_state, on_meta, read_folder, strict_load
 
 import json
 import re
@@ -44,14 +44,16 @@ def load_released(
     weights,                  # folder, file, or names to tensors
 )->BabyLlavaForConditionalGeneration:  # float32, evaluation mode
     "Build the model a released checkpoint belongs to and load all of it."
-    given = isinstance(weights, Mapping)
+    given, build = isinstance(weights, Mapping), lambda: BabyLlavaForConditionalGeneration(config)
     state = released_state(weights if given else read_folder(weights), config)
+    source = 'released state dict' if given else Path(weights).name
+    # names are compared before any memory is taken: the large model needs 5.6 GB
+    if diff := compare_state(on_meta(build), state): raise ValueError(f'{source} does not fit: {diff}')
     ends = 'lm_head.weight', 'wte.weight', 'embed_tokens.weight'
     tables = [v for k, v in state.items() if k.endswith(ends)]
     if config.tie_word_embeddings and len(tables) == 2 and not torch.equal(*tables):
         raise ValueError('input and output word tables differ, but the configuration ties them')
-    model = BabyLlavaForConditionalGeneration(config)
-    return strict_load(model, state, 'released state dict' if given else Path(weights).name).eval()
+    return strict_load(build(), state, source).eval()
 
 # %% ../../nbs/models/26_released.ipynb #5c9f741a
 _EYES = dict(resnext50=resnext50, vitl16=vit_large)  # part of the released encoder's name, its configuration

@@ -1,0 +1,159 @@
+"""Laws of intervals: what must not change them, what must, and what scipy says."""
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from babyvlm.estimate import (Estimate, bootstrap, differences, draw_counts, noise_floor, over_seeds, paired_difference,
+                              resample, versus_chance, wilson)
+
+seeds = st.integers(0, 2**31)
+quick = settings(max_examples=25, deadline=None)
+
+
+def answers(seed, n=120, models=1):
+    rng = np.random.default_rng(seed)
+    return (rng.random((n, models)) < rng.uniform(.2, .8, models)).astype(float), rng
+
+
+def ends(e): return np.array([e.low, e.high])
+
+
+@quick
+@given(seeds)
+def test_renaming_clusters_and_permuting_items_in_them_changes_nothing(seed):
+    "Draws are made over sorted cluster ids, so the order of the rows is no part of the result."
+    x, rng = answers(seed); image = rng.integers(0, 30, len(x))
+    order = rng.permutation(len(x))
+    a, b = bootstrap(x[:, 0], image, 300), bootstrap(x[order, 0], image[order], 300)
+    named = bootstrap(x[:, 0], np.array([f'image {i:03}' for i in image]), 300)
+    np.testing.assert_allclose([a.value, a.low, a.high], [b.value, b.low, b.high], atol=1e-12)
+    np.testing.assert_allclose(ends(a), ends(named), atol=1e-12)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seeds)
+def test_permuting_items_moves_ends_by_less_than_their_own_noise(seed):
+    "Without clusters the order decides which draws an item gets; the distribution is the same."
+    x, rng = answers(seed, 400)
+    a, b = bootstrap(x[:, 0]), bootstrap(rng.permutation(x[:, 0]))
+    assert a.value == pytest.approx(b.value, abs=1e-12)
+    np.testing.assert_allclose(ends(a), ends(b), atol=6e-3)  # steps of 1/400; the ends' own noise is 1e-3
+
+
+@quick
+@given(seeds, st.integers(2, 6))
+def test_permuting_models_changes_nothing(seed, models):
+    x, rng = answers(seed, models=models); order = rng.permutation(models)
+    np.testing.assert_array_equal(resample(x, n_boot=200)[:, order], resample(x[:, order], n_boot=200))
+
+
+@given(st.floats(-100, 100), st.integers(1, 50), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_constant_outcomes_give_zero_width(value, n, clustered):
+    e = bootstrap(np.full(n, value), np.arange(n) // 3 if clustered else None, n_boot=200)
+    np.testing.assert_allclose([e.value, e.low, e.high], value, rtol=1e-12, atol=1e-12)
+
+
+@quick
+@given(seeds, st.booleans())
+def test_singleton_clusters_are_no_clusters(seed, whole):
+    x, rng = answers(seed, models=3)
+    if not whole: x += rng.normal(size=x.shape)
+    np.testing.assert_allclose(resample(x, np.arange(len(x)), 300), resample(x, n_boot=300), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('kind', ['right or wrong', 'normal', 'tie credit', 'skewed'])
+def test_ends_agree_with_scipy(kind):
+    rng = np.random.default_rng(7)
+    x = dict(zip(('right or wrong', 'normal', 'tie credit', 'skewed'), ((rng.random(500) < .6).astype(float), rng.normal(size=500),
+             rng.choice([0, .5, 1], 500), rng.exponential(size=500))))[kind]
+    ref = stats.bootstrap((x,), np.mean, n_resamples=9999, method='percentile', batch=500, rng=1).confidence_interval
+    np.testing.assert_allclose(ends(bootstrap(x)), [ref.low, ref.high], atol=1e-2)
+
+
+def test_clustered_ends_agree_with_scipy_on_sums_and_sizes():
+    rng = np.random.default_rng(8); image = rng.integers(0, 80, 600)
+    x = (rng.random(600) < rng.beta(2, 2, 80)[image]).astype(float)
+    pairs = np.bincount(image, x, 80), np.bincount(image, minlength=80)
+    ref = stats.bootstrap(pairs, lambda s, w, axis=-1: s.sum(axis) / w.sum(axis), paired=True, method='percentile', batch=500, rng=1)
+    np.testing.assert_allclose(ends(bootstrap(x, image)), list(ref.confidence_interval), atol=1e-2)
+
+
+@quick
+@given(seeds, st.integers(2, 6), st.booleans())
+def test_differences_are_antisymmetric_and_paired(seed, models, clustered):
+    x, rng = answers(seed, models=models)
+    image = rng.integers(0, 25, len(x)) if clustered else None
+    named = {f'm{j}': x[:, j] for j in range(models)}
+    table = differences(named, image, n_boot=200)
+    for a in named:
+        assert str(table.loc[a, a]).startswith('0.000 [0.000, 0.000]')
+        for b in named:
+            there, back, alone = table.loc[a, b], table.loc[b, a], paired_difference(named[a], named[b], image, n_boot=200)
+            np.testing.assert_allclose([there.value, there.low, there.high], [-back.value, -back.high, -back.low], atol=1e-12)
+            np.testing.assert_allclose([there.value, *ends(there)], [alone.value, *ends(alone)], atol=1e-12)
+            assert there.n == len(x) and there.chance == 0
+
+
+@pytest.mark.parametrize('n, n_boot, clusters', [(1, 5, None), (7, 50, None), (333, 99, None), (90, 99, 17), (20_001, 60, None)])
+def test_single_precision_and_blocks_change_no_bit(n, n_boot, clusters):
+    "The fast way against drawing resamples one by one in double precision."
+    rng = np.random.default_rng(n)
+    x, image = (rng.random((n, 2)) < .6).astype(float), np.arange(n) if clusters is None else rng.permutation(np.arange(n) % clusters)
+    ids = np.unique(image)
+    sums, sizes = np.stack([x[image == c].sum(0) for c in ids]) if clusters else x, np.array([(image == c).sum() for c in ids]) if clusters else np.ones(n)
+    slow = [sums[p].sum(0) / sizes[p].sum() for p in np.random.default_rng(3).integers(0, len(ids), (n_boot, len(ids)))]
+    np.testing.assert_array_equal(resample(x, image if clusters else None, n_boot, seed=3), slow)
+
+
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 70), seeds)
+@settings(max_examples=40, deadline=None)
+def test_the_block_is_no_part_of_the_draws(n, n_boot, block, seed):
+    counts = np.concatenate(list(draw_counts(n, n_boot, seed, block)))
+    np.testing.assert_array_equal(counts, np.concatenate(list(draw_counts(n, n_boot, seed))))
+    assert counts.shape == (n_boot, n) and (counts.sum(1) == n).all()
+
+
+def test_sums_too_large_for_single_precision_are_exact_all_the_same():
+    x = np.array([2.**24, 1., 1., 1.])
+    slow = [x[p].mean() for p in np.random.default_rng(0).integers(0, 4, (200, 4))]
+    np.testing.assert_array_equal(resample(x, n_boot=200)[:, 0], slow)
+
+
+def test_seeds_matter_and_repeat():
+    x = answers(0)[0]
+    assert (resample(x, seed=1, n_boot=50) == resample(x, seed=1, n_boot=50)).all()
+    assert (resample(x, seed=1, n_boot=50) != resample(x, seed=2, n_boot=50)).any()
+
+
+@pytest.mark.parametrize('call, says', [
+    (lambda: bootstrap([0., math.inf]), 'outcome 1 is not finite'), (lambda: bootstrap([0., 1.], clusters=['a']), '1 cluster ids for 2'),
+    (lambda: bootstrap([0., 1.], clusters=[1., math.nan]), 'cluster id is missing'),
+    (lambda: paired_difference([0., 1.], [1.]), 'equal shapes'), (lambda: wilson(-1, 3), '-1 right of 3'), (lambda: wilson(math.nan, 3), 'nan right'),
+    (lambda: over_seeds([.5]), 'at least 2'), (lambda: versus_chance(Estimate(.5)), 'no chance level')])
+def test_mistakes_are_named(call, says):
+    with pytest.raises(ValueError, match=says): call()
+
+
+@given(st.integers(1, 5000), st.data())
+@settings(max_examples=60, deadline=None)
+def test_wilson_is_scipys_and_mirrors(n, data):
+    k = data.draw(st.integers(0, n))
+    e, ref = wilson(k, n), stats.binomtest(k, n).proportion_ci(method='wilson')
+    np.testing.assert_allclose(ends(e), [ref.low, ref.high], atol=1e-9)
+    np.testing.assert_allclose(ends(wilson(n - k, n)), 1 - ends(e)[::-1], atol=1e-12)
+    assert 0 <= e.low <= e.value <= e.high <= 1
+
+
+def test_nothing_to_measure_is_not_a_number():
+    for e in (wilson(0, 0, chance=.5), bootstrap([], chance=.5)): assert math.isnan(e.value) and str(e) == '–, n = 0, chance 0.5'
+
+
+def test_the_noise_floor_is_what_a_bootstrap_finds():
+    rng = np.random.default_rng(4); a, b = (rng.random((2, 4000)) < .5).astype(float)
+    e = paired_difference(a, b)
+    assert (e.high - e.low) / 2 == pytest.approx(noise_floor(4000), rel=.05)

@@ -1,0 +1,71 @@
+"""The published values as they lie in the package: complete, sourced, and read as they are written."""
+import csv
+from importlib.resources import files
+
+import pandas as pd
+import pytest
+
+from babyvlm.published import PAPERS, published
+
+FOLDER = files('babyvlm').joinpath('published_data')
+FILES = sorted(f.name for f in FOLDER.iterdir() if f.name.endswith('.csv'))
+COLUMNS = ['table', 'model', 'setting', 'task', 'metric', 'value', 'source']
+
+
+def lines(name):
+    with FOLDER.joinpath(name).open(encoding='utf-8', newline='') as f: return list(csv.DictReader(f))
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_every_row_has_a_source_and_says_what_it_is(name):
+    for i, row in enumerate(lines(name), 2):
+        assert list(row) == COLUMNS, f'{name} line {i}: columns {list(row)}'
+        for c in ('table', 'metric', 'value', 'source'): assert row[c].strip(), f'{name} line {i} has no {c}'
+        assert len(row['source']) >= 10, f"{name} line {i}: '{row['source']}' is no source that somebody could look up"
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_no_row_is_there_twice(name):
+    rows = [tuple(r.values()) for r in lines(name)]
+    assert len(rows) == len(set(rows))
+
+
+def test_every_file_belongs_to_a_paper(): assert all(f.split('_')[0] in PAPERS for f in FILES) and len(FILES) == 17
+
+
+@pytest.mark.parametrize('paper', PAPERS)
+def test_nothing_is_lost_or_invented_in_reading(paper):
+    d = published(paper)
+    written = [(f.removesuffix('.csv').removeprefix(f'{paper}_'), r) for f in FILES if f.startswith(paper + '_') for r in lines(f)]
+    assert len(d) == len(written)
+    for (file, raw), row in zip(written, d.to_dict('records')):
+        assert row['file'] == file and row['text'] == raw['value'] and row['source'] == raw['source']
+        try: number = float(raw['value'])
+        except ValueError: assert pd.isna(row['value'])
+        else: assert row['value'] == number
+
+
+@pytest.mark.parametrize('paper', PAPERS)
+def test_tables_are_found_by_file_and_by_name(paper):
+    d = published(paper)
+    for file, part in d.groupby('file'): assert len(published(paper, file)) >= len(part)
+    for table, part in d.groupby('table'): assert published(paper, table).source.isin(d.source).all()
+    assert set(d.trust) <= {'read directly', 'second hand', 'other paper'}
+
+
+def test_a_caller_cannot_change_what_the_next_one_reads():
+    d = published('v1'); d.loc[:, 'value'] = 0.
+    e = published('v1', 'main'); e.loc[:, 'value'] = 0.
+    assert (published('v1', 'main').value > 0).all() and (published('v1').value != 0).any()
+
+
+def test_accuracies_of_the_main_table_are_shares():
+    main = published('v1', 'main')
+    assert main.value.between(0, 1).all() and set(main.task) == {'Labeled-S', 'VTWT', 'Baby Winoground', 'SAYCam Caption'}
+
+
+@pytest.mark.parametrize('call, says', [(lambda: published('v3'), "unknown paper 'v3': one of v1, v2, hierarchy"),
+                                        (lambda: published('v1', 'ablaton'), "did you mean 'ablation'"),
+                                        (lambda: published('v2', 'main'), "did you mean 'main_results'")])
+def test_a_wrong_name_gets_the_nearest(call, says):
+    with pytest.raises(ValueError, match=says): call()

@@ -1,0 +1,271 @@
+"The released label files, the golden metric values, faults in label files, and laws of the scorers."
+import itertools
+import json
+import math
+import random
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from babyvlm.benchmarks import v1
+from babyvlm.benchmarks.items import Item, Reply
+from babyvlm.benchmarks.v1 import (FILES, HEADLINE, LOADERS, TASKS, LabelError, choice_outcome, label_facts, load_baby_winoground,
+                                   load_labeled_s, load_saycam_caption, load_vtwt, meteor, score, unknown_words,
+                                   winoground_outcomes, word_frequency_rule)
+
+
+@pytest.fixture(scope='module')
+def labels(real_data):
+    d = real_data/'babylmms-eval'
+    if not d.is_dir(): pytest.skip(f'no folder babylmms-eval under {real_data}')
+    return d
+
+
+@pytest.fixture(scope='module')
+def vocab(real_data):
+    f = real_data/'multimodal-baby'/'vocab.json'
+    if not f.is_file(): pytest.skip(f'no multimodal-baby/vocab.json under {real_data}')
+    return json.loads(f.read_text())
+
+
+@pytest.fixture(scope='module')
+def cases(golden): return json.loads((golden/'babyvlm_v1_metrics.json').read_text())
+
+
+# the released files
+
+def test_released_files_load_strictly(labels):
+    rows = {t: sum(1 for _ in open(labels/f)) - 1 for t, f in FILES.items()}
+    assert rows == dict(labeled_s=8800, vtwt=967, baby_winoground=730, saycam_caption=294)
+    items = {t: load(labels/FILES[t]) for t, load in LOADERS.items()}
+    assert {t: len(i) for t, i in items.items()} == dict(labeled_s=2200, vtwt=967, baby_winoground=365, saycam_caption=294)
+    for t, i in items.items(): assert len({x.uid for x in i}) == len(i) == i.ledger.kept == i.ledger.seen, t
+    assert all(i.gold == 0 for i in items['labeled_s'])
+    assert items['vtwt'][0].images == ('S_20140420_1803_01_082_00.jpg',) and items['vtwt'][0].options == ('see person', 'touch pillow')
+    assert items['baby_winoground'][0].images[1].endswith('_neg.jpeg')
+    assert load_vtwt(labels/'vtwt.csv', '/frames')[0].images[0] == '/frames/S_20140420_1803_01_082_00.jpg'
+
+
+def test_facts_of_the_released_files(labels, vocab):
+    f = {(r.task, r.fact): r.value for r in label_facts(labels, vocab).itertuples()}
+    assert (f['labeled_s', 'trials'], f['labeled_s', 'categories'], f['labeled_s', 'target is the first image']) == (2200, 22, 2200)
+    assert (f['labeled_s', 'fewest trials of a category'], f['labeled_s', 'most trials of a category']) == (100, 100)
+    assert (f['labeled_s', 'distinct images'], f['labeled_s', 'distinct targets'], f['labeled_s', 'four different categories']) == (6846, 2046, 2200)
+    assert (f['vtwt', 'distinct phrase pairs'], f['vtwt', 'only the first word differs']) == (867, 500)
+    assert (f['vtwt', 'only the second word differs'], f['vtwt', 'both differ'], f['vtwt', 'only the order differs']) == (84, 383, 0)
+    assert (f['baby_winoground', 'instances'], f['baby_winoground', 'also in VTWT']) == (365, 365)
+    assert (f['saycam_caption', 'references with <unk>'], f['saycam_caption', 'median length in tokens']) == (1, 8)
+    assert f['vtwt', 'unknown words: any'] == 175
+
+
+def test_frequency_rule_and_unknown_words(labels, vocab):
+    items = load_vtwt(labels/'vtwt.csv')
+    assert len(vocab) == 2350
+    assert unknown_words(items, vocab) == dict(items=967, any=175, first_only=63, second_only=58, both=54)
+    rule = word_frequency_rule(items, vocab)
+    strict, fair, reference = (score('vtwt', rule, m, items)['acc'] for m in ('strict', 'fair', 'reference'))
+    assert round(strict.value, 3) == .543 and strict.ties == 5
+    assert math.isclose(fair.value - strict.value, 2.5 / 967) and math.isclose(reference.value - strict.value, 5 / 967)
+
+
+# golden values
+
+def test_golden_winoground(cases):
+    for c in cases['baby_winoground']:
+        found = score('baby_winoground', -np.array(c['losses']), 'reference')
+        for m, v in c['expected'].items(): assert math.isclose(found[m].value, v, abs_tol=1e-12), (c['name'], m)
+
+
+@pytest.mark.parametrize('task, key', [('labeled_s', 'losses_target_first'), ('vtwt', 'losses_positive_negative')])
+def test_golden_choices(cases, task, key):
+    for c in cases[task]:
+        assert math.isclose(score(task, -np.array(c[key]), 'reference')['acc'].value, c['expected_acc'], abs_tol=1e-12), c['name']
+
+
+def test_golden_meteor(cases):
+    c, = cases['meteor']
+    assert round(meteor(c['reference'], c['hypothesis']), 4) == c['expected']
+
+
+def test_not_a_number_raises_in_every_mode_and_names_the_item():
+    shapes = dict(labeled_s=(5, 4), vtwt=(5, 2), baby_winoground=(5, 2, 2))
+    for (task, shape), mode, bad in itertools.product(shapes.items(), v1.MODES, (math.nan, math.inf)):
+        s = np.ones(shape); s[3].flat[0] = bad
+        with pytest.raises(ValueError, match="item '3'"): score(task, s, mode)
+
+
+def test_published_handling_of_not_a_number():
+    nan = math.nan
+    ref = dict(mode='reference', nan='published')
+    assert [score('vtwt', [s], **ref)['acc'].value for s in ([nan, 1], [1, nan], [nan, nan])] == [1, 1, 1]
+    assert score('labeled_s', [[nan, 1, 2, 3]], **ref)['acc'].value == 0
+    with pytest.raises(ValueError, match='crashes'): score('labeled_s', [[nan] * 4], **ref)
+    found = score('baby_winoground', [[[nan, 1], [1, 2]]], **ref)
+    assert (found['group_score'].value, found['positive_context_group_score'].value, found['negative_context_group_score'].value) == (0, 0, 1)
+    with pytest.raises(ValueError, match="needs mode='reference'"): score('vtwt', [[nan, 1]], nan='published')
+
+
+def test_constant_scorer():
+    shapes = dict(labeled_s=(40, 4), vtwt=(40, 2), baby_winoground=(40, 2, 2))
+    fair, reference = ([score(t, np.full(s, .3), m)[HEADLINE[t]].value for t, s in shapes.items()] for m in ('fair', 'reference'))
+    assert np.allclose(fair, [1/4, 1/2, 1/6]) and reference == [1, 1, 0]
+    w = score('baby_winoground', np.zeros((7, 2, 2)))
+    assert all(math.isclose(e.value, e.chance) for e in w.values())
+
+
+def test_monte_carlo_chance():
+    s = np.random.default_rng(0).normal(size=(60_000, 2, 2))
+    for m, o in winoground_outcomes(s).items(): assert abs(o.mean() - v1.WINOGROUND[m][1]) < .007, m
+
+
+# laws
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_fair_winoground_is_the_mean_over_all_orders(levels):
+    s = np.array(levels, float).reshape(2, 2)
+    slow = {m: [] for m in v1.WINOGROUND}
+    for order in itertools.permutations(range(4)):
+        t = s + 1e-3 * np.array(order).reshape(2, 2)
+        img, txt = t[0, 0] > t[1, 0] and t[1, 1] > t[0, 1], t[0, 0] > t[0, 1] and t[1, 1] > t[1, 0]
+        slow['image_score'].append(img); slow['text_score'].append(txt); slow['group_score'].append(img and txt)
+        slow['positive_context_group_score'].append(t[0, 0] > t[1, 0] and t[0, 0] > t[0, 1])
+        slow['negative_context_group_score'].append(t[1, 1] > t[0, 1] and t[1, 1] > t[1, 0])
+        slow['positive_context_score'].append(t[0, 0] > t[0, 1]); slow['negative_context_score'].append(t[1, 1] > t[1, 0])
+    for m, v in winoground_outcomes(s[None]).items(): assert math.isclose(v[0], np.mean(slow[m]), abs_tol=1e-12), m
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=2, max_size=6), st.randoms())
+def test_a_choice_is_worth_the_same_after_a_shift_and_credits_add_to_one(scores, rnd):
+    credit = [choice_outcome(scores, g) for g in range(len(scores))]
+    assert math.isclose(sum(credit), 1)
+    assert credit == [choice_outcome([2. * s + 7 for s in scores], g) for g in range(len(scores))]
+    order = list(range(len(scores))); rnd.shuffle(order)
+    assert credit == [choice_outcome([scores[i] for i in order], order.index(g)) for g in range(len(scores))]
+    for g in range(len(scores)): assert choice_outcome(scores, g, 'strict') <= choice_outcome(scores, g) <= max(1, choice_outcome(scores, g))
+
+
+def test_order_of_replies_does_not_matter():
+    items = [Item(str(i), 'vtwt', (), options=('x y', 'z w'), gold=i % 2, group=str(i // 5)) for i in range(40)]
+    rng = np.random.default_rng(0)
+    replies = [Reply(i.uid, scores=rng.normal(size=2)) for i in items]
+    shuffled = random.Random(0).sample(replies, len(replies))
+    for g in (None, True): assert score('vtwt', replies, items=items, groups=g) == score('vtwt', shuffled, items=items, groups=g)
+    right = np.mean([np.argmax(r.scores) == i.gold for r, i in zip(replies, items)])
+    assert score('vtwt', replies, items=items)['acc'].value == right
+
+
+def test_float32_is_part_of_the_winoground_reference_only():
+    close = [[[1.00000001, 1.], [1., 1.00000001]]]
+    assert score('baby_winoground', close)['group_score'].value == 1
+    assert score('baby_winoground', close, 'reference')['group_score'].value == 0
+    assert score('vtwt', [[1., 1.00000001]], 'reference')['acc'].value == 0
+
+
+def test_replies_and_items_must_fit():
+    items = [Item('a', 'vtwt', (), options=('x', 'y'), gold=0), Item('b', 'vtwt', (), options=('x', 'y'), gold=0)]
+    with pytest.raises(ValueError, match="no reply to 'b'"): score('vtwt', [Reply('a', (1., 0.))], items=items)
+    with pytest.raises(ValueError, match='one uid'): score('vtwt', [Reply('a', (1., 0.))] * 2)
+    with pytest.raises(ValueError, match='3 replies for 2 items'): score('vtwt', [Reply(u, (1., 0.)) for u in 'abc'], items=items)
+    with pytest.raises(ValueError, match="item 'a': scores of shape"): score('baby_winoground', [Reply('a', (1., 0.))])
+    with pytest.raises(ValueError, match='an item has no group'): score('vtwt', [Reply(u, (1., 0.)) for u in 'ab'], items=items, groups=True)
+    with pytest.raises(ValueError, match='captions need references'): score('saycam_caption', ['a ball'])
+
+
+def test_everything_skipped_has_no_value():
+    e = score('vtwt', [Reply('a', status='skipped', reason='no such file')])['acc']
+    assert math.isnan(e.value) and (e.n, e.skipped) == (0, 1)
+
+
+def test_captions_without_wordnet_carry_their_own_name(monkeypatch):
+    items = [Item('a', 'saycam_caption', (), gold='a big dog .', choice='open')]
+    assert list(score('saycam_caption', ['a big hound .'], items=items, wordnet=False)) == ['METEOR (exact+stem)']
+    class Synonyms:
+        def synsets(self, word):
+            class Lemma:
+                def __init__(self, n): self.n = n
+                def name(self): return self.n
+            class Set:
+                def lemmas(self): return [Lemma('dog'), Lemma('hound')]
+            return [Set()] if word in ('dog', 'hound') else []
+    monkeypatch.setattr(v1, 'nltk_wordnet', Synonyms())
+    both = [score('saycam_caption', ['a big hound .'], items=items, wordnet=w) for w in (False, True)]
+    assert list(both[1]) == ['METEOR'] and both[1]['METEOR'].value > both[0]['METEOR (exact+stem)'].value
+
+
+# faults in label files
+
+LABELED = 'trial_id,target_category,real_category,image\n0,cat,cat,cat/1.jpeg\n0,cat,dog,dog/1.jpeg\n0,cat,car,car/1.jpeg\n0,cat,cup,cup/1.jpeg\n'
+WINO = 'instance_id,positive_phrase,negative_phrase,image,image_tag\n0,red ball,blue box,a.jpg,positive\n0,red ball,blue box,a_neg.jpeg,negative\n'
+VTWT = 'image,positive_phrase,negative_phrase\na.jpg,red ball,blue box\nb.jpg,big dog,big cat\n'
+CAPTION = 'image,text\na.jpg,"a ball , yes"\nb.jpg,"he said ""no"" ."\n'
+
+FAULTS = [
+    (load_labeled_s, LABELED.replace('real_category', 'category'), r"line 1: no column 'real_category'"),
+    (load_labeled_s, LABELED.rsplit('0,', 1)[0], r'line 2: trial 0 has 3 rows, expected 4'),
+    (load_labeled_s, LABELED + '1,cat,cat,cat/9.jpeg\n', r'line 6: trial 1 has 1 rows'),
+    (load_labeled_s, LABELED.replace('0,cat,cat', '0,cat,dog', 1).replace('cat/1', 'dog/2'), r"shows 'cat' in 0 images"),
+    (load_labeled_s, LABELED.replace('0,cat,dog,dog/1', '0,cat,cat,cat/2'), r"shows 'cat' in 2 images"),
+    (load_labeled_s, LABELED.replace('0,cat,cup', '0,dog,cup'), r'names several targets'),
+    (load_labeled_s, LABELED.replace('dog/1.jpeg', 'cat/1.jpeg'), r'has cat/1.jpeg under another category'),
+    (load_labeled_s, LABELED.replace('0,', '1,'), r"line 2: trial_id '1', expected 0"),
+    (load_labeled_s, LABELED.replace('0,', 'x,'), r"trial_id 'x', expected 0"),
+    (load_labeled_s, LABELED + LABELED.split('\n', 1)[1].replace('0,', '1,') + LABELED.split('\n', 1)[1], r"trial_id '0' stands in two places"),
+    (load_labeled_s, LABELED + LABELED.split('\n', 1)[1], r'trial 0 has 8 rows'),
+    (load_baby_winoground, WINO.rsplit('0,', 1)[0], r'instance 0 has 0 negative images'),
+    (load_baby_winoground, WINO.replace('_neg.jpeg,negative', '_neg.jpeg,positive'), r'instance 0 has 2 positive images'),
+    (load_baby_winoground, WINO.replace(',negative\n', ',neg\n'), r"tag 'neg'"),
+    (load_baby_winoground, WINO.replace('a_neg', 'b_neg'), r'pairs a.jpg with b_neg.jpeg'),
+    (load_baby_winoground, WINO.replace('blue box,a_neg', 'blue cup,a_neg'), r'different phrases'),
+    (load_baby_winoground, WINO.replace('\n0,', '\n3,'), r"instance_id '3', expected 0"),
+    (load_vtwt, VTWT.replace('b.jpg', 'a.jpg'), r"line 3: 'vtwt/a' occurs twice"),
+    (load_vtwt, VTWT.replace('big cat', 'big dog'), r"line 3: both phrases are 'big dog'"),
+    (load_vtwt, VTWT.replace('big cat', ''), r"line 3: 'negative_phrase' is empty"),
+    (load_vtwt, VTWT.replace(',big cat', ''), r'line 3: the row does not have 3 cells'),
+    (load_vtwt, VTWT.replace('big cat', 'big cat,x'), r'line 3: the row does not have 3 cells'),
+    (load_saycam_caption, CAPTION.replace('"a ball , yes"', 'a ball , yes'), r'line 2: the row does not have 2 cells'),
+    (load_saycam_caption, CAPTION + 'c.jpg,"open\n', r'not CSV'),
+    (load_saycam_caption, '', r"no column 'image'"),
+]
+
+
+@pytest.mark.parametrize('load, text, message', FAULTS, ids=range(len(FAULTS)))
+def test_a_faulty_label_file_says_where_and_what(tmp_path, load, text, message):
+    (tmp_path/'f.csv').write_text(text)
+    with pytest.raises(LabelError, match=message) as e: load(tmp_path/'f.csv')
+    assert str(e.value).startswith('f.csv line ') and ';' in str(e.value)
+
+
+def test_whole_files_load_and_quotes_are_read(tmp_path):
+    for load, text in ((load_labeled_s, LABELED), (load_baby_winoground, WINO), (load_vtwt, VTWT), (load_saycam_caption, CAPTION)):
+        (tmp_path/'f.csv').write_text('\ufeff' + text, encoding='utf-8')
+        assert len(load(tmp_path/'f.csv')) >= 1
+    assert [i.gold for i in load_saycam_caption(tmp_path/'f.csv')] == ['a ball , yes', 'he said "no" .']
+
+
+def test_lenient_reading_counts_what_it_leaves_out(tmp_path):
+    (tmp_path/'f.csv').write_text(VTWT + 'a.jpg,one two,three four\nc.jpg,x y,x y\nd.jpg,p q,r s\n')
+    items = load_vtwt(tmp_path/'f.csv', lenient=True)
+    assert [i.uid for i in items] == ['vtwt/a', 'vtwt/b', 'vtwt/d']
+    assert (items.ledger.seen, items.ledger.kept, dict(items.ledger.skipped)) == (5, 3, {'equal phrases': 1, 'occurs twice': 1})
+
+
+def test_other_encodings_and_missing_files(tmp_path):
+    (tmp_path/'f.csv').write_bytes(CAPTION.replace('yes', 'caf\xe9').encode('latin-1'))
+    with pytest.raises(LabelError, match='not UTF-8'): load_saycam_caption(tmp_path/'f.csv')
+    with pytest.raises(FileNotFoundError, match='babylmms-eval'): load_vtwt(tmp_path/'none.csv')
+
+
+def test_damaged_copies_of_the_released_files(labels, tmp_path):
+    for task in ('labeled_s', 'baby_winoground'):
+        lines = (labels/FILES[task]).read_text().splitlines(keepends=True)
+        for drop in random.Random(0).sample(range(1, len(lines)), 12):
+            (tmp_path/'f.csv').write_text(''.join(l for n, l in enumerate(lines) if n != drop))
+            with pytest.raises(LabelError): LOADERS[task](tmp_path/'f.csv')
+    shutil.copy(labels/'vtwt.csv', tmp_path/'v.csv')
+    with pytest.raises(LabelError, match="no column 'trial_id'"): load_labeled_s(tmp_path/'v.csv')
+    assert set(TASKS) == set(FILES)
