@@ -3,21 +3,25 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PROFILE ?= toy
 PAPER ?=
+ONLY ?=
+BENCH ?=
 JOBS ?= 2
 BIN := .venv/bin
 # a machine without a CUDA device must not download CUDA builds
 CUDA := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 PINS := $(if $(CUDA),,-c .ci/constraints-cpu.txt)
 
-.PHONY: reproduce test lab docs bench hooks clean
+.PHONY: help reproduce test lab docs bench verify hooks clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make reproduce [PROFILE=toy|paper] [PAPER=v1]  every table and figure again"
-	@echo "make test                                       what CI runs"
-	@echo "make lab                                        JupyterLab on the notebooks"
-	@echo "make docs                                       the site (needs Quarto)"
-	@echo "make bench                                      speed against peers, as ratios"
+	@echo "make reproduce [PROFILE=toy|paper] [PAPER=v1] [ONLY=main] [JOBS=2]  every table and figure again"
+	@echo "make test                                                           what CI runs"
+	@echo "make lab                                                            JupyterLab on the notebooks"
+	@echo "make docs                                                           the site (needs Quarto)"
+	@echo "make bench [BENCH=--full]                                           speed against peers, as ratios"
+	@echo "make verify                                                         hash every artifact again"
+	@echo "make hooks                                                          git merges notebooks cell by cell"
 
 .venv/.ready: settings.ini setup.py .ci/constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "babyvlm needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
@@ -26,7 +30,7 @@ help:
 	@touch $@
 
 reproduce: .venv/.ready
-	@$(BIN)/babyvlm reproduce --profile $(PROFILE) --jobs $(JOBS) $(if $(PAPER),--paper $(PAPER))
+	@$(BIN)/babyvlm reproduce --profile $(PROFILE) --jobs $(JOBS) $(if $(PAPER),--paper $(PAPER)) $(if $(ONLY),--only $(ONLY))
 
 test: .venv/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash .ci/test
@@ -39,7 +43,10 @@ docs: .venv/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash .ci/docs
 
 bench: .venv/.ready
-	@$(BIN)/python -m babyvlm.cli bench $(BENCH)
+	@$(BIN)/babyvlm bench $(BENCH)
+
+verify: .venv/.ready
+	@$(BIN)/babyvlm verify
 
 hooks: .venv/.ready
 	$(BIN)/nbdev_install_hooks

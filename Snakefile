@@ -1,33 +1,36 @@
 """Paper notebooks as a batch: one rule, papermill inside. `babyvlm reproduce` calls this; so can a cluster."""
+import json
 import os
 import sys
 from pathlib import Path
 
-from babyvlm.batch import paper_notebooks
-
 PROFILE = config.get('profile', 'toy')
-TODO = paper_notebooks(config.get('paper'), config.get('only'))
-PAGES = {p.relative_to('nbs/papers').with_suffix('').as_posix(): i for i, p in enumerate(TODO, 1)}
-CODE = [str(p) for p in sorted(Path('babyvlm').rglob('*.py')) if p.name != '_modidx.py']
-REPORT = [p for p in PAGES if Path(p).name.startswith('90_')]
-PARAMETERS = {k: os.environ.get(k, '') for k in ('BABYVLM_DATA', 'BABYVLM_OVERRIDES', 'BABYVLM_DEVICE')}
+given = os.environ.get('BABYVLM_PLAN')  # `babyvlm reproduce` has worked it out already
+if given: PLAN = json.loads(Path(given).read_text())
+else:
+    from babyvlm.batch import plan
+    PLAN = plan(PROFILE, config.get('paper'), config.get('only'))
+BY_DONE = {d['done']: d for d in PLAN.values()}
+os.environ['BABYVLM_PYTHON'] = sys.executable
 
 
-def copies(pages): return [f'_runs/{PROFILE}/{p}.ipynb' for p in pages]
+def step(wildcards): return BY_DONE[f'_runs/{wildcards.profile}/{wildcards.page}.{wildcards.key}.done']
 
+
+wildcard_constraints:
+    profile='[^/]+', page='[^.]+', key='[0-9a-f]{16}'
 
 rule all:
-    input: copies(PAGES)
+    input: list(BY_DONE)
 
 rule notebook:
     input:
-        page='nbs/papers/{page}.ipynb', code=CODE,
-        before=lambda w: copies(p for p in PAGES if p not in REPORT) if w.page in REPORT else []
-    output: '_runs/{profile}/{page}.ipynb'
+        page=ancient('nbs/papers/{page}.ipynb'), before=lambda w: step(w)['before']
+    output: '_runs/{profile}/{page}.{key}.done'
     params:
-        environment=PARAMETERS, place=lambda w: PAGES[w.page], total=len(PAGES), python=sys.executable
+        index=lambda w: step(w).get('index', 1), total=lambda w: step(w).get('total', 1)
     resources:
-        gpu=lambda w: 1 if PROFILE == 'paper' else 0
+        gpu=1 if PROFILE == 'paper' else 0
     shell:
-        '{params.python} -m babyvlm.cli notebook {input.page} {output} --profile {wildcards.profile} '
-        '--index {params.place} --total {params.total}'
+        '"${{BABYVLM_PYTHON:-python}}" -c "from babyvlm.cli import app; app()" notebook {input.page:q} {output:q} --profile {wildcards.profile} '
+        '--index {params.index} --total {params.total}'

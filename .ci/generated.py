@@ -1,18 +1,27 @@
-"""Generated files must be what the notebooks generate: export and clean may change nothing."""
+"""Generated files must be what the notebooks generate: modules, clean notebooks, README and the site's list of pages."""
 import subprocess
 import sys
 from pathlib import Path
 
-root = Path(__file__).parent.parent
+import readme
+import sidebar
+
+root = Path(__file__).resolve().parent.parent
+PLACES = (('babyvlm', '*.py'), ('nbs', '*.ipynb'), ('.', 'README.md'), ('.', '_quarto.yml'), ('figures/readme', '*'))
 
 
-def snapshot(): return {p: p.read_bytes() for d, g in (('babyvlm', '*.py'), ('nbs', '*.ipynb')) for p in (root/d).rglob(g)
-                        if '.ipynb_checkpoints' not in p.parts}
+def snapshot():
+    "Every generated file."
+    found = (p for d, pattern in PLACES for p in ((root/d).rglob(pattern) if d != '.' else (root/d).glob(pattern)))
+    return {p: p.read_bytes() for p in found if p.is_file() and '.ipynb_checkpoints' not in p.parts}
 
 
-before = snapshot()
-for command in ('nbdev_export', 'nbdev_clean'): subprocess.run([command], cwd=root, check=True)
-after = snapshot()
-changed = sorted(str(p.relative_to(root)) for p in before.keys() | after.keys() if before.get(p) != after.get(p))
-if changed: sys.exit('these files are not what the notebooks make; run nbdev_export and nbdev_clean and commit:\n  ' + '\n  '.join(changed))
-print(f'{len(after)} files as generated')
+if __name__ == '__main__':
+    before = snapshot()
+    for command in ('nbdev_export', 'nbdev_clean'): subprocess.run([command], cwd=root, check=True)
+    readme.write(); sidebar.write()
+    after = snapshot()
+    changed = sorted(str(p.relative_to(root)) for p in before.keys() | after.keys() if before.get(p) != after.get(p))
+    if changed:
+        sys.exit('these files were not what the notebooks make; they have been made again, look at them and commit:\n  ' + '\n  '.join(changed))
+    print(f'{len(after)} files as generated')

@@ -27,8 +27,8 @@ class WorldConfig(Section):
     "The nursery: how much of the embedded world is drawn."
     seed: int = 0                                  # world seed; another seed is another family
     size: int = Field(64, ge=32, le=256)           # side of a frame, pixels
-    utterances: int = Field(2600, ge=50)           # transcribed utterances of child S used for training
-    web: int = Field(3600, ge=50)                  # images in the generic caption corpus
+    utterances: int = Field(5200, ge=50)           # transcribed utterances of child S used for training
+    web: int = Field(5200, ge=50)                  # images in the generic caption corpus
     labeled_s: int = Field(660, ge=22)             # Labeled-S trials (a multiple of 22 categories)
     vtwt: int = Field(400, ge=10)                  # Visual Two-Word Test items
     baby_winoground: int = Field(200, ge=4)        # Baby Winoground instances
@@ -55,7 +55,7 @@ class ClipConfig(Section):
 class CVCLConfigSection(Section):
     "CVCL (V1, section 4.3)."
     real_size: bool = False                        # ResNeXt-50 at 224 px, or the toy body
-    epochs: int = Field(12, ge=1)                  # at most this many passes
+    epochs: int = Field(6, ge=1)                   # at most this many passes
     batch: int = Field(64, ge=2)                   # pairs a step
     lr: float = Field(1e-3, gt=0)                  # AdamW learning rate
     weight_decay: float = Field(.1, ge=0)          # on every parameter
@@ -83,10 +83,10 @@ class PhaseConfig(Section):
 class BabyLlavaConfigSection(Section):
     "BabyLLaVA (V1, sections 4.1, 4.2 and 5)."
     real_size: bool = False                        # the published sizes, or the toy ones
-    block: int = Field(128, ge=8)                  # tokens in a packed block of phase 0
-    phase0: PhaseConfig = PhaseConfig(epochs=10, batch=32, lr=2e-3, weight_decay=.1)  # language only
-    phase1: PhaseConfig = PhaseConfig(epochs=3, lr=3e-3)  # connector only
-    phase2: PhaseConfig = PhaseConfig(epochs=8, lr=2e-3)  # language model and connector
+    block: int = Field(64, ge=8)                   # tokens in a packed block of phase 0
+    phase0: PhaseConfig = PhaseConfig(epochs=6, batch=8, lr=3e-3, weight_decay=.1)  # language only
+    phase1: PhaseConfig = PhaseConfig(epochs=1, batch=32, lr=4e-3)  # connector only
+    phase2: PhaseConfig = PhaseConfig(epochs=8, batch=32, lr=4e-3)  # language model and connector
 
 # %% ../nbs/00_config.ipynb #eaa41215
 class EvalConfig(Section):

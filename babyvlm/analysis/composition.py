@@ -16,40 +16,42 @@ from matplotlib import pyplot as plt
 
 from ..benchmarks.items import Item, Reply, Status
 from ..benchmarks.v1 import choice_outcome, score
-from ..estimate import Estimate, bootstrap, wilson
+from ..estimate import Estimate, wilson
 
 # %% ../../nbs/analysis/51_composition.ipynb #48fa43ab
 VERBS = set("""
-    see touch read eat sit find hold drop fly crawl hug press solve climb sleep wake hide fold reach
-    push leave wash throw make cook feed carry spread stir get stop go stay pull dig build chase
-    bounce pick shout fetch erase hear pour grab write shine sing put bring give take come let help
-    wear wipe remove type twist rip add shake draw tear wait watch kneel run jump dance swim crush
-    pat toss blow lick chew bite count bake suck hum moo oink woof meow roar yawn cry smile frown
-    squish spill grow fall swing splash click listen ask say like want love zip buzz strum""".split())
+    add ask bake bang bite blow bounce bring build buzz carry chase chew clean click climb close
+    come cook count crawl crush cry dance dig draw drop dry eat erase fall feed fetch find fly fold
+    frown get give glow go grab grow hear help hide hold hug hum jump kneel leave let lick like
+    listen love make meow moo oink open pat pick place pour press pull push put reach read remove
+    rip roar run say see shake shine shout sing sit sleep smile solve spill splash spread squish
+    stay stir stop strum suck swim swing take taste tear throw toss touch twist type wait wake want
+    wash watch wear wipe woof wrap write yawn zip""".split())
 BOTH = set("""
-    play kick walk drive catch slide color light brush paint water drink ride step turn move look
-    point kiss talk rain wave cut mix fix break fill stack peel roll plant match pet nap spin pop
-    tap clap switch lift stick park sip stand spot rub count lose miss flip cuddle hit hop tie dress
-    comb stamp dust pack sail fish snack hammer drum bark fit clean dry open close cook hunt sneeze
-    share stretch scoop knock rock hide poke tickle beat snap dig""".split()) - {'dig', 'cook', 'hide', 'count'}
-ADJECTIVES = set("""
-    big small happy sad blue red green yellow black white pink purple gray brown golden silver nice
-    messy sunny cloudy rainy snowy long short tall quiet loud dark bright empty full bare real plain
-    high low soft hard cold warm wet hot cool busy shiny sparkly cheesy crunchy mushy sleepy fluffy
-    dirty many broken closed parked ripped fixed smooth rough tight safe good bad cute tasty yummy
-    spotty striped scaly rocky sandy sticky furry silly clear tiny colorful round sweet sour old new
-    young heavy thin thick fast slow angry scared tired little large huge clean dry open wooden
-    plastic rubber shut more one two three blur hurt asleep awake""".split())
-OTHERS = set("""
-    up down on off in out outside inside away here there bye hello gone no yes please again back
-    over under behind me you it him her them my your""".split())
+    bark beat break brush catch clap color comb cuddle cut dress drink drive drum dust fill fish fit
+    fix flip hammer hit hop hunt kick kiss knock lift light look lose match miss mix move nap pack
+    paint park peek peel pet plant play point poke pop rain ride rock roll rub sail scoop share sip
+    slide snack snap sneeze spin spot stack stamp stand step stick stretch switch talk tap tickle
+    tie turn walk water wave""".split())
 
-# %% ../../nbs/analysis/51_composition.ipynb #b7f59fa3
+# %% ../../nbs/analysis/51_composition.ipynb #b748f28b
+ADJECTIVES = set("""
+    angry asleep awake bad bare big black blue blur bright broken brown busy cheesy clean clear
+    closed cloudy cold colorful cool crunchy cute dark dirty dry empty fast fixed fluffy full furry
+    golden good gray green happy hard heavy high hot huge hurt icy large little long loud low many
+    messy more muddy mushy new nice old one open orange parked pink plain plastic purple quiet rainy
+    real red ripped rocky rough round rubber sad safe sandy scaly scared shiny short shut silly
+    silver sleepy slow small smooth snowy soft sour sparkly spotty sticky striped sunny sweet tall
+    tasty thick thin three tight tiny tired two warm watery wet white wooden yellow young yummy""".split())
+OTHERS = set("""
+    again away back behind bye down gone hello her here him in inside it me my no off on out outside
+    over please them there under up yes you your""".split())
+
+# %% ../../nbs/analysis/51_composition.ipynb #2b63c35f
 NOUNS = set("""
-    icing building string morning evening ceiling ring king thing wing swing spring earring clothing
-    bed seed shed sled weed kitty doggy puppy bunny mommy daddy belly jelly penny berry cherry teddy
-    pudding wedding stuffing hippo duckling bobby lolly buggy granny nanny body baby city candy
-    story party""".split())
+    bed belly berry buggy building bunny ceiling cherry clothing daddy doggy duckling earring
+    evening granny hippo icing jelly king kitty lolly mommy morning nanny penny pudding puppy ring
+    seed shed sled string stuffing teddy thing wedding weed wing""".split())
 
 def candidates(
     word:str,      # lower case
@@ -57,14 +59,14 @@ def candidates(
     "What a word can be."
     lists = dict(verb=VERBS | BOTH, adjective=ADJECTIVES, other=OTHERS)
     listed = [k for k, words in lists.items() if word in words]
-    if word in BOTH: listed.append('noun')
+    if word in BOTH or word == 'orange': listed.append('noun')
     if listed: return tuple(listed)
     if word in NOUNS or len(word) < 5: return ('noun',)
     if word.endswith('ing'): return ('verb',)
     if word.endswith('ed') or (word.endswith('y') and word[-2] == word[-3]): return ('adjective',)
     return ('noun',)
 
-# %% ../../nbs/analysis/51_composition.ipynb #b46c2ec5
+# %% ../../nbs/analysis/51_composition.ipynb #80134673
 def tag_pair(
     a:str,           # a word of the first phrase
     b:str,           # the word it is contrasted with, same place
@@ -80,7 +82,7 @@ def tag_pair(
     def alone(c): return 'noun' if place and 'noun' in c else c[0]
     return alone(ca), alone(cb)
 
-# %% ../../nbs/analysis/51_composition.ipynb #fa82cf8a
+# %% ../../nbs/analysis/51_composition.ipynb #63d9a260
 CLASSES = ('noun', 'verb', 'adjective', 'several', 'other')
 
 class Contrast(NamedTuple):
@@ -93,15 +95,16 @@ def contrast(
     item:Item,         # two options of two words each
 )->Contrast:           # 'several': both words differ, or the two words are of different classes
     "What the two phrases of an item differ in."
-    a, b = (o.lower().split() for o in item.options)
-    if len(a) != 2 or len(b) != 2:
+    words = [o.lower().split() for o in item.options]
+    if [len(w) for w in words] != [2, 2]:
         raise ValueError(f"item '{item.uid}': {item.options}, expected two phrases of two words")
+    a, b = words
     places = tuple(p for p in (0, 1) if a[p] != b[p])
     tags = tuple(tag_pair(a[p], b[p], p) for p in places)
     one = len(places) == 1 and tags[0][0] == tags[0][1]
     return Contrast(tags[0][0] if one else 'several', places, tags)
 
-# %% ../../nbs/analysis/51_composition.ipynb #968f0324
+# %% ../../nbs/analysis/51_composition.ipynb #cc817b11
 def contrasts(
     items:Sequence[Item],  # two-word items
 )->pd.DataFrame:           # uid, positive, negative, place ('first', 'second', 'both'), tags, kind
@@ -111,7 +114,7 @@ def contrasts(
     return pd.DataFrame([dict(uid=i.uid, positive=i.options[0], negative=i.options[1], place=where[c.places],
                               tags=', '.join('/'.join(t) for t in c.tags), kind=c.kind) for i, c in rows])
 
-# %% ../../nbs/analysis/51_composition.ipynb #36ac6418
+# %% ../../nbs/analysis/51_composition.ipynb #da3c3e73
 def _credits(items, replies, mode):
     "Credit of each item, None where it was skipped."
     by = {r.uid: r for r in replies}
@@ -120,11 +123,13 @@ def _credits(items, replies, mode):
     def credit(i):
         r = by[i.uid]
         if r.status == Status.SKIPPED: return None
+        if r.status == Status.NOANSWER: return 0.
         if r.scores is None: return float(r.chosen == i.gold)
-        if not np.isfinite(r.scores).all(): raise ValueError(f"item '{i.uid}': score {r.scores} is not finite")
+        if not np.isfinite(r.scores).all(): raise ValueError(f"item '{i.uid}': {r.scores} is not finite")
         return choice_outcome(r.scores, i.gold, mode)
     return [credit(i) for i in items]
 
+# %% ../../nbs/analysis/51_composition.ipynb #c777afd2
 def accuracy_by(
     items:Sequence[Item],    # two-way items
     labels:Sequence[str],    # the class of each
@@ -139,7 +144,7 @@ def accuracy_by(
         out[name] = wilson(sum(kept), len(kept), 1/2, skipped=len(mine) - len(kept))
     return out
 
-# %% ../../nbs/analysis/51_composition.ipynb #5aad82fd
+# %% ../../nbs/analysis/51_composition.ipynb #b53bfdda
 def class_difference(
     items:Sequence[Item],    # two-way items
     labels:Sequence[str],    # the class of each
@@ -159,7 +164,7 @@ def class_difference(
     low, high = np.quantile(draws, [.025, .975])
     return Estimate(float(a.mean() - b.mean()), float(low), float(high), len(a) + len(b), 0.)
 
-# %% ../../nbs/analysis/51_composition.ipynb #b53bfdda
+# %% ../../nbs/analysis/51_composition.ipynb #e8e722e6
 def by_context(
     replies:Sequence[Reply],  # Baby Winoground
     **kwargs,                 # mode, items, groups, n_boot, seed of `score`
@@ -170,7 +175,7 @@ def by_context(
     names |= {('against phrase only', c): f'{c}_context_score' for c in ('positive', 'negative')}
     return pd.DataFrame([dict(definition=d, context=c, estimate=found[m]) for (d, c), m in names.items()])
 
-# %% ../../nbs/analysis/51_composition.ipynb #bc1ffbc6
+# %% ../../nbs/analysis/51_composition.ipynb #5a940269
 def known_items(
     items:Sequence[Item],              # any with options
     *vocabularies:Collection[str],     # words each model knows
@@ -180,7 +185,7 @@ def known_items(
     shared = set.intersection(*(set(v) for v in vocabularies))
     return [i for i in items if all(w in shared for o in i.options for w in o.split())]
 
-# %% ../../nbs/analysis/51_composition.ipynb #5a940269
+# %% ../../nbs/analysis/51_composition.ipynb #94a599fb
 def plot_classes(
     accuracies:dict[str, dict[str, Estimate]],  # model -> from `accuracy_by`
     ax=None,                                    # matplotlib axes

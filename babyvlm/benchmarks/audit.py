@@ -248,15 +248,16 @@ def plot_audit(
     value = table.map(lambda e: e.value if isinstance(e, Estimate) else np.nan).iloc[1:].astype(float)
     chance = table.loc['chance'].map(lambda c: np.nan if c is None else c).astype(float)
     text = table.iloc[1:].map(lambda e: f'{e.value:.2f}' if isinstance(e, Estimate) else str(e))
-    size = (2.2 + 1.1 * value.shape[1], .7 + .27 * len(value))
-    if ax is None: _, ax = plt.subplots(figsize=size, layout='constrained')
+    size = (2. + .82 * value.shape[1], .7 + .22 * len(value))
+    if ax is None: _, ax = plt.subplots(figsize=size, dpi=85, layout='constrained')
     colours = sns.blend_palette(['#b5483a', '#f4f2ee', '#2f8f6b'], as_cmap=True)
     sns.heatmap(value - chance, cmap=colours, vmin=-.7, vmax=.7, annot=text, fmt='', cbar=False,
-                linewidths=1, ax=ax)
+                annot_kws={'size': 8}, linewidths=1, ax=ax)
+    middle = dict(ha='center', va='center', color='#888', size=8)
     for (y, x), e in np.ndenumerate(table.iloc[1:].to_numpy()):
-        if not isinstance(e, Estimate): ax.text(x + .5, y + .5, e, ha='center', va='center', color='#888')
-    def label(m, c): return '\n'.join([*textwrap.wrap(m.replace('_', ' '), 13), f'chance {c:.2f}'])
+        if not isinstance(e, Estimate): ax.text(x + .5, y + .5, e, **middle)
+    def label(m, c): return '\n'.join([*textwrap.wrap(m.replace('_', ' '), 12), f'chance {c:.2f}'])
     labels = [label(m, c) for m, c in chance.items()]
-    ax.set_xticklabels(labels, rotation=0, fontsize=8)
+    ax.set_xticklabels(labels, rotation=0, fontsize=7)
     ax.set(ylabel='', title=table.index.name or '')
     return ax

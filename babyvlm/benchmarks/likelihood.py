@@ -267,7 +267,7 @@ def _windows(rows, n_images):
 
 # %% ../../nbs/benchmarks/41_likelihood.ipynb #8ecd6e60
 def loglik(
-    model:PrefixModel,    # the model; scored in evaluation mode
+    model:PrefixModel,    # the model, in evaluation mode
     items:Sequence[Item], # what to score, in any order
     reduce:str='sum',     # 'sum': log-likelihood; 'mean': minus V1's loss
     tokens:int=4096,      # language-model tokens a batch, padding counted
@@ -277,6 +277,8 @@ def loglik(
 )->list[np.ndarray]:      # float64, shape `score_shape(item)`; higher is better
     "Score all options of all items, sharing pictures and prefixes."
     if reduce not in REDUCE: raise ValueError(f"reduce must be one of {REDUCE}, got '{reduce}'")
+    if model.language_model.training:
+        raise ValueError('the model is in training mode, its scores would be noisy: call .eval() on it first')
     if (why := cannot_pack(model)): return _plainly(model, items, reduce, why)
     out, merge = _empty(items), lambda parts: [x for p in parts for x in p]
     for rows, paths in _windows(plan(model, items, max_row), window):

@@ -35,7 +35,8 @@ def contrastive_loss(
     logit_scale:float|Tensor=1/.07,  # inverse temperature, > 0
 )->Tensor:                    # scalar, nats
     "InfoNCE over the batch, averaged over both directions."
-    if images.shape != texts.shape: raise ValueError(f'shapes differ: {tuple(images.shape)} and {tuple(texts.shape)}')
+    a, b = tuple(images.shape), tuple(texts.shape)
+    if a != b: raise ValueError(f'shapes differ: {a} and {b}')
     logits = logit_scale*images @ texts.T
     gold = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, gold) + F.cross_entropy(logits.T, gold))/2
@@ -51,7 +52,7 @@ class CVCLConfig(PretrainedConfig):
     temperature: float = .07                       # of the loss; the starting value when it is learned
     learn_temperature: bool = False                # the published one is fixed
     freeze_cnn: bool = False                       # original: True; V1's training: False
-    frozen_norm: str = 'eval'                      # batch norm of a frozen CNN: 'eval', or 'train' as in the reference
+    frozen_norm: str = 'eval'                      # batch norm of a frozen CNN: 'eval', reference: 'train'
     max_length: int = 25                           # ids of an utterance, <sos> included
     embedding_std: float = 1.                      # spread of fresh word vectors
     pad_token_id: int = 0                          # its word vector stays zero
@@ -61,7 +62,8 @@ class CVCLConfig(PretrainedConfig):
         if vision is None: self.vision_config = resnext50()
         elif isinstance(vision, dict): self.vision_config = AutoConfig.for_model(**vision)
         if self.temperature <= 0: raise ValueError(f'temperature must be above 0, got {self.temperature}')
-        if self.frozen_norm not in ('eval', 'train'): raise ValueError(f"frozen_norm is 'eval' or 'train', not '{self.frozen_norm}'")
+        if self.frozen_norm not in ('eval', 'train'):
+            raise ValueError(f"frozen_norm is 'eval' or 'train', not '{self.frozen_norm}'")
         super().__post_init__(**kwargs)
 
 # %% ../../nbs/models/22_cvcl.ipynb #5c8f8dad
@@ -72,8 +74,8 @@ def cvcl_toy(
     **kwargs,                 # further fields of CVCLConfig
 )->CVCLConfig:                # the same class, about a hundredth of the size
     "The toy size."
-    return CVCLConfig(**dict(dict(vision_config=resnext_toy(image_size, width), vocab_size=vocab_size, embed_dim=64,
-                                  embedding_std=.1), **kwargs))
+    toy = dict(vision_config=resnext_toy(image_size, width), embed_dim=64, embedding_std=.1)
+    return CVCLConfig(vocab_size=vocab_size, **{**toy, **kwargs})
 
 # %% ../../nbs/models/22_cvcl.ipynb #a3722b6e
 @dataclass
@@ -92,11 +94,12 @@ class CVCLModel(PreTrainedModel):
         config:CVCLConfig,    # sizes
     ):
         super().__init__(config)
-        self.vision_encoder = vision_encoder(config.vision_config)
-        self.projection = nn.Linear(config.vision_config.hidden_size, config.embed_dim)
-        self.text_embedding = nn.Embedding(config.vocab_size, config.embed_dim, padding_idx=config.pad_token_id)
-        if config.learn_temperature: self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
-        if config.freeze_cnn: self.vision_encoder.requires_grad_(False)
+        c, scale = config, torch.tensor(-math.log(config.temperature))
+        self.vision_encoder = vision_encoder(c.vision_config)
+        self.projection = nn.Linear(c.vision_config.hidden_size, c.embed_dim)
+        self.text_embedding = nn.Embedding(c.vocab_size, c.embed_dim, padding_idx=c.pad_token_id)
+        if c.learn_temperature: self.log_scale = nn.Parameter(scale)
+        if c.freeze_cnn: self.vision_encoder.requires_grad_(False)
         self.post_init()
 
 # %% ../../nbs/models/22_cvcl.ipynb #324919ef
@@ -169,7 +172,18 @@ def train(self:CVCLModel,
     if self.config.freeze_cnn and self.config.frozen_norm == 'eval': self.vision_encoder.eval()
     return self
 
-# %% ../../nbs/models/22_cvcl.ipynb #230c1a14
+# %% ../../nbs/models/22_cvcl.ipynb #5c077bdd
+@patch(cls_method=True)
+def from_pretrained(cls:CVCLModel,
+    folder:str|Path,          # a saved model
+    **kwargs,                 # for `PreTrainedModel.from_pretrained`
+)->CVCLModel:                 # in evaluation mode
+    "Load a model; a frozen CNN stays frozen."
+    model = super(CVCLModel, cls).from_pretrained(folder, **kwargs)
+    if model.config.freeze_cnn: model.vision_encoder.requires_grad_(False)
+    return model
+
+# %% ../../nbs/models/22_cvcl.ipynb #23fb52f2
 def cvcl_tokenizer(
     vocab:Mapping|str|Path,   # word to id, or the path of a `vocab.json`
     lowercase:bool=False,     # transferred captions were lower-cased, SAYCam's are already
@@ -183,11 +197,12 @@ def text_ids(
     max_length:int=25,        # ids kept, <sos> included
 )->Tensor:                    # (n, longest), int64, padded on the right with 0
     "Utterances as a padded batch of ids."
-    if empty := [i for i, t in enumerate(texts) if not t.strip()]: raise ValueError(f'empty text at position {empty[0]}')
+    empty = [i for i, t in enumerate(texts) if not t.strip()]
+    if empty: raise ValueError(f'empty text at position {empty[0]}')
     rows = [torch.tensor(r[:max_length]) for r in tokenizer(list(texts)).input_ids]
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
 
-# %% ../../nbs/models/22_cvcl.ipynb #f4194ea0
+# %% ../../nbs/models/22_cvcl.ipynb #79392bc4
 @torch.inference_mode()
 def encode_rows(
     items:Sequence,           # pictures (PIL images or paths) or texts
@@ -197,14 +212,16 @@ def encode_rows(
     "Embed in batches, refuse what is not finite, scale to unit length."
     if isinstance(items, (str, Path)): raise TypeError('expected a list of pictures or texts, got one')
     if not len(items): raise ValueError('nothing to encode: the list is empty')
-    rows = torch.cat([embed(list(items[i:i + batch_size])).float().cpu() for i in range(0, len(items), batch_size)])
+    batches = [list(items[i:i + batch_size]) for i in range(0, len(items), batch_size)]
+    rows = torch.cat([embed(b).float().cpu() for b in batches])
     bad = (~torch.isfinite(rows).all(1) | (rows.norm(dim=1) == 0)).nonzero().flatten().tolist()
     if bad:
         names = [str(items[i]) if isinstance(items[i], (str, Path)) else f'image {i}' for i in bad]
-        raise ValueError(f"{len(bad)} of {len(items)} embeddings are zero or not finite: {', '.join(names[:5])}")
+        some = ', '.join(names[:5])
+        raise ValueError(f'{len(bad)} of {len(items)} embeddings are zero or not finite: {some}')
     return F.normalize(rows, dim=-1)
 
-# %% ../../nbs/models/22_cvcl.ipynb #6546627d
+# %% ../../nbs/models/22_cvcl.ipynb #eff6744f
 class CVCL:
     "A CVCL model with what it needs to read words and pictures: a dual encoder."
     def __init__(self,
@@ -221,13 +238,15 @@ class CVCL:
         self.device = torch.device(device or pick_device())
         self.model, self.tokenizer, self.batch_size = model.to(self.device).eval(), tokenizer, batch_size
 
-# %% ../../nbs/models/22_cvcl.ipynb #79392bc4
+# %% ../../nbs/models/22_cvcl.ipynb #d4615cdd
 @patch
 def encode_images(self:CVCL,
     images:Sequence,          # PIL images or paths
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed pictures."
-    return encode_rows(images, lambda b: self.model.embed_images(self.image_processor(b).to(self.device)), self.batch_size)
+    self.model.eval()         # in training mode batch norm would mix the pictures of a batch
+    pixels = lambda b: self.image_processor(b).to(self.device)
+    return encode_rows(images, lambda b: self.model.embed_images(pixels(b)), self.batch_size)
 
 @patch
 def encode_texts(self:CVCL,
@@ -237,7 +256,7 @@ def encode_texts(self:CVCL,
     ids = lambda b: text_ids(self.tokenizer, b, self.model.config.max_length).to(self.device)
     return encode_rows(texts, lambda b: self.model.embed_texts(ids(b)), self.batch_size)
 
-# %% ../../nbs/models/22_cvcl.ipynb #f2863f96
+# %% ../../nbs/models/22_cvcl.ipynb #74660e62
 def new_cvcl(
     vocab:Mapping|str|Path,   # word to id, or the path of a `vocab.json`
     seed:int=0,               # of the weights
@@ -251,7 +270,7 @@ def new_cvcl(
     config = make(vocab_size=len(load_vocab(vocab)), **fields)
     return CVCL(seeded(lambda: CVCLModel(config), seed), cvcl_tokenizer(vocab, lowercase), device=device)
 
-# %% ../../nbs/models/22_cvcl.ipynb #3a7923d1
+# %% ../../nbs/models/22_cvcl.ipynb #f67838f6
 @patch
 def save_pretrained(self:CVCL,
     folder:str|Path,          # created if needed
@@ -272,11 +291,12 @@ def from_pretrained(cls:CVCL,
     batch_size:int=64,        # items embedded together
 )->CVCL:                      # ready to encode
     "Read a saved model."
-    if not Path(folder, 'config.json').is_file(): raise FileNotFoundError(f"no CVCL checkpoint in '{folder}': config.json is missing")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    return cls(CVCLModel.from_pretrained(folder), tokenizer, BabyImageProcessor.from_pretrained(folder), device, batch_size)
+    if not Path(folder, 'config.json').is_file():
+        raise FileNotFoundError(f"no CVCL checkpoint in '{folder}': config.json is missing")
+    parts = [c.from_pretrained(folder) for c in (CVCLModel, PreTrainedTokenizerFast, BabyImageProcessor)]
+    return cls(*parts, device, batch_size)
 
-# %% ../../nbs/models/22_cvcl.ipynb #f67838f6
+# %% ../../nbs/models/22_cvcl.ipynb #ffc10b7d
 def _inert(name):
     "A class that stands for one that must not run."
     def __init__(self, *args, **kwargs): pass
@@ -294,14 +314,15 @@ def read_lightning(
     with torch.serialization.safe_globals([(known.get(n) or _inert(n), n) for n in foreign]):
         return torch.load(path, map_location='cpu', weights_only=True)
 
-# %% ../../nbs/models/22_cvcl.ipynb #ffc10b7d
+# %% ../../nbs/models/22_cvcl.ipynb #802319e5
 _ALIASES = (('model.image_embed.', 'vision_encoder.'), ('model.text_embed.', 'text_encoder.'),
             ('language_model.text_encoder.', 'text_encoder.'),
             ('language_model.output_layer.weight', 'text_encoder.embedding.weight'))
 _NAMES = (('vision_encoder.model.fc.', 'projection.'), ('vision_encoder.model.', 'vision_encoder.body.'),
           ('text_encoder.embedding.', 'text_embedding.'), ('model.logit_neg_log_temperature', 'log_scale'))
 
-def _swap(name, rules): return next((new + name[len(old):] for old, new in rules if name.startswith(old)), name)
+def _swap(name, rules):
+    return next((new + name[len(old):] for old, new in rules if name.startswith(old)), name)
 
 def cvcl_state(
     state:Mapping[str, Tensor],  # a released `state_dict`
@@ -311,11 +332,12 @@ def cvcl_state(
     for k, v in state.items():
         if k == 'language_model.output_layer.bias': continue  # of the untrained language head
         name = _swap(_swap(k, _ALIASES), _NAMES)
-        if name in out and not torch.equal(out[name], v): raise ValueError(f"'{k}' and another copy of '{name}' differ")
+        if name in out and not torch.equal(out[name], v):
+            raise ValueError(f"'{k}' and another copy of '{name}' differ")
         out[name] = v
     return out
 
-# %% ../../nbs/models/22_cvcl.ipynb #72a6ff67
+# %% ../../nbs/models/22_cvcl.ipynb #421e6b78
 def import_cvcl(
     checkpoint:str|Path|Mapping,  # a Lightning `.ckpt`, a file of tensors, or what it holds
     vocab:Mapping|str|Path,   # word to id, or the path of `vocab.json`
@@ -325,11 +347,12 @@ def import_cvcl(
     "Read the released CVCL; whatever does not fit is an error that lists it."
     source = 'checkpoint' if isinstance(checkpoint, Mapping) else Path(checkpoint).name
     if not isinstance(checkpoint, Mapping):
-        checkpoint = read_lightning(checkpoint) if Path(checkpoint).suffix == '.ckpt' else read_checkpoint(checkpoint)
+        read = read_lightning if Path(checkpoint).suffix == '.ckpt' else read_checkpoint
+        checkpoint = read(checkpoint)
     state = cvcl_state(checkpoint.get('state_dict', checkpoint))
     if config is None:
-        fields = {}
-        if 'log_scale' in state: fields = dict(learn_temperature=True, temperature=math.exp(-state['log_scale'].item()))
-        config = CVCLConfig(vocab_size=len(load_vocab(vocab)), **fields)
+        fields, learned = dict(vocab_size=len(load_vocab(vocab))), state.get('log_scale')
+        if learned is not None: fields.update(learn_temperature=True, temperature=math.exp(-learned.item()))
+        config = CVCLConfig(**fields)
     model = strict_load(CVCLModel(config), state, source)
     return CVCL(model, cvcl_tokenizer(vocab), device=device)

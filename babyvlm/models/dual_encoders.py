@@ -38,8 +38,8 @@ def toy_clip_config(
 )->dict:                      # what open_clip keeps in `open_clip_config.json`
     "Sizes of a toy CLIP in open_clip's own format."
     vision = dict(image_size=image_size, layers=[1, 1, 1, 1], width=width, head_width=32)
-    text = dict(context_length=context_length, vocab_size=vocab_size, width=text_width, heads=4, layers=text_layers,
-                hf_tokenizer_name='word level', tokenizer_kwargs={}, pool_type='eos', eos_id=3, pad_id=0)
+    text = dict(context_length=context_length, vocab_size=vocab_size, width=text_width, heads=4,
+                layers=text_layers, hf_tokenizer_name='word level', pool_type='eos', eos_id=3, pad_id=0)
     cfg = dict(mean=[.5]*3, std=[.25]*3, interpolation='bicubic', resize_mode='squash')
     return dict(model_cfg=dict(embed_dim=embed_dim, vision_cfg=vision, text_cfg=text), preprocess_cfg=cfg)
 
@@ -57,40 +57,43 @@ def _no_network(pretrained):
     "Turn open_clip's failed download into an error that says what to do."
     try: yield
     except (RuntimeError, OSError) as e:
-        raise RuntimeError(f"open_clip could not provide '{pretrained}': {e}. Without network, pass the path of a downloaded "
-                           "weight file as `pretrained`, or a folder with open_clip_config.json as `name`") from e
+        help = 'pass the path of a weight file as `pretrained`, or the folder of a saved model as `name`'
+        raise RuntimeError(f"open_clip could not provide '{pretrained}': {e}. Without network, {help}") from e
 
 def _build(name, pretrained, quick_gelu, seed):
     "Model, preparation and tokenizer by open_clip's own factory."
     source = f'local-dir:{name}' if Path(name).is_dir() else name
     if source == name and name.replace('/', '-') not in open_clip.list_models():
-        raise ValueError(f"'{name}' is neither a folder nor an open_clip architecture; see open_clip.list_models()")
-    if source != name and not any(Path(name).glob('*model*.*')): raise FileNotFoundError(f"no weights in '{name}'")
+        raise ValueError(f"'{name}' is neither a folder nor one of open_clip.list_models()")
+    if source != name and not any(Path(name).glob('*model*.*')):
+        raise FileNotFoundError(f"no weights in '{name}'")
     if quick_gelu is None: quick_gelu = needs_quick_gelu(name, pretrained)
     with _no_network(pretrained):
         model, _, prepare = seeded(lambda: open_clip.create_model_and_transforms(
             source, pretrained=pretrained, force_quick_gelu=quick_gelu, device='cpu'), seed)
     return model, prepare, open_clip.get_tokenizer(source)
 
-# %% ../../nbs/models/24_dual_encoders.ipynb #a4d51a36
+# %% ../../nbs/models/24_dual_encoders.ipynb #66bc3842
 class OpenClip:
     "An open_clip model as a dual encoder."
     def __init__(self,
         name:str|Path,        # architecture, or a folder with open_clip_config.json
-        pretrained:str=None,  # tag ('openai'), path of a weight file, or None: the folder's weights or random ones
+        pretrained:str=None,  # tag ('openai') or path of a weight file; None: the folder's, or random ones
         quick_gelu:bool=None, # activation; default: what the tag was trained with
         device:str|torch.device=None,  # default: the best at hand
         batch_size:int=64,    # items embedded together
         seed:int=0,           # of weights that are not loaded
     ):
-        self.name = Path(name).name if Path(name).is_dir() else f'{name}/{pretrained}' if pretrained else str(name)
+        source = Path(name)
+        self.name = source.name if source.is_dir() else f'{name}/{pretrained}' if pretrained else str(name)
         self.device, self.batch_size = torch.device(device or pick_device()), batch_size
-        self.model, self.prepare, self.tokenizer = _build(str(name), pretrained and str(pretrained), quick_gelu, seed)
+        weights = pretrained and str(pretrained)
+        model, self.prepare, self.tokenizer = _build(str(name), weights, quick_gelu, seed)
         self.config = None    # `open_clip_config.json`, for folders
-        if Path(name).is_dir(): self.config = json.loads((Path(name)/'open_clip_config.json').read_text())
-        self.model = self.model.to(self.device).eval()
+        if source.is_dir(): self.config = json.loads((source/'open_clip_config.json').read_text())
+        self.model = model.to(self.device).eval()
 
-# %% ../../nbs/models/24_dual_encoders.ipynb #66bc3842
+# %% ../../nbs/models/24_dual_encoders.ipynb #9408cf99
 @patch
 def text_ids(self:OpenClip,
     texts:Sequence[str],      # captions or phrases
@@ -103,6 +106,7 @@ def encode_images(self:OpenClip,
     images:Sequence,          # PIL images or paths
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed pictures."
+    self.model.eval()         # in training mode batch norm would mix the pictures of a batch
     pixels = lambda b: torch.stack([self.prepare(open_rgb(im)) for im in b]).to(self.device)
     return encode_rows(images, lambda b: self.model.encode_image(pixels(b)), self.batch_size)
 
@@ -111,9 +115,10 @@ def encode_texts(self:OpenClip,
     texts:Sequence[str],      # captions or phrases; the bare phrase, without a template
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed texts."
-    return encode_rows(texts, lambda b: self.model.encode_text(self.text_ids(b).to(self.device)), self.batch_size)
+    ids = lambda b: self.text_ids(b).to(self.device)
+    return encode_rows(texts, lambda b: self.model.encode_text(ids(b)), self.batch_size)
 
-# %% ../../nbs/models/24_dual_encoders.ipynb #b8b01ecd
+# %% ../../nbs/models/24_dual_encoders.ipynb #713ba14b
 def new_clip(
     vocab:Mapping|str|Path,   # word to id, or the path of `vocab.json`
     seed:int=0,               # of the weights
@@ -131,24 +136,27 @@ def new_clip(
     clip.name = 'toy CLIP'
     return clip
 
-# %% ../../nbs/models/24_dual_encoders.ipynb #3d49ba05
+# %% ../../nbs/models/24_dual_encoders.ipynb #7b4904f9
 @patch
 def save_pretrained(self:OpenClip,
     folder:str|Path,          # created if needed
     **card,                   # for `model_card`: title, data, seed, run, scores, notes
 )->Path:                      # the folder
     "Write configuration, tokenizer, weights and a model card."
-    if self.config is None: raise ValueError(f"'{self.name}' is a published architecture; save its name, not a copy")
+    if self.config is None:
+        raise ValueError(f"'{self.name}' is a published architecture; save its name, not a copy")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder/'open_clip_config.json').write_text(json.dumps(self.config, indent=1))
     self.tokenizer.save_pretrained(folder)
-    save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, folder/'open_clip_model.safetensors')
-    text = model_card(card.pop('title', self.name), count_parameters(self.model), tags=('babyvlm', 'open_clip'), **card)
+    weights = {k: v.contiguous() for k, v in self.model.state_dict().items()}
+    save_file(weights, folder/'open_clip_model.safetensors')
+    title, size = card.pop('title', self.name), count_parameters(self.model)
+    text = model_card(title, size, tags=('babyvlm', 'open_clip'), **card)
     (folder/'README.md').write_text(text, encoding='utf-8')
     return folder
 
-# %% ../../nbs/models/24_dual_encoders.ipynb #09721245
+# %% ../../nbs/models/24_dual_encoders.ipynb #20678f50
 class HubClip:
     "A CLIP or SigLIP of `transformers` as a dual encoder."
     def __init__(self,
@@ -158,12 +166,13 @@ class HubClip:
         device:str|torch.device=None,  # default: the best at hand
         batch_size:int=64,    # items embedded together
     ):
-        if not hasattr(model, 'get_image_features') or not hasattr(model, 'get_text_features'):
-            raise TypeError(f'{type(model).__name__} is no dual encoder: it has no get_image_features and get_text_features')
-        self.name, self.device, self.batch_size = name or model.config.model_type, torch.device(device or pick_device()), batch_size
+        lacks = [f for f in ('get_image_features', 'get_text_features') if not hasattr(model, f)]
+        if lacks: raise TypeError(f'{type(model).__name__} is no dual encoder: no {" and ".join(lacks)}')
+        self.name, self.batch_size = name or model.config.model_type, batch_size
+        self.device = torch.device(device or pick_device())
         self.model, self.processor = model.float().to(self.device).eval(), processor
 
-# %% ../../nbs/models/24_dual_encoders.ipynb #20678f50
+# %% ../../nbs/models/24_dual_encoders.ipynb #e7e21079
 @patch(cls_method=True)
 def from_pretrained(cls:HubClip,
     source:str|Path,          # a folder, or a name on the hub
@@ -181,11 +190,12 @@ def text_batch(self:HubClip,
     "Texts as the model was trained to see them."
     length = self.model.config.text_config.max_position_embeddings
     padding = 'max_length' if self.model.config.model_type.startswith('siglip') else True
-    batch = self.processor.tokenizer(list(texts), padding=padding, truncation=True, max_length=length, return_tensors='pt')
+    batch = self.processor.tokenizer(list(texts), padding=padding, truncation=True, max_length=length,
+                                     return_tensors='pt')
     batch.pop('token_type_ids', None)
     return batch.to(self.device)
 
-# %% ../../nbs/models/24_dual_encoders.ipynb #c9f78d38
+# %% ../../nbs/models/24_dual_encoders.ipynb #93a4e438
 def _features(output):
     "The projected features; newer versions of `transformers` wrap them."
     return output if isinstance(output, Tensor) else output.pooler_output
@@ -196,8 +206,8 @@ def encode_images(self:HubClip,
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed pictures."
     def embed(batch):
-        pixels = self.processor.image_processor([open_rgb(im) for im in batch], return_tensors='pt').pixel_values
-        return _features(self.model.get_image_features(pixel_values=pixels.to(self.device)))
+        prepared = self.processor.image_processor([open_rgb(im) for im in batch], return_tensors='pt')
+        return _features(self.model.get_image_features(pixel_values=prepared.pixel_values.to(self.device)))
     return encode_rows(images, embed, self.batch_size)
 
 @patch
@@ -205,22 +215,25 @@ def encode_texts(self:HubClip,
     texts:Sequence[str],      # captions or phrases
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed texts."
-    return encode_rows(texts, lambda b: _features(self.model.get_text_features(**self.text_batch(b))), self.batch_size)
+    embed = lambda b: _features(self.model.get_text_features(**self.text_batch(b)))
+    return encode_rows(texts, embed, self.batch_size)
 
-# %% ../../nbs/models/24_dual_encoders.ipynb #2c458992
+# %% ../../nbs/models/24_dual_encoders.ipynb #d83917fe
 def load_dual_encoder(
-    spec:str|Path,            # folder of a saved model, 'ViT-L-14/openai', 'ViT-L-14:weights.pt', or 'hub:google/siglip-..'
+    spec:str|Path,            # a folder, 'ViT-L-14/openai', 'ViT-L-14:weights.pt' or 'hub:google/siglip-..'
     device:str|torch.device=None,  # default: the best at hand
     batch_size:int=64,        # items embedded together
 ):                            # CVCL, OpenClip or HubClip
     "The dual encoder that a name or a folder stands for."
     folder, spec = Path(spec), str(spec)
-    if (folder/'open_clip_config.json').is_file(): return OpenClip(folder, device=device, batch_size=batch_size)
+    if (folder/'open_clip_config.json').is_file():
+        return OpenClip(folder, device=device, batch_size=batch_size)
     if (folder/'config.json').is_file():
         kind = json.loads((folder/'config.json').read_text()).get('model_type')
         loader = CVCL if kind == 'babyvlm_cvcl' else HubClip
         return loader.from_pretrained(folder, device=device, batch_size=batch_size)
-    if folder.is_dir(): raise FileNotFoundError(f"'{spec}' holds neither open_clip_config.json nor config.json")
+    if folder.is_dir():
+        raise FileNotFoundError(f"'{spec}' holds neither open_clip_config.json nor config.json")
     if spec.startswith('hub:'): return HubClip.from_pretrained(spec[4:], device, batch_size)
     name, _, pretrained = spec.partition(':' if ':' in spec else '/')
     return OpenClip(name, pretrained or None, device=device, batch_size=batch_size)

@@ -134,10 +134,11 @@ def resnext50(
 def resnext_toy(
     image_size:int=64,        # side of the input, pixels
     width:int=16,             # base width of the first stage
-)->ResNeXtConfig:             # 4 x 4 tokens of 16 * width values at 64 pixels
-    "The toy size: one block a stage, few channels, the last stage dilated."
+    dilate:bool=True,         # dilate the last stage instead of halving the map again
+)->ResNeXtConfig:             # 4 x 4 tokens at 64 pixels, or 2 x 2; of 16 * width values
+    "The toy size: one block a stage, few channels."
     return ResNeXtConfig(layers=(1, 1, 1, 1), planes=(width, 2*width, 3*width, 4*width), stem=width, groups=4,
-                         width_per_group=16, dilate=(False, False, True), image_size=image_size)
+                         width_per_group=16, dilate=(False, False, dilate), image_size=image_size)
 
 # %% ../../nbs/models/21_vision.ipynb #026086cf
 class _Body(ResNet):

@@ -24,7 +24,8 @@ class MissingData(FileNotFoundError):
     ):
         self.card, self.path = card, path
         root = 'BABYVLM_DATA is not set' if data_root() is None else 'not found below BABYVLM_DATA'
-        super().__init__(f'data card {card}: expected $BABYVLM_DATA/{path} ({root}); see data_cards/{card}/README.md')
+        super().__init__(f'data card {card}: expected $BABYVLM_DATA/{path} ({root}); '
+                         f'see data_cards/{card}/README.md')
 
 def find_data(
     card:str,             # folder name under data_cards/
@@ -46,7 +47,8 @@ class Sources:
     def is_toy(self)->bool: return self.profile.name == 'toy'
 
 # %% ../../nbs/recipes/57_sources.ipynb #5071eecb
-PARTS = {'saycam': ('saycam', 'saycam'), 'web': ('llava_pretrain', 'llava_pretrain'), 'labels': ('vtwt', 'babylmms-eval')}
+PARTS = {'saycam': ('saycam', 'saycam'), 'web': ('llava_pretrain', 'llava_pretrain'),
+         'labels': ('vtwt', 'babylmms-eval')}  # part: (data card, folder below BABYVLM_DATA)
 
 @patch
 def folder(self:Sources,
@@ -55,8 +57,13 @@ def folder(self:Sources,
     "Where one part of the raw data is."
     if part not in PARTS: raise ValueError(f"unknown part '{part}': one of {', '.join(PARTS)}")
     if not self.is_toy: return find_data(*PARTS[part]), None
-    w, world = self.profile.world, Nursery(seed=self.profile.world.seed, size=self.profile.world.size)
-    writers = dict(saycam=lambda p: world.write_saycam(p, w.utterances), web=lambda p: world.write_web(p, w.web),
-                   labels=lambda p: world.write_benchmarks(p, w.labeled_s // 22, w.vtwt, w.baby_winoground, w.captions))
-    made = self.store.get(f'nursery-{part}', w, lambda p: writers[part](p) and None)
+    world = self.profile.world
+    made = self.store.get(f'nursery-{part}', world, lambda path: _draw(world, part, path))
     return made.path, made
+
+def _draw(w, part, path):
+    "Let the nursery write one part of its world."
+    world = Nursery(seed=w.seed, size=w.size)
+    if part == 'saycam': world.write_saycam(path, w.utterances)
+    elif part == 'web': world.write_web(path, w.web)
+    else: world.write_benchmarks(path, w.labeled_s // 22, w.vtwt, w.baby_winoground, w.captions)

@@ -59,7 +59,7 @@ class V1Data:
 def splits(self:V1Data)->dict:   # train, val, test: Datasets of pairs; ledger
     "Pairs of the child's recordings, with the account of what was left out."
     if not hasattr(self, '_splits'):
-        loaded = load_pairs(self.folder('saycam'))
+        loaded = load_pairs(self.folder('saycam'), every=5)  # one frame a second, as the authors kept
         parts = split_pairs(loaded.pairs, by=self.profile.data.split)
         self._splits = dict(parts, ledger=loaded.ledger)
     return self._splits
@@ -102,7 +102,8 @@ def clip(self:V1Data)->tuple:    # (dual encoder, id of its weights)
         c = self.profile.clip
         if self.sources.is_toy:
             config = dict(c, threads=self.profile.threads)
-            made = self.note(self.store.get('clip', config, self._train_clip, [self.sources.folder('web')[1]]))
+            made = self.store.get('clip', config, self._train_clip, [self.sources.folder('web')[1]])
+            self.note(made)
             self._clip = load_dual_encoder(made.path), made.key
         else: self._clip = load_dual_encoder(f'{c.name}/{c.pretrained}'), f'{c.name}/{c.pretrained}'
     return self._clip
@@ -191,8 +192,9 @@ def mix(self:V1Data,
 def sizes(self:V1Data)->pd.DataFrame:  # step, unit, count
     "How many there are at each step, in the order of the pipeline."
     s, words = self.splits(), self.vocabulary()
-    steps = [('recordings', 'sessions', len(set().union(*(s[k]['session'] for k in ('train', 'val', 'test'))))),
-             ('pairs', 'image-utterance pairs', sum(len(s[k]) for k in ('train', 'val', 'test'))),
+    parts = [s[k] for k in ('train', 'val', 'test')]
+    steps = [('recordings', 'sessions', len({x for p in parts for x in p['session']})),
+             ('pairs', 'image-utterance pairs', sum(map(len, parts))),
              ('vocabulary', 'words', len(words)), ('training pairs', 'pairs', len(s['train'])),
              (f'cosine > {self.profile.data.threshold:g}', 'pairs', len(self.filtered().selection.uids)),
              ('web captions', 'pairs', len(self.web())), ('daily life', 'pairs', len(self.rewritten().pairs)),

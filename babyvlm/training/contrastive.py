@@ -62,8 +62,10 @@ class Augment:
     flip:float = .5           # chance of a mirror image
 
     def __post_init__(self):
-        if not 0 < self.scale[0] <= self.scale[1] <= 1: raise ValueError(f'scale must lie in (0, 1], got {self.scale}')
-        if not (0 <= self.blur <= 1 and 0 <= self.flip <= 1): raise ValueError('blur and flip are chances, 0 to 1')
+        low, high = self.scale
+        if not 0 < low <= high <= 1: raise ValueError(f'scale must lie in (0, 1], got {self.scale}')
+        if min(self.blur, self.flip) < 0 or max(self.blur, self.flip) > 1:
+            raise ValueError(f'blur {self.blur} and flip {self.flip} are chances, 0 to 1')
 
 # %% ../../nbs/training/33_contrastive.ipynb #35598c47
 @patch
@@ -84,6 +86,7 @@ def matrices(self:Augment,
     soft = blur_matrix(torch.where(u[6] < self.blur, sigma, 0.), side)
     return soft @ rows, soft @ columns
 
+# %% ../../nbs/training/33_contrastive.ipynb #7e3f8fe9
 @patch
 def __call__(self:Augment,
     batch:Mapping,            # with 'pixel_values', (n, 3, side, side), uint8
@@ -94,7 +97,7 @@ def __call__(self:Augment,
     rows, columns = self.matrices(len(x), x.shape[-1], generator)
     return {**batch, 'pixel_values': rows[:, None] @ x.float() @ columns.mT[:, None]}
 
-# %% ../../nbs/training/33_contrastive.ipynb #9397017f
+# %% ../../nbs/training/33_contrastive.ipynb #c28a53cd
 class PairFiles(Dataset):
     "Pairs whose pictures are decoded on demand."
     def __init__(self,
@@ -118,7 +121,7 @@ def load_pixels(
     pixels = torch.from_numpy(np.stack([processor.pixels(p) for p in place])).permute(0, 3, 1, 2).contiguous()
     return pixels if len(place) == len(paths) else pixels[[place[p] for p in paths]]
 
-# %% ../../nbs/training/33_contrastive.ipynb #c28a53cd
+# %% ../../nbs/training/33_contrastive.ipynb #5500af2e
 def pair_columns(
     pairs,                    # columns uid, image, utterance: a `datasets.Dataset` or a mapping
     root:str|Path,            # folder the image paths are relative to
@@ -135,7 +138,7 @@ def pair_columns(
     if 3*processor.size**2*len(uid) > limit: return PairFiles(uid, paths, tokens, processor)
     return Columns(uid, pixel_values=load_pixels(paths, processor), input_ids=tokens)
 
-# %% ../../nbs/training/33_contrastive.ipynb #f35396fa
+# %% ../../nbs/training/33_contrastive.ipynb #32eee257
 def gather_rows(
     rows:Tensor,              # (n, d) of this process
 )->Tensor:                    # (processes x n, d), process by process; gradients flow back
@@ -158,10 +161,11 @@ class PairLoss:
         pixels = batch['pixel_values']
         pixels = (pixels.float() - self.mean.to(pixels.device))/self.std.to(pixels.device)
         out = model(pixels.contiguous(memory_format=torch.channels_last), batch['input_ids'])
-        images, texts, scale = out[:3] if isinstance(out, tuple) else (out.image_embeds, out.text_embeds, out.logit_scale)
-        return contrastive_loss(gather_rows(images.float()), gather_rows(texts.float()), scale.float().clamp(max=100))
+        if not isinstance(out, tuple): out = out.image_embeds, out.text_embeds, out.logit_scale
+        images, texts, scale = (v.float() for v in out[:3])
+        return contrastive_loss(gather_rows(images), gather_rows(texts), scale.clamp(max=100))
 
-# %% ../../nbs/training/33_contrastive.ipynb #2cb29dbd
+# %% ../../nbs/training/33_contrastive.ipynb #575bcdde
 class _PairTrainer(BabyTrainer):
     "Validation keeps its last, smaller batch."
     def get_eval_dataloader(self, eval_dataset=None):
@@ -171,10 +175,25 @@ class _PairTrainer(BabyTrainer):
 
 def _first(data, n):
     "The first n pairs."
-    if isinstance(data, PairFiles): return PairFiles(data.uid[:n], data.paths[:n], data.ids[:n], data.processor)
+    if isinstance(data, PairFiles):
+        return PairFiles(data.uid[:n], data.paths[:n], data.ids[:n], data.processor)
     return Columns(data.uid[:n], **{k: v[:n] for k, v in data.columns.items()})
 
-# %% ../../nbs/training/33_contrastive.ipynb #321e25d5
+# %% ../../nbs/training/33_contrastive.ipynb #94bdba0e
+def _arguments(out, val, batch, schedule, plateau, validation, recipe):
+    "The recipe in the words of `transformers`."
+    if validation not in ('whole', 'reference'):
+        raise ValueError(f"validation is 'whole' or 'reference', not '{validation}'")
+    often, more = None if val is None else 'epoch', {}
+    if schedule == 'plateau':
+        if val is None: raise ValueError("schedule 'plateau' watches the validation loss: pass `val`")
+        more = dict(lr_scheduler_kwargs=dict(factor=.1, patience=plateau), metric_for_best_model='eval_loss')
+    base = dict(evaluate=often, save_every=often, warmup=0., clip=0., dataloader_drop_last=True)
+    args = training_arguments(out, batch=batch, schedule=schedule, **{**base, **more, **recipe})
+    if validation == 'reference': args.per_device_eval_batch_size = 16
+    return args
+
+# %% ../../nbs/training/33_contrastive.ipynb #d3f1b671
 def train_contrastive(
     model:nn.Module,          # CVCLModel or an open_clip model; trained in place
     train:Dataset,            # from `pair_columns`
@@ -184,37 +203,38 @@ def train_contrastive(
     augment:Augment|None=Augment(),  # None: pictures as they are
     batch:int=8,              # pairs a step, all processes together; the last smaller batch is dropped
     patience:int=5,           # stop after so many epochs without a smaller validation loss
-    plateau:int=20,           # schedule 'plateau': lower the rate after so many such epochs, by a factor of 10
     schedule:str='plateau',   # or 'constant', 'cosine', 'linear'
+    plateau:int=20,           # 'plateau' lowers the rate tenfold after so many such epochs
     validation:Literal['whole', 'reference']='whole',  # 'reference': the first 32 pairs in two batches
-    frozen:Sequence[str]=(),  # parts that keep their weights, by name
     threads:int=0,            # torch threads; 0: leave them
     progress:bool|None=None,  # a progress bar; default: only in a terminal
-    **recipe,                 # for `training_arguments`: lr, epochs, weight_decay, seed, device, precision, max_steps...
+    **recipe,                 # for `training_arguments`: lr, epochs, weight_decay, seed, device, precision..
 )->LossHistory:
     "Train a dual encoder on pairs."
     if len(train) < batch: raise ValueError(f'{len(train)} pairs do not fill one batch of {batch}')
-    if validation not in ('whole', 'reference'): raise ValueError(f"validation is 'whole' or 'reference', not '{validation}'")
     args = _arguments(out, val, batch, schedule, plateau, validation, recipe)
     if val is not None and validation == 'reference': val = _first(val, 32)
-    trainer = _PairTrainer(model, args, train, val, loss=loss, augment=augment, frozen=frozen, decay='all',
-                           patience=None if val is None else patience, threads=threads, progress=progress)
-    history = trainer.fit()
-    model.eval()
-    return history
+    trainer = _PairTrainer(model, args, train, val, loss=loss, augment=augment, decay='all', threads=threads,
+                           patience=None if val is None else patience, progress=progress)
+    try: return trainer.fit()
+    finally: model.eval()     # also after a failed run: in training mode batch norm would mix pictures up
 
-# %% ../../nbs/training/33_contrastive.ipynb #94bdba0e
-def _arguments(out, val, batch, schedule, plateau, validation, recipe):
-    "The recipe in the words of `transformers`."
-    if val is None and schedule == 'plateau': raise ValueError("schedule 'plateau' watches the validation loss: pass `val`")
-    often = None if val is None else 'epoch'
-    more = dict(lr_scheduler_kwargs=dict(factor=.1, patience=plateau), metric_for_best_model='eval_loss') if schedule == 'plateau' else {}
-    args = training_arguments(out, batch=batch, schedule=schedule, **{**dict(
-        evaluate=often, save_every=often, warmup=0., clip=0., dataloader_drop_last=True), **more, **recipe})
-    if validation == 'reference': args.per_device_eval_batch_size = 16
-    return args
+# %% ../../nbs/training/33_contrastive.ipynb #2fda9bfb
+def _prepared(model, datasets, root, limit):
+    "The parts of a bundle that training needs: network, data, loss."
+    if isinstance(model, OpenClip):
+        cfg = (model.config or {}).get('preprocess_cfg') or open_clip.get_model_preprocess_cfg(model.model)
+        side = model.model.visual.image_size
+        side = side if isinstance(side, int) else side[0]
+        processor = BabyImageProcessor(side, cfg['mean'], cfg['std'], resample='bicubic')
+        ids = model.text_ids
+    else:
+        processor = model.image_processor
+        ids = lambda texts: text_ids(model.tokenizer, texts, model.model.config.max_length)
+    data = [None if d is None else pair_columns(d, root, processor, ids, limit) for d in datasets]
+    return model.model, *data, PairLoss(processor.mean, processor.std)
 
-# %% ../../nbs/training/33_contrastive.ipynb #1563d4f7
+# %% ../../nbs/training/33_contrastive.ipynb #e0594db2
 def train_cvcl(
     cvcl:CVCL,                # trained in place
     pairs,                    # training pairs: columns uid, image, utterance
@@ -225,34 +245,33 @@ def train_cvcl(
     lr:float=1e-4,            # of AdamW
     weight_decay:float=.1,    # on every parameter
     seed:int=0,               # order of the pairs, crops
-    **settings,               # for `train_contrastive`: augment, batch, patience, schedule, validation, threads...
+    limit:float=6e9,          # bytes of pictures kept in memory at most
+    **settings,               # for `train_contrastive`: augment, batch, patience, schedule, threads..
 )->LossHistory:
     "Train CVCL as V1 did."
-    ids = lambda texts: text_ids(cvcl.tokenizer, texts, cvcl.model.config.max_length)
-    p = cvcl.image_processor
-    data = [None if d is None else pair_columns(d, root, p, ids) for d in (pairs, val)]
     settings = dict(dict(schedule='constant' if val is None else 'plateau', device=cvcl.device), **settings)
-    return train_contrastive(cvcl.model, *data, out, PairLoss(p.mean, p.std), epochs=epochs, lr=lr,
-                             weight_decay=weight_decay, seed=seed, **settings)
+    network, data, held, loss = _prepared(cvcl, (pairs, val), root, limit)
+    return train_contrastive(network, data, held, out, loss, epochs=epochs, lr=lr, weight_decay=weight_decay,
+                             seed=seed, **settings)
 
-# %% ../../nbs/training/33_contrastive.ipynb #a2bab19b
+# %% ../../nbs/training/33_contrastive.ipynb #0a5059da
 def train_clip(
-    clip:OpenClip,            # trained in place
+    clip:OpenClip|CVCL,       # trained in place
     pairs,                    # captioned pictures: columns uid, image, utterance (the caption)
     out:str|Path,             # folder for checkpoints; a run found here is resumed
     root:str|Path='.',        # folder the image paths are relative to
     val=None,                 # validation pairs, under the same root
-    epochs:int=8,             # passes over the pairs
-    lr:float=1e-3,            # peak learning rate of AdamW
+    epochs:int=12,            # passes over the pairs
+    lr:float=6e-3,            # peak learning rate of AdamW
     weight_decay:float=.1,    # on every parameter
     seed:int=0,               # order of the pairs, crops
-    **settings,               # for `train_contrastive`: augment, batch, patience, schedule, validation, threads...
+    limit:float=6e9,          # bytes of pictures kept in memory at most
+    **settings,               # for `train_contrastive`: augment, batch, patience, schedule, threads..
 )->LossHistory:
-    "Train an open_clip model on captions."
-    cfg = (clip.config or {}).get('preprocess_cfg') or open_clip.get_model_preprocess_cfg(clip.model)
-    side = clip.model.visual.image_size
-    p = BabyImageProcessor(side if isinstance(side, int) else side[0], cfg['mean'], cfg['std'], resample='bicubic')
-    data = [None if d is None else pair_columns(d, root, p, clip.text_ids) for d in (pairs, val)]
-    settings = dict(dict(batch=64, schedule='cosine', warmup=.1, device=clip.device), **settings)
-    return train_contrastive(clip.model, *data, out, PairLoss(cfg['mean'], cfg['std']), epochs=epochs, lr=lr,
-                             weight_decay=weight_decay, seed=seed, **settings)
+    "Train a generic image-text model on captions."
+    gentle = Augment(scale=(.7, 1.), blur=.2)
+    usual = dict(batch=64, schedule='cosine', warmup=.1, augment=gentle, device=clip.device)
+    settings = {**usual, **settings}
+    network, data, held, loss = _prepared(clip, (pairs, val), root, limit)
+    return train_contrastive(network, data, held, out, loss, epochs=epochs, lr=lr, weight_decay=weight_decay,
+                             seed=seed, **settings)

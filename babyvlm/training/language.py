@@ -23,6 +23,7 @@ def pack(
     tokenizer,                # of `transformers`
     block:int=1024,           # tokens in a block
     separator:str=None,       # token after each utterance; None as published
+    name:str='block',         # what the blocks are called in error messages
 )->Columns:                   # input_ids, labels (-100 on padding), attention_mask: (blocks, block)
     "All utterances in a row, in blocks."
     end = [] if separator is None else [tokenizer.convert_tokens_to_ids(separator)]
@@ -34,7 +35,7 @@ def pack(
     ids[:len(stream)] = labels[:len(stream)] = stream
     mask = (np.arange(n * block) < len(stream)).astype(int)
     parts = dict(input_ids=ids, labels=labels, attention_mask=mask)
-    return Columns([f'block-{i}' for i in range(n)], **{k: v.reshape(n, block) for k, v in parts.items()})
+    return Columns([f'{name}-{i}' for i in range(n)], **{k: v.reshape(n, block) for k, v in parts.items()})
 
 # %% ../../nbs/training/32_language.ipynb #d042002a
 def next_token_loss(
@@ -42,8 +43,9 @@ def next_token_loss(
     batch,                    # input_ids, attention_mask, labels: (n, block)
 ):                            # scalar, nats a supervised token
     "Mean cross-entropy of every token given those before it."
-    logits = model(input_ids=batch['input_ids'], attention_mask=batch['attention_mask'], use_cache=False).logits
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch['labels'][:, 1:].flatten(), ignore_index=-100)
+    ids, mask = batch['input_ids'], batch['attention_mask']
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+    return F.cross_entropy(logits.flatten(0, 1).float(), batch['labels'][:, 1:].flatten())
 
 # %% ../../nbs/training/32_language.ipynb #4989e169
 def train_language(
@@ -65,9 +67,10 @@ def train_language(
 )->LossHistory:
     "Causal language modelling from scratch, with the published settings."
     device = torch.device(device or pick_device())
-    data, held = (None if u is None else pack(u, tokenizer, block, separator) for u in (utterances, val))
-    args = training_arguments(out, lr=lr, epochs=epochs, batch=batch, weight_decay=weight_decay, seed=seed,
-                              device=device, **dict(dict(betas=(.9, .95)), **more))
+    data = pack(utterances, tokenizer, block, separator)
+    held = val and pack(val, tokenizer, block, separator, 'held-out block')
+    args = training_arguments(out, lr=lr, epochs=epochs, batch=batch, weight_decay=weight_decay,
+                              seed=seed, device=device, **dict(dict(betas=(.9, .95)), **more))
     history = BabyTrainer(model.to(device), args, data, held, loss=next_token_loss, threads=threads).fit()
     model.eval()
     return history
@@ -108,7 +111,7 @@ def perplexity(
 )->Estimate:                  # exp of the mean nats a token; n counts utterances
     "How surprised a model is by utterances it has not seen."
     sums = -phrase_logprob(model, tokenizer, utterances)
-    sizes = np.array([len(tokenizer(u, add_special_tokens=False).input_ids) for u in utterances])
+    sizes = np.array([len(i) for i in tokenizer(list(utterances), add_special_tokens=False).input_ids])
     draws = np.random.default_rng(0).integers(0, len(sums), (n_boot, len(sums)))
-    low, high = np.quantile(np.exp(sums[draws].sum(1) / sizes[draws].sum(1)), [.025, .975])
-    return Estimate(float(np.exp(sums.sum() / sizes.sum())), float(low), float(high), len(sums), unit='utterances')
+    low, high = np.quantile(np.exp(sums[draws].sum(1) / sizes[draws].sum(1)), [.025, .975]).tolist()
+    return Estimate(math.exp(sums.sum() / sizes.sum()), low, high, len(sums), unit='utterances')

@@ -419,7 +419,7 @@ def compute_loss(self:BabyTrainer, model, inputs, return_outputs=False, num_item
 # %% ../../nbs/training/30_trainer.ipynb #f67f15d7
 @patch
 def _note(self:BabyTrainer, uids):
-    "Keep the names of the step's samples; random numbers that depend on seed, step, place in it and process only."
+    "Keep the step's names; random numbers that depend on seed, step, place in it and process only."
     if self._step != self.state.global_step: self._step, self._step_uids = self.state.global_step, []
     self._step_uids.append(uids)
     key = [self.args.seed, self._step, len(self._step_uids), self.args.process_index]
@@ -515,5 +515,6 @@ def _history(self:BabyTrainer, start, before):
     s, names = self.state, sorted(can)
     early = s.global_step < s.max_steps
     return LossHistory(tidy_log(s.log_history), s.global_step, s.best_global_step, early, start,
-                       tuple(k for k in names if k in moved), tuple(k for k in names if not can[k]),
-                       tuple(k for k in names if can[k] and k not in moved), tuple(sorted(self.unsupervised)))
+                       tuple(k for k in names if k in moved),
+                       tuple(k for k in names if k not in moved and not can[k]),
+                       tuple(k for k in names if k not in moved and can[k]), tuple(sorted(self.unsupervised)))

@@ -1,0 +1,146 @@
+"""The command line on tiny real checkpoints: scores, resume, gaps in the data, damage in the store."""
+import json
+import shutil
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from babyvlm.cli import app
+from babyvlm.data.nursery import Nursery
+from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_toy
+from babyvlm.models.cvcl import CVCL, CVCLModel, cvcl_tokenizer, cvcl_toy
+from babyvlm.models.dual_encoders import new_clip
+from babyvlm.models.tokenizers import build_vocab, word_tokenizer
+from babyvlm.models.vision import image_processor, num_image_tokens
+from babyvlm.store import Store
+
+
+def run(*words, env=None):
+    result = CliRunner().invoke(app, [str(w) for w in words], env=env)
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    "Labels, pictures and one checkpoint of each family."
+    root = tmp_path_factory.mktemp('world')
+    Nursery(0, 64).write_benchmarks(root/'labels', labeled_s=1, vtwt=12, winoground=4, captions=4)
+    vocab = build_vocab(['the ball', 'a red cup', 'wash the cup'], min_freq=1)
+    torch.manual_seed(0)
+    CVCL(CVCLModel(cvcl_toy(len(vocab))), cvcl_tokenizer(vocab), image_processor(64)).save_pretrained(root/'cvcl')
+    new_clip(vocab).save_pretrained(root/'clip')
+    words, config = word_tokenizer(vocab), babyllava_toy(len(vocab))
+    processor = BabyLlavaProcessor(image_processor(64), words, num_image_tokens(config.vision_config))
+    BabyLlava(BabyLlavaForConditionalGeneration(config), processor).save_pretrained(root/'babyllava')
+    return root
+
+
+@pytest.mark.parametrize('model', ['cvcl', 'clip', 'babyllava'])
+def test_evaluate_and_resume(world, tmp_path, model):
+    words = ['evaluate', '--model', world/model, '--benchmark', 'v1/vtwt', '--labels', world/'labels', '--out', tmp_path/'a.jsonl']
+    status, first = run(*words)
+    assert status == 0 and 'n = 12' in first and 'items: seen 12, answered 12' in first, first
+    whole = (tmp_path/'a.jsonl').read_bytes()
+    (tmp_path/'a.jsonl').write_bytes(b''.join(whole.splitlines(True)[:6]) + b'{"uid": "cut o')   # killed in the middle of a line
+    assert run(*words) == (0, first)
+    assert (tmp_path/'a.jsonl').read_bytes() == whole
+    status, other = run(*words, '--mode', 'reference')
+    assert status == 0 and ', reference' in other
+
+
+def test_every_benchmark(world, tmp_path):
+    for task in ('labeled_s', 'baby_winoground', 'saycam_caption'):
+        status, out = run('evaluate', '--model', world/'babyllava', '--benchmark', f'v1/{task}', '--labels', world/'labels',
+                          '--out', tmp_path/f'{task}.jsonl')
+        assert status == 0 and 'answered' in out, out
+
+
+def test_mistakes_are_one_line(world, tmp_path):
+    labels = ['--labels', world/'labels']
+    journal = tmp_path/'j.jsonl'
+    assert run('evaluate', '--model', world/'cvcl', '--benchmark', 'vtwt', *labels, '--out', journal)[0] == 0
+    cases = [(['--model', 'no/such/folder', '--benchmark', 'v1/vtwt', *labels], 'no folder'),
+             (['--model', world/'labels', '--benchmark', 'v1/vtwt', *labels], 'config.json'),
+             (['--model', world/'cvcl', '--benchmark', 'v1/vtwt2', *labels], 'v1/labeled_s'),
+             (['--model', world/'cvcl', '--benchmark', 'v1/vtwt', '--labels', tmp_path], 'no label file'),
+             (['--model', world/'cvcl', '--benchmark', 'v1/vtwt', *labels, '--mode', 'kind'], "unknown mode 'kind'"),
+             (['--model', world/'cvcl', '--benchmark', 'v1/vtwt', *labels, '--images', tmp_path, '--out', tmp_path/'k.jsonl'], 'no such file'),
+             (['--model', world/'cvcl', '--benchmark', 'v1/saycam_caption', *labels], 'reply'),
+             (['--model', world/'clip', '--benchmark', 'v1/vtwt', *labels, '--out', journal], 'written for model')]
+    for words, said in cases:
+        status, out = run('evaluate', *words)
+        assert status == 2 and said in out and out.startswith('babyvlm: ') and len(out.strip().splitlines()) == 1, (words, out)
+
+
+def test_same_name_other_weights_do_not_share_a_journal(world, tmp_path):
+    shutil.copytree(world/'cvcl', tmp_path/'one'/'cvcl')
+    torch.manual_seed(1)
+    words = CVCL.from_pretrained(world/'cvcl').tokenizer
+    CVCL(CVCLModel(cvcl_toy(len(words))), words, image_processor(64)).save_pretrained(tmp_path/'two'/'cvcl')
+    call = ['--benchmark', 'v1/vtwt', '--labels', world/'labels', '--out', tmp_path/'a.jsonl']
+    assert run('evaluate', '--model', tmp_path/'one'/'cvcl', *call)[0] == 0
+    assert run('evaluate', '--model', tmp_path/'two'/'cvcl', *call)[0] == 2
+
+
+def test_audit_needs_no_pictures(world, tmp_path):
+    shutil.copy(world/'labels'/'vtwt.csv', tmp_path)
+    fair, reference = (run('audit', '--benchmark', 'v1/vtwt', '--labels', tmp_path, '--mode', m) for m in ('fair', 'reference'))
+    assert fair[0] == reference[0] == 0
+    assert 'refused' in fair[1] and '! acc: constant gets 1.000' in reference[1] and '! acc: constant' not in fair[1]
+
+
+def test_audit_of_the_released_labels(real_data):
+    status, out = run('audit', '--benchmark', 'v1/vtwt', '--labels', real_data)
+    assert status == 0 and 'n = 967' in out
+
+
+def test_data_says_what_is_missing(world, tmp_path):
+    status, out = run('data', 'list', env=dict(BABYVLM_DATA=''))
+    assert status == 0 and 'BABYVLM_DATA is not set' in out and 'made by this package' in out
+    assert run('data', 'check', 'vtwt', env=dict(BABYVLM_DATA=''))[0] == 2
+    shutil.copytree(world/'labels', tmp_path/'babylmms-eval')
+    status, out = run('data', 'check', 'vtwt', '--root', tmp_path)
+    assert status == 1 and '12 items' in out and "'saycam' is not there" in out
+    frames = tmp_path/'saycam'/'frames'
+    shutil.copytree(world/'labels'/'frames', frames)
+    assert run('data', 'check', 'vtwt', '--root', tmp_path)[0] == 0
+    first = sorted(frames.glob('S_*.jpg'))[0]
+    first.write_text('<!doctype html>')
+    status, out = run('data', 'check', 'vtwt', env=dict(BABYVLM_DATA=str(tmp_path)))
+    assert status == 1 and first.name in out and 'a web page' in out
+    (tmp_path/'babylmms-eval'/'vtwt.csv').write_text('image,positive\n')
+    status, out = run('data', 'check', 'vtwt', '--root', tmp_path)
+    assert status == 1 and "no column 'positive_phrase'" in out
+
+
+def test_verify_finds_damage(tmp_path):
+    env, store = dict(BABYVLM_STORE=str(tmp_path)), Store(tmp_path)
+    def write(folder): (folder/'n.txt').write_text('1')
+    made = [store.get('numbers', dict(n=i), write) for i in range(3)]
+    assert run('verify', env=env) == (0, '3 artifacts, 3 files: 0 damaged\n')
+    (made[0].path/'n.txt').write_text('2')
+    (made[1].path/'n.txt').unlink()
+    (made[2].path/'manifest.json').write_text('{"key": ')
+    status, out = run('verify', env=env)
+    assert status == 1 and out.count('DAMAGED') == 3 and 'changed since' in out and 'missing' in out and 'unreadable' in out
+
+
+def test_bench_writes_one_table(tmp_path, monkeypatch):
+    from babyvlm import bench
+    scripts = tmp_path/'bench'; scripts.mkdir()
+    (tmp_path/'nbs').mkdir(); (tmp_path/'settings.ini').write_text('')
+    (scripts/'bench_matching.py').write_text("def rows(quick): return [dict(part='matching', size='4 x 8', peer='scipy', ours='1 s', ratio=12.,"
+                                             " memory_ratio=3., exactness='same total')]")
+    gpu = tmp_path/'figures'/'bench'/'gpu'; gpu.mkdir(parents=True)
+    row = dict(part='likelihood', size='9', peer='p', ours='o', ratio=20., memory_ratio=None, exactness='same')
+    (gpu/'likelihood.json').write_text(json.dumps(dict(context=dict(device='cuda (a card)', date='2026-01-01'), rows=[row])))
+    monkeypatch.setattr(bench, 'repo_root', lambda: tmp_path)
+    status, out = run('bench')
+    assert status == 0 and 'no script bench_probing.py' in out and '12 x' in out and 'cuda (a card)' in out, out
+    assert 'no GPU was at hand' in out
+    records = list((tmp_path/'figures'/'bench').glob('*.json'))
+    assert len(records) == 1 and json.loads(records[0].read_text())['rows'][0]['ratio'] == 12
+    assert '12 x' in records[0].with_suffix('.md').read_text()
+    (scripts/'bench_matching.py').write_text('1 / 0')
+    assert run('bench')[0] == 1
