@@ -27,8 +27,8 @@ class WorldConfig(Section):
     "The nursery: how much of the embedded world is drawn."
     seed: int = 0                                  # world seed; another seed is another family
     size: int = Field(64, ge=32, le=256)           # side of a frame, pixels
-    utterances: int = Field(5200, ge=50)           # transcribed utterances of child S used for training
-    web: int = Field(5200, ge=50)                  # images in the generic caption corpus
+    utterances: int = Field(4000, ge=50)           # transcribed utterances of child S used for training
+    web: int = Field(5000, ge=50)                  # images in the generic caption corpus
     labeled_s: int = Field(660, ge=22)             # Labeled-S trials (a multiple of 22 categories)
     vtwt: int = Field(400, ge=10)                  # Visual Two-Word Test items
     baby_winoground: int = Field(200, ge=4)        # Baby Winoground instances
@@ -47,17 +47,20 @@ class ClipConfig(Section):
     "The generic image-text model that filters, matches and serves as the upper bound."
     name: str = 'toy'                              # 'toy' or an open_clip model name
     pretrained: str = ''                           # open_clip tag or checkpoint path; empty: train on the web
-    epochs: int = Field(8, ge=1)                   # passes over the web corpus
+    image_size: int = Field(32, ge=32)             # side of the input, pixels; a real model has its own
+    epochs: int = Field(12, ge=1)                  # passes over the web corpus
     batch: int = Field(64, ge=2)                   # pairs a step
-    lr: float = Field(1e-3, gt=0)                  # AdamW learning rate
+    lr: float = Field(6e-3, gt=0)                  # AdamW learning rate
 
 # %% ../nbs/00_config.ipynb #d5f79e33
 class CVCLConfigSection(Section):
     "CVCL (V1, section 4.3)."
     real_size: bool = False                        # ResNeXt-50 at 224 px, or the toy body
+    image_size: int = Field(32, ge=32)             # side of the input, pixels
+    schedule: Literal['plateau', 'cosine', 'constant', 'linear'] = 'cosine'  # of the learning rate
     epochs: int = Field(6, ge=1)                   # at most this many passes
     batch: int = Field(64, ge=2)                   # pairs a step
-    lr: float = Field(1e-3, gt=0)                  # AdamW learning rate
+    lr: float = Field(5e-3, gt=0)                  # AdamW learning rate
     weight_decay: float = Field(.1, ge=0)          # on every parameter
     patience: int = Field(5, ge=1)                 # epochs without a better validation loss
 
@@ -66,7 +69,7 @@ class VisionConfigSection(Section):
     "Self-supervised vision encoder (DINO) that BabyLLaVA keeps frozen."
     real_size: bool = False                        # ResNeXt-50 at 224 px, or the toy body
     weights: str = ''                              # path of `teacher` weights; empty: pretrain on the frames
-    epochs: int = Field(4, ge=1)                   # passes over the frames
+    epochs: int = Field(1, ge=1)                   # passes over the frames
     batch: int = Field(64, ge=2)                   # images a step
     lr: float = Field(1e-3, gt=0)                  # AdamW learning rate
 
@@ -86,7 +89,7 @@ class BabyLlavaConfigSection(Section):
     block: int = Field(64, ge=8)                   # tokens in a packed block of phase 0
     phase0: PhaseConfig = PhaseConfig(epochs=6, batch=8, lr=3e-3, weight_decay=.1)  # language only
     phase1: PhaseConfig = PhaseConfig(epochs=1, batch=32, lr=4e-3)  # connector only
-    phase2: PhaseConfig = PhaseConfig(epochs=8, batch=32, lr=4e-3)  # language model and connector
+    phase2: PhaseConfig = PhaseConfig(epochs=6, batch=32, lr=4e-3)  # language model and connector
 
 # %% ../nbs/00_config.ipynb #eaa41215
 class EvalConfig(Section):
@@ -112,7 +115,7 @@ class Profile(Section):
 PAPER = dict(
     name='paper', threads=0, world=dict(size=224), data=dict(rewrite='endpoint'),
     clip=dict(name='ViT-L-14', pretrained='openai', batch=256), vision=dict(real_size=True),
-    cvcl=dict(real_size=True, epochs=400, batch=8, lr=1e-4, patience=5),
+    cvcl=dict(real_size=True, image_size=224, schedule='plateau', epochs=400, batch=8, lr=1e-4, patience=5),
     babyllava=dict(real_size=True, block=1024,
                    phase0=dict(epochs=10, batch=32, lr=5e-4, weight_decay=.1),
                    phase1=dict(epochs=5, batch=160, lr=3e-3), phase2=dict(epochs=5, batch=128, lr=2e-4)),

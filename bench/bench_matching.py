@@ -44,12 +44,13 @@ def vectors(regime, n, m, d, seed=0):
         centres = (rng.standard_normal((c, d)) * .3 / np.sqrt(d)).astype(np.float32)
         cone = (rng.standard_normal(d) / np.sqrt(d)).astype(np.float32)
         return [_unit(_clip_like(rng, k, d, centres, np.full(c, 1 / c), cone, noise)) for k, noise in ((n, .03), (m, .3))]
-    c = max(16, n // 100)
+    c = max(16, n // 10)
     weight = 1 / np.arange(1, c + 1)
     weight /= weight.sum()
     centres = (rng.standard_normal((c, d)) * .8 / np.sqrt(d)).astype(np.float32)
     cone, shift = ((rng.standard_normal(d) * s / np.sqrt(d)).astype(np.float32) for s in (.8, .4))
-    x, y = _clip_like(rng, n, d, centres, weight, cone + shift), _clip_like(rng, m, d, centres, weight, cone)
+    x = _clip_like(rng, n, d, centres, weight, cone + shift)
+    y = _clip_like(rng, m, d, centres, rng.permutation(weight), cone)  # the pool is about other things than the queries
     if regime == 'video':  # runs of near-copies, as frames of one scene are
         for v in (x, y):
             first = np.arange(len(v)) // 20 * 20
@@ -202,15 +203,16 @@ def gpu_vectors(regime, n, m, d, device, seed=0):
     import torch
     g = torch.Generator(device).manual_seed(seed)
     def normal(*shape): return torch.randn(*shape, generator=g, device=device)
-    c = max(16, n // 100)
+    c = max(16, n // 10)
     weight, centres = 1 / torch.arange(1, c + 1, device=device), normal(c, d) * .8 / d ** .5
     cone, shift = normal(d) * .8 / d ** .5, normal(d) * .4 / d ** .5
     out = []
-    for k, middle in ((n, cone + shift), (m, cone)):
+    other = weight[torch.randperm(c, generator=g, device=device)]
+    for k, middle, share in ((n, cone + shift, weight), (m, cone, other)):
         v = np.empty((k, d), np.float32)
         for i in range(0, k, 100_000):
             b = min(100_000, k - i)
-            block = middle + centres[torch.multinomial(weight, b, replacement=True, generator=g)] + normal(b, d) * .6 / d ** .5
+            block = middle + centres[torch.multinomial(share, b, replacement=True, generator=g)] + normal(b, d) * .6 / d ** .5
             if regime == 'video': block = block[torch.arange(b, device=device) // 20 * 20] + normal(b, d) * .1 / d ** .5
             v[i:i+b] = torch.nn.functional.normalize(block, dim=1).cpu().numpy()
         out.append(v)

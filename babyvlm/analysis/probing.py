@@ -168,7 +168,8 @@ class _Search:
     def __init__(self, head, curvature, n, tolerance, memory):
         self.head, self.curvature, self.n, self.tolerance = head, curvature, n, tolerance
         self.memory, self.step, self.done = _Memory(memory), 0., False
-        self.move, self.slope, self.age, self.guess = torch.zeros_like(head.weights), 0., 0, None
+        self.move, self.slope, self.guess = torch.zeros_like(head.weights), 0., None
+        self.age = self.still = 0
 
     def trial(self): return self.head.weights + self.step*self.move
 
@@ -182,22 +183,22 @@ class _Search:
             self.done = self.step < 1e-6
             return
         if self.step: self.memory.add(self.step*self.move, grad - h.grad)
+        self.still = self.still + 1 if h.value - value < 1e-8*abs(value) else 0
         h.weights, h.value, h.grad = self.trial(), value, grad
-        if self.age % 5 == 0: self.guess = self.scale(spread)  # a matrix that changes too often costs steps
-        self.age += 1
-        self.aim(self.guess)
+        self.aim(spread)
 
 # %% ../../nbs/analysis/50_probing.ipynb #ffcb6418
 @patch
 def aim(self:_Search,
-    scale,                    # (d + 1, c) diagonal guess at the inverse curvature
+    spread,                   # (c,) sums of p (1 - p)
 ):
     "Choose the next direction, or stop when neither guess at the curvature promises more than the tolerance."
-    h = self.head
-    self.move, self.step = self.memory.direction(h.grad, scale), 1.
+    if self.age % 5 == 0: self.guess = self.scale(spread)  # one that changes at every step costs more steps
+    self.age, self.step, h = self.age + 1, 1., self.head
+    self.move = self.memory.direction(h.grad, self.guess)
     self.slope = float((h.grad*self.move).sum())
-    h.gap = max(float((h.grad.square()*scale).sum()), -self.slope)/(2*max(abs(h.value), 1e-12))
-    self.done = h.gap < self.tolerance
+    h.gap = max(float((h.grad.square()*self.guess).sum()), -self.slope)/(2*max(abs(h.value), 1e-12))
+    self.done = h.gap < self.tolerance or self.still > 4  # float32 has no more digits to give
 
 @patch
 def scale(self:_Search,
@@ -209,6 +210,7 @@ def scale(self:_Search,
     curve = self.curvature[:, None]*spread.clamp_min(1e-4*self.n)
     return 1/(curve + penalty[:, None] + 1e-7*self.n)
 
+# %% ../../nbs/analysis/50_probing.ipynb #bc20f644
 @contextlib.contextmanager
 def _full_precision():
     "Products in float32: a GPU's reduced formats would stall the last digits."
@@ -217,7 +219,7 @@ def _full_precision():
     try: yield
     finally: torch.set_float32_matmul_precision(before)
 
-# %% ../../nbs/analysis/50_probing.ipynb #2b1b677f
+# %% ../../nbs/analysis/50_probing.ipynb #e8abe717
 @torch.no_grad()
 def minimise(
     rows:Tensor,              # (n, d + 1) from `Basis.project`
@@ -237,7 +239,7 @@ def minimise(
             for s, value, grad, spread in zip(active, *seen): s.take(value, grad, spread)
     return heads
 
-# %% ../../nbs/analysis/50_probing.ipynb #7cd6e88b
+# %% ../../nbs/analysis/50_probing.ipynb #977f1372
 def group_split(
     groups,                   # (n,) session or species of each row
     share:float,              # of the rows, about, that go to the second part
@@ -250,7 +252,7 @@ def group_split(
     taken = order[:max(1, int(np.searchsorted(size[order].cumsum(), share*len(code))))]
     return np.isin(code, taken)
 
-# %% ../../nbs/analysis/50_probing.ipynb #fdc52f6a
+# %% ../../nbs/analysis/50_probing.ipynb #b601f779
 PENALTIES = (1., .3, .1, .03, .01, 3e-3, 1e-3, 3e-4, 1e-4)  # times the number of rows
 
 def _numbered(labels, seen):
@@ -259,7 +261,7 @@ def _numbered(labels, seen):
     at = np.searchsorted(names, labels).clip(max=len(names) - 1)
     return names, np.where(names[at] == labels, at, -1)
 
-# %% ../../nbs/analysis/50_probing.ipynb #dfca8c59
+# %% ../../nbs/analysis/50_probing.ipynb #72902133
 def penalty_path(
     rows:Tensor,              # (n, d + 1) training rows in the basis
     curvature:Tensor,         # (d + 1,)
@@ -280,7 +282,7 @@ def penalty_path(
             if judge: past[k].append(score)
             yield k, p, h, score
 
-# %% ../../nbs/analysis/50_probing.ipynb #cf0b4c93
+# %% ../../nbs/analysis/50_probing.ipynb #c0009656
 @dataclass
 class Probe:
     "What a linear probe found, level by level."
@@ -300,7 +302,7 @@ class Probe:
         x = torch.as_tensor(features, dtype=torch.float32)
         return {k: names[(x @ w + b).argmax(1).numpy()] for k, (w, b, names) in self.weights.items()}
 
-# %% ../../nbs/analysis/50_probing.ipynb #c0009656
+# %% ../../nbs/analysis/50_probing.ipynb #cc62cd16
 def _split(n, groups, test, shares, seed):
     "Masks of test and validation rows."
     if groups is None: raise ValueError("groups: each row's session or species is needed; 'rows' means none")
@@ -323,7 +325,7 @@ def _checked(features, labels):
         if len(np.unique(v)) < 2: raise ValueError(f"level '{k}' has one class only")
     return x, out
 
-# %% ../../nbs/analysis/50_probing.ipynb #9d1220b0
+# %% ../../nbs/analysis/50_probing.ipynb #a2b24a6a
 def _choose(x, levels, train, val, penalties, device):
     "The best penalty of each level on the validation rows, its weights, and the table of the path."
     basis = fit_basis(x[train], device)
@@ -346,7 +348,7 @@ def _warm(basis, best, names, width):
     out[:, np.searchsorted(names, known)] = basis.adopt(w, b)
     return out
 
-# %% ../../nbs/analysis/50_probing.ipynb #a2b24a6a
+# %% ../../nbs/analysis/50_probing.ipynb #1eb8cc89
 def _final(x, levels, fit, best, tolerance, device, shuffle=None):
     "Solve all levels on the rows of `fit`, each with its own penalty."
     basis = fit_basis(x[fit], device)
@@ -366,7 +368,7 @@ def _outcomes(x, levels, weights, test):
     guess = {k: names[(part @ w + b).argmax(1).numpy()] for k, (w, b, names) in weights.items()}
     return pd.DataFrame({k: (guess[k] == v[test]).astype(float) for k, v in levels.items()})
 
-# %% ../../nbs/analysis/50_probing.ipynb #1eb8cc89
+# %% ../../nbs/analysis/50_probing.ipynb #4ce9d70b
 def fit_probe(
     features,                 # (n, d) frozen features
     labels,                   # (n,) classes, or a mapping level -> (n,) from the coarsest to the finest
@@ -393,7 +395,7 @@ def fit_probe(
     if control: shuffled, _ = _final(x, levels, ~test, best, 1e-2, pick_device(device), rng)
     return _report(x, levels, weights, shuffled, heads, best, path, test, seed)
 
-# %% ../../nbs/analysis/50_probing.ipynb #327e7972
+# %% ../../nbs/analysis/50_probing.ipynb #b0e20a86
 def _estimate(outcome, gold, chance, seed):
     "Accuracy with an interval over classes."
     return bootstrap(outcome.to_numpy(), clusters=gold, n_boot=2000, seed=seed, chance=chance)
@@ -418,7 +420,7 @@ def _report(x, levels, weights, shuffled, heads, best, path, test, seed):
     together = _estimate(right.min(axis=1), finest, None, seed)
     return Probe(pd.DataFrame(rows).set_index('level'), path, weights, together, test)
 
-# %% ../../nbs/analysis/50_probing.ipynb #424541c0
+# %% ../../nbs/analysis/50_probing.ipynb #d9f5021c
 def _epochs(x, levels, masks, epochs, lr, batch, seed):
     "Train as published; yields, epoch by epoch, level -> right or wrong (rows,) on each of the masks' rows."
     coded = {k: _numbered(v, masks[0]) for k, v in levels.items()}
@@ -440,7 +442,7 @@ def _epochs(x, levels, masks, epochs, lr, batch, seed):
             right = {k: hits(k, n) for k, n in nets.items()}
         yield right, {k: (n.weight.T.cpu(), n.bias.cpu(), coded[k][0]) for k, n in nets.items()}
 
-# %% ../../nbs/analysis/50_probing.ipynb #270eac1c
+# %% ../../nbs/analysis/50_probing.ipynb #a8fdc21d
 def reference_probe(
     features,                 # (n, d)
     labels:Mapping,           # level -> (n,)
@@ -459,7 +461,7 @@ def reference_probe(
     weights = {k: tuple(v.detach() if isinstance(v, Tensor) else v for v in w) for k, w in weights.items()}
     return _reference_report(labels, test, right, weights, seed)
 
-# %% ../../nbs/analysis/50_probing.ipynb #a8fdc21d
+# %% ../../nbs/analysis/50_probing.ipynb #cae96328
 def _reference_report(labels, test, right, weights, seed):
     "Three readings of one run: the best test epoch, the epoch that validation chooses, the last."
     rows, path, best = [], [], {}

@@ -204,7 +204,7 @@ def _inputs(model, batch, seen):
     bias.masked_fill_(~allow, torch.finfo(x.dtype).min)
     return x, bias, position.to(model.device), sizes
 
-# %% ../../nbs/benchmarks/41_likelihood.ipynb #560a1bcf
+# %% ../../nbs/benchmarks/41_likelihood.ipynb #f88f0b2e
 @torch.inference_mode()
 def _score_batch(model, batch, seen):
     "Log-probabilities of every option's tokens in a batch of rows."
@@ -219,7 +219,7 @@ def _score_batch(model, batch, seen):
     logp = torch.log_softmax(logits, -1).gather(1, target[:, None])[:, 0].cpu()
     return logp.split([len(o) for r in batch for _, o, _ in r.reads])
 
-# %% ../../nbs/benchmarks/41_likelihood.ipynb #f88f0b2e
+# %% ../../nbs/benchmarks/41_likelihood.ipynb #9db681e6
 def _batches(rows, t, budget):
     "Rows of similar length, at most `budget` tokens a batch with padding counted."
     batch, longest = [], 0
@@ -232,7 +232,7 @@ def _batches(rows, t, budget):
 def _out_of_memory(e):
     return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or 'not enough memory' in str(e)
 
-# %% ../../nbs/benchmarks/41_likelihood.ipynb #77e07470
+# %% ../../nbs/benchmarks/41_likelihood.ipynb #5bd854f5
 def _halving(work, parts, merge):
     "Do the work on all parts, or on halves of them when memory runs out."
     try: return work(parts)
@@ -253,7 +253,7 @@ def _see(model, paths, batch):
         seen |= dict(zip(part, tokens))
     return seen
 
-# %% ../../nbs/benchmarks/41_likelihood.ipynb #711eed24
+# %% ../../nbs/benchmarks/41_likelihood.ipynb #8ecd6e60
 def _windows(rows, n_images):
     "Rows in windows of at most so many distinct pictures."
     window, paths = [], {}
@@ -265,7 +265,7 @@ def _windows(rows, n_images):
         window.append(row); paths |= new
     if window: yield window, list(paths)
 
-# %% ../../nbs/benchmarks/41_likelihood.ipynb #8ecd6e60
+# %% ../../nbs/benchmarks/41_likelihood.ipynb #8a6fdb5a
 def loglik(
     model:PrefixModel,    # the model, in evaluation mode
     items:Sequence[Item], # what to score, in any order
@@ -291,7 +291,7 @@ def loglik(
                     out[r.item][r.slot] = _reduce(_finite(logp, items[r.item], r.option), reduce)
     return out
 
-# %% ../../nbs/benchmarks/41_likelihood.ipynb #c3ff6fab
+# %% ../../nbs/benchmarks/41_likelihood.ipynb #480cd3f5
 def cannot_pack(
     model:PrefixModel,    # any bundle
     tolerance:float=1e-3, # largest difference of two log-probabilities that counts as equal
@@ -313,13 +313,13 @@ def cannot_pack(
         lm._babyvlm_packs = '' if off <= tolerance else f'packed and separate scores differ by {off:.2g}'
     return lm._babyvlm_packs
 
-# %% ../../nbs/benchmarks/41_likelihood.ipynb #480cd3f5
+# %% ../../nbs/benchmarks/41_likelihood.ipynb #4ad20fac
 def _plainly(model, items, reduce, why):
     why = f'{type(model.language_model).__name__} is scored one option at a time: {why.splitlines()[0]}'
     warnings.warn(why, RuntimeWarning, stacklevel=3)
     return loglik_plain(model, items, reduce)
 
-# %% ../../nbs/benchmarks/41_likelihood.ipynb #dd8a1a4f
+# %% ../../nbs/benchmarks/41_likelihood.ipynb #a9cba382
 class Generative:
     "A prefix model as the benchmarks ask it."
     def __init__(self,

@@ -331,16 +331,18 @@ def auction(
     tied,     # (>= units,) int64, units that cannot outbid a tie: filled
     t,        # how many are tied so far
     budget,   # bids to spend
+    spent,    # (units,) int64 bids of each unit so far, counted here
+    limit,    # bids of a unit after which it counts as tied: near-copies would outbid each other for ever
     tol,      # rounding of a similarity, > 0
 ):            # (waiting, parked, tied), counts
     "Bid until everybody is seated, parked or tied, or the budget of bids is spent: how many wait, park, tie."
     while top > 0 and budget > 0:
-        top, budget = top - 1, budget - 1
-        i = stack[top]
-        outcome, loser = _bid(L, V, S, i, tol)
+        top, budget, i = top - 1, budget - 1, stack[top-1]
+        spent[i] += 1
+        outcome, loser = _bid(L, V, S, i, tol) if spent[i] <= limit else (3, i)
         if outcome == 1: stack[top], top = loser, top + 1
-        if outcome == 2: parked[p], p = i, p + 1
-        if outcome == 3: tied[t], t = i, t + 1
+        elif outcome == 2: parked[p], p = i, p + 1
+        elif outcome == 3: tied[t], t = i, t + 1
     return top, p, t
 
 # %% ../../nbs/data/05_assignment.ipynb #140f2854

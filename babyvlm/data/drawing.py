@@ -82,7 +82,13 @@ MARGIN = .2      # paper drawn beyond each edge of the frame, so that a tilted c
 # %% ../../nbs/data/03_drawing.ipynb #36cd0aed
 class Pen:
     "Draws polygons in the coordinates of a box on a shared sheet of paper."
-    def __init__(self, image, style, m, skin=(238, 196, 164), colour=(128, 128, 128)):
+    def __init__(self,
+        image,                    # PIL picture to draw on
+        style,                    # `Style`: outline, palette
+        m,                        # affine map from box to picture, six numbers
+        skin=(238, 196, 164),     # tone of hands and faces, RGB
+        colour=(128, 128, 128),   # main colour, RGB
+    ):
         self.image,self.style,self.m,self.skin,self.c = image,style,m,skin,colour
         self.draw,self.glaze = ImageDraw.Draw(image),ImageDraw.Draw(image, 'RGBA')
         self.ink = round(style.outline*image.size[0])

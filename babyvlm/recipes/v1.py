@@ -128,8 +128,8 @@ def llava_config(self:V1,
     words, llama = len(self.tokenizer()), model.endswith('Llama')
     if self.profile.babyllava.real_size: return babyllava_llama(words) if llama else babyllava_gpt2(words)
     kind, width, layers = ('llama', 128, 4) if llama else ('gpt2', 64, 2)
-    text = babyllava_toy(words, kind, width=width, layers=layers, image_size=self.profile.world.size).text_config
-    return BabyLlavaConfig(self.vision_config(), text)
+    toy = babyllava_toy(words, kind, width=width, layers=layers, image_size=self.profile.world.size)
+    return BabyLlavaConfig(self.vision_config(), toy.text_config)
 
 # %% ../../nbs/recipes/59_v1.ipynb #c6229f5f
 @patch
@@ -147,7 +147,7 @@ def language(self:V1,
     return self._made('language', c.phase0, build, self.sources.folder('saycam')[1], model=model, seed=seed,
                       block=c.block, real_size=c.real_size)
 
-# %% ../../nbs/recipes/59_v1.ipynb #9bc27018
+# %% ../../nbs/recipes/59_v1.ipynb #79eb89a6
 @patch
 def _cvcl(self:V1, spec, path):
     "Train CVCL on a mix; words of transferred captions enter its vocabulary, as published."
@@ -156,14 +156,14 @@ def _cvcl(self:V1, spec, path):
     if spec.mix != 'filtered': words += sorted({w for r in rows for w in r['utterance'].split()} - set(words))
     tokenizer = cvcl_tokenizer({w: i for i, w in enumerate(words)})
     n = len(words)
-    config = CVCLConfig(vocab_size=n) if c.real_size else cvcl_toy(n, image_size=self.profile.world.size)
+    config = CVCLConfig(vocab_size=n) if c.real_size else cvcl_toy(n, 12, c.image_size)
     model = CVCL(seeded(lambda: CVCLModel(config), spec.seed), tokenizer, device=pick_device())
     train, held = pd.DataFrame(rows), pd.DataFrame(self.saycam_rows('val'))
-    settings = dict(c.model_dump(exclude={'real_size'}), threads=self.profile.threads)
+    settings = dict(c.model_dump(exclude={'real_size', 'image_size'}), threads=self.profile.threads)
     train_cvcl(model, train, path/'checkpoints', '/', held, seed=spec.seed, **settings)
     model.save_pretrained(path, data=spec.mix, seed=spec.seed)
 
-# %% ../../nbs/recipes/59_v1.ipynb #79eb89a6
+# %% ../../nbs/recipes/59_v1.ipynb #c3c86f3a
 @patch
 def _babyllava(self:V1, spec, path):
     "Phases 1 and 2 on a mix, from the encoder's and the language model's weights."
@@ -182,7 +182,7 @@ def _babyllava(self:V1, spec, path):
                     threads=self.profile.threads, data=data)
     bundle.save_pretrained(path, data=spec.mix, seed=spec.seed)
 
-# %% ../../nbs/recipes/59_v1.ipynb #c3c86f3a
+# %% ../../nbs/recipes/59_v1.ipynb #43810328
 @patch
 def checkpoint(self:V1,
     spec:Spec,                 # a trained model
@@ -209,7 +209,7 @@ def model(self:V1,
     if spec.contrastive: return CVCL.from_pretrained(path, device=pick_device())
     return Generative(BabyLlava.from_pretrained(path, device=pick_device()))
 
-# %% ../../nbs/recipes/59_v1.ipynb #68fa0156
+# %% ../../nbs/recipes/59_v1.ipynb #d385b1b4
 @patch
 def tasks(self:V1,
     spec:Spec=None,            # leave out what the model cannot answer
@@ -231,7 +231,7 @@ def request(self:V1,
     inputs = [self.sources.folder('labels')[1] or 'released labels']
     return dict(stage='replies', config=dict(known, spec=asdict(spec)), build=build, inputs=inputs)
 
-# %% ../../nbs/recipes/59_v1.ipynb #f0b70dcc
+# %% ../../nbs/recipes/59_v1.ipynb #4dff4bcc
 @patch
 def answers(self:V1,
     specs:Sequence[Spec],      # who answers
@@ -255,7 +255,7 @@ def _prepare(self:V1, specs):
     self.scored(); self.scored('val')
     if any(s.mix not in ('', 'filtered') for s in specs): self.transferred()
 
-# %% ../../nbs/recipes/59_v1.ipynb #ff52b393
+# %% ../../nbs/recipes/59_v1.ipynb #05081cc4
 CONTEXTS = {'positive context (strict)': ('positive_context_group_score', 1/3),
             'negative context (strict)': ('negative_context_group_score', 1/3),
             'positive context (two-way)': ('positive_context_score', 1/2),
@@ -279,7 +279,7 @@ def outcomes(
     key = METRICS[task][metric or 'group score ("Overall")'][0]
     return winoground_outcomes(np.array([r.scores for r in replies]))[key]
 
-# %% ../../nbs/recipes/59_v1.ipynb #4dff4bcc
+# %% ../../nbs/recipes/59_v1.ipynb #dd9fe126
 @patch
 def credit(self:V1,
     answers:dict,              # from `answers`
@@ -301,7 +301,7 @@ def clusters(self:V1,
     "What is resampled for an interval."
     return [i.group or i.uid for i in self.items(task)]
 
-# %% ../../nbs/recipes/59_v1.ipynb #cb918334
+# %% ../../nbs/recipes/59_v1.ipynb #512e413a
 def named(
     model:str,                 # as in a spec
     mix:str,                   # as in a spec
@@ -327,7 +327,7 @@ def rows(self:V1,
                                status=self.status))
     return out
 
-# %% ../../nbs/recipes/59_v1.ipynb #5409aa18
+# %% ../../nbs/recipes/59_v1.ipynb #211843f7
 @patch
 def observers(self:V1,
     task:str,                  # a closed task
@@ -338,7 +338,7 @@ def observers(self:V1,
     by = {'ideal observer': ideal_observer(items, truth), 'blind': blind_observer(items, seed)}
     return {k: outcomes(task, [Reply(i.uid, s) for i, s in zip(items, v)], items) for k, v in by.items()}
 
-# %% ../../nbs/recipes/59_v1.ipynb #211843f7
+# %% ../../nbs/recipes/59_v1.ipynb #71bdf616
 @patch
 def task_facts(self:V1,
     task:str,                  # a key of TASKS

@@ -17,13 +17,14 @@ from datasets import Dataset
 from fastcore.basics import patch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ..config import Profile, pick_device
+from ..config import Profile
 from ..data.child_directed import Endpoint, LocalChat, Rules, transfer
 from ..data.conversations import load_records, pairs_from_records
 from ..data.filters import Embedded, embed_pairs, select_above
 from ..data.matching import match, verify
 from ..data.saycam import load_pairs, split_pairs, tokenize
-from ..models.dual_encoders import load_dual_encoder, new_clip
+from ..models.cvcl import new_cvcl
+from ..models.dual_encoders import load_dual_encoder
 from ..models.tokenizers import build_vocab
 from .sources import Sources
 from ..store import Artifact, Store
@@ -112,10 +113,11 @@ def clip(self:V1Data)->tuple:    # (dual encoder, id of its weights)
 def _train_clip(self:V1Data, path):
     "Train the toy CLIP on the web's captions as they are."
     c, web, root = self.profile.clip, self.web(), self.folder('web')/'images'
-    words = build_vocab([' '.join(tokenize(u.lower())) for u in web['utterance']], min_freq=2)
-    model = new_clip(words, seed=0, device=pick_device(), image_size=self.profile.world.size)
-    train_clip(model, web, path/'checkpoints', root, epochs=c.epochs, lr=c.lr, batch=c.batch,
-               threads=self.profile.threads, save_every=None)
+    said = [' '.join(tokenize(u.lower())) for u in web['utterance']]
+    model = new_cvcl(build_vocab(said, min_freq=2), image_size=c.image_size, width=12, learn_temperature=True)
+    pairs = dict(uid=web['uid'], image=web['image'], utterance=said)
+    train_clip(model, pairs, path/'checkpoints', root, epochs=c.epochs, lr=c.lr, batch=c.batch,
+               threads=self.profile.threads)
     model.save_pretrained(path)
 
 # %% ../../nbs/recipes/58_v1_data.ipynb #4e8e76f1

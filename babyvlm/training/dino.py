@@ -55,7 +55,8 @@ class DinoRecipe:
 
 # %% ../../nbs/training/31_dino.ipynb #fffd1111
 RESNEXT50 = DinoRecipe()
-VIT_L16 = replace(RESNEXT50, batch=256)  # the flags of the ViT runs are the same; the batch of ViT-L is not on record
+# the flags of the ViT runs are the same; the batch of ViT-L is not on record
+VIT_L16 = replace(RESNEXT50, batch=256)
 TOY = DinoRecipe(out_dim=512, hidden=256, bottleneck=64, global_size=64, local_size=32, local_crops=2,
                  global_scale=(.4, 1.), local_scale=(.1, .4), colour=.5, blur=False, momentum=.98, lr=2e-3,
                  schedule='cosine', warmup=.1, weight_decay=.04, batch=64, epochs=8)
@@ -171,6 +172,7 @@ def _head(width, r):
         warnings.simplefilter('ignore', FutureWarning)
         return DINOProjectionHead(width, r.hidden, r.bottleneck, r.out_dim, r.head_norm, r.freeze_last_layer)
 
+# %% ../../nbs/training/31_dino.ipynb #c58f8f63
 class Dino(nn.Module):
     "A student, its teacher and the loss between them."
     def __init__(self,
@@ -191,7 +193,7 @@ class Dino(nn.Module):
         n = len(views[0])//2
         return {'loss': self.loss(list(t.split(n)), list(s.split(n)))}
 
-# %% ../../nbs/training/31_dino.ipynb #dd3e83c6
+# %% ../../nbs/training/31_dino.ipynb #06c6344d
 class _Follow(TrainerCallback):
     "The teacher's step, and the rest of the last layer."
     def __init__(self, dino): self.dino = dino
@@ -201,6 +203,11 @@ class _Follow(TrainerCallback):
         m = cosine_schedule(state.global_step, state.max_steps, self.dino.recipe.momentum, 1.)
         update_momentum(self.dino.student, self.dino.teacher, m)
 
+def _settings(r, n):
+    return dict(lr=r.lr, epochs=r.epochs, batch=r.batch, schedule=r.schedule, warmup=r.warmup,
+                weight_decay=r.weight_decay, dataloader_drop_last=n > r.batch)
+
+# %% ../../nbs/training/31_dino.ipynb #1b58dddb
 def pretrain(
     encoder:nn.Module,        # ResNeXtModel or ViTModel, fresh; trained in place as the student
     frames,                   # uint8 tensor (n, 3, h, w), or a data set with `uid` and `pixels`
@@ -212,9 +219,8 @@ def pretrain(
 )->tuple[Dino, LossHistory]:  # student and teacher; what happened
     "Train an encoder on frames without labels."
     if isinstance(frames, Tensor): frames = Columns([f'frame-{i}' for i in range(len(frames))], pixels=frames)
-    dino, r = seeded(lambda: Dino(encoder, recipe), seed), recipe
-    args = training_arguments(out, **dict(lr=r.lr, epochs=r.epochs, batch=r.batch, schedule=r.schedule,
-        warmup=r.warmup, weight_decay=r.weight_decay, seed=seed, dataloader_drop_last=len(frames) > r.batch) | more)
+    dino = seeded(lambda: Dino(encoder, recipe), seed)
+    args = training_arguments(out, **(_settings(recipe, len(frames)) | dict(seed=seed) | more))
     crops = lambda batch, g: dict(views=views(batch['pixels'], recipe, g))
-    trainer = BabyTrainer(dino, args, frames, augment=crops, threads=threads, callbacks=[_Follow(dino)])
-    return dino, trainer.fit()
+    run = BabyTrainer(dino, args, frames, augment=crops, threads=threads, callbacks=[_Follow(dino)])
+    return dino, run.fit()

@@ -48,6 +48,11 @@ def next_token_loss(
     return F.cross_entropy(logits.flatten(0, 1).float(), batch['labels'][:, 1:].flatten())
 
 # %% ../../nbs/training/32_language.ipynb #4989e169
+def _blocks(train, val, tokenizer, block, separator):
+    held = None if val is None else pack(val, tokenizer, block, separator, 'held-out')
+    return pack(train, tokenizer, block, separator), held
+
+# %% ../../nbs/training/32_language.ipynb #b4b847f5
 def train_language(
     model,                    # causal language model of `transformers`, trained in place
     tokenizer,                # its tokenizer
@@ -63,19 +68,18 @@ def train_language(
     seed:int=0,               # order of blocks, dropout
     device=None,              # default: `pick_device()`
     threads:int=0,            # torch threads; 0: leave them
-    **more,                   # of `training_arguments`: warmup, clip, precision, save_every, evaluate, max_steps
+    **more,                   # of `training_arguments`: warmup, clip, precision, save_every, max_steps
 )->LossHistory:
     "Causal language modelling from scratch, with the published settings."
     device = torch.device(device or pick_device())
-    data = pack(utterances, tokenizer, block, separator)
-    held = val and pack(val, tokenizer, block, separator, 'held-out block')
+    data, held = _blocks(utterances, val, tokenizer, block, separator)
     args = training_arguments(out, lr=lr, epochs=epochs, batch=batch, weight_decay=weight_decay,
-                              seed=seed, device=device, **dict(dict(betas=(.9, .95)), **more))
-    history = BabyTrainer(model.to(device), args, data, held, loss=next_token_loss, threads=threads).fit()
-    model.eval()
-    return history
+                              seed=seed, device=device, **{'betas': (.9, .95), **more})
+    run = BabyTrainer(model.to(device), args, data, held, loss=next_token_loss, threads=threads)
+    history = run.fit()
+    return model.eval() and history
 
-# %% ../../nbs/training/32_language.ipynb #72a1f807
+# %% ../../nbs/training/32_language.ipynb #06e9a584
 @torch.inference_mode()
 def phrase_logprob(
     model,                    # causal language model
@@ -102,7 +106,7 @@ def _scores(model, before, rows):
     logp = F.log_softmax(logits, -1).gather(2, ids[:, k:, None])[..., 0]
     return [x[:len(r)].double().cpu() for x, r in zip(logp, rows)]
 
-# %% ../../nbs/training/32_language.ipynb #30cf71ba
+# %% ../../nbs/training/32_language.ipynb #ae5caf60
 def perplexity(
     model,                    # causal language model
     tokenizer,                # its tokenizer

@@ -1,0 +1,152 @@
+"""Linear probes: time to 1e-4 of the optimal objective, ours and scikit-learn's, each run in a fresh process.
+
+python bench/bench_probing.py [--quick] [--gpu] [--repeats 3] [--out bench_probing.json]
+"""
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+SIZES = {   # rows, columns, classes of the levels from coarse to fine, penalties, tolerance of scikit-learn
+    'quick': (2000, 128, (5, 12, 40), (30., 3.), 1e-4),
+    'cub': (8000, 512, (13, 38, 124, 200), (100., 10., 1.), 1e-4),
+    'wide': (20000, 1280, (13, 38, 124, 200), (100., 10.), 1e-4),
+    'plants': (20000, 512, (8, 40, 120, 600, 1500), (100.,), 1e-4),
+}
+
+
+def made(n, d, sizes, seed=0):
+    "Ill-conditioned features of a random taxonomy, and the labels of every level."
+    import torch
+    g = torch.Generator().manual_seed(seed)
+    means, parents = torch.randn(sizes[0], d, generator=g), []
+    for few, many in zip(sizes, sizes[1:]):
+        p = torch.cat([torch.arange(few), torch.randint(few, (many - few,), generator=g)])
+        means, parents = means[p] + .8*torch.randn(many, d, generator=g), [p, *parents]
+    y = [torch.randint(sizes[-1], (n,), generator=g)]
+    noise = torch.randn(n, d, generator=g)
+    turn = torch.linalg.qr(torch.randn(d, d, generator=g))[0]
+    x = (.35*means[y[0]] + noise)*torch.logspace(0, -2.5, d) @ turn + torch.randn(d, generator=g)
+    for p in parents: y.append(p[y[-1]])
+    return x, y[::-1]
+
+
+def probe(x, labels, sizes, penalties, tolerance, device='cpu'):
+    "Ours: one basis, every level and penalty on it."
+    import torch
+    from babyvlm.analysis.probing import fit_basis, minimise, new_head
+    x = x.to(device)
+    basis = fit_basis(x)
+    rows = basis.project(x)
+    heads, found = [new_head(y, c, 1., rows.shape[1], device) for y, c in zip(labels, sizes)], []
+    for p in penalties:
+        for h in heads: h.penalty, h.value = p, float('inf')
+        minimise(rows, basis.curvature, heads, tolerance, 3000)
+        found.append([h.value for h in heads])
+    if device != 'cpu': torch.cuda.synchronize()
+    return found
+
+
+def peer(x, labels, sizes, penalties, tolerance, device='cpu'):
+    "scikit-learn: one estimator a level, warm start along the penalties."
+    import numpy as np
+    import torch
+    from sklearn.linear_model import LogisticRegression
+    z = ((x - x.mean(0))/x.std(0, correction=0)).double().numpy()
+    found = [[] for _ in penalties]
+    for y, c in zip(labels, sizes):
+        model = LogisticRegression(tol=tolerance, max_iter=5000, warm_start=True)
+        for k, p in enumerate(penalties):
+            model.C = 1/p
+            model.fit(z, y.numpy())
+            scores = torch.from_numpy(z @ model.coef_.T + model.intercept_)
+            loss = torch.nn.functional.cross_entropy(scores, y, reduction='sum') + p/2*float(np.square(model.coef_).sum())
+            found[k].append(float(loss))
+    return found
+
+
+def work(spec):
+    "One timed run in this process; the imports and the data are outside the clock."
+    import babyvlm  # noqa: F401
+    import torch
+    torch.set_num_threads(spec['threads'])
+    n, d, sizes, penalties, sk = SIZES[spec['size']]
+    x, labels = made(n, d, sizes)
+    keep = slice(None) if spec['levels'] == 'all' else slice(-1, None)
+    run = peer if spec['who'] == 'peer' else probe
+    if spec['who'] == 'peer': from sklearn.linear_model import LogisticRegression  # noqa: F401
+    else: import babyvlm.analysis.probing  # noqa: F401
+    args = labels[keep], sizes[keep], spec.get('penalties') or penalties, spec.get('tolerance') or sk
+    run(x[:300], [y[:300] % 3 for y in args[0]], [3]*len(args[0]), (10.,), 1e-2, spec['device'])  # warm-up
+    clock = time.process_time if spec['threads'] == 1 and spec['device'] == 'cpu' else time.perf_counter
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, clock()  # one thread: a busy machine does no harm
+    found = run(x, *args, spec['device'])
+    return dict(seconds=clock() - began, objectives=found,
+                mib=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1024)
+
+
+def fresh(**spec):
+    "A run in a new process."
+    env = {**os.environ, 'OMP_NUM_THREADS': str(spec['threads']), 'OPENBLAS_NUM_THREADS': str(spec['threads'])}
+    r = subprocess.run([sys.executable, __file__, '--work', json.dumps(spec)], capture_output=True, text=True, env=env)
+    if r.returncode: raise RuntimeError(f'{spec}: {r.stderr[-1500:]}')
+    return json.loads(r.stdout.splitlines()[-1])
+
+
+def worst(found, best):
+    "The largest relative distance from the optimum."
+    return max(f/b - 1 for fs, bs in zip(found, best) for f, b in zip(fs, bs))
+
+
+def against_peer(size, device, threads, repeats):
+    "The finest level along the penalties, interleaved with scikit-learn."
+    common = dict(size=size, threads=threads, levels='finest')
+    best = fresh(**common, who='ours', device=device, tolerance=1e-8)['objectives']
+    runs = [(fresh(**common, who='ours', device=device, tolerance=1e-5), fresh(**common, who='peer', device='cpu'))
+            for _ in range(repeats)]
+    ours, other = (statistics.median(r[k]['seconds'] for r in runs) for k in (0, 1))
+    memory = [max(1., statistics.median(r[k]['mib'] for r in runs)) for k in (0, 1)]
+    gaps = [max(worst(r[k]['objectives'], best) for r in runs) for k in (0, 1)]
+    n, d, sizes, penalties, _ = SIZES[size]
+    return dict(part='probe to 1e-4 of the optimum', size=f'{n} x {d}, {sizes[-1]} classes, {len(penalties)} penalties',
+                peer=other, ours=ours, ratio=other/ours, memory_ratio=memory[1]/memory[0],
+                exactness=f'from the optimum: ours {gaps[0]:.0e}, scikit-learn {gaps[1]:.0e}')
+
+
+def all_levels(size, device, threads, repeats):
+    "Every level together against the finest alone: the cost of a taxonomy."
+    common = dict(size=size, threads=threads, device=device, who='ours', tolerance=1e-5)
+    runs = [(fresh(**common, levels='all'), fresh(**common, levels='finest')) for _ in range(repeats)]
+    both, alone = (statistics.median(r[k]['seconds'] for r in runs) for k in (0, 1))
+    off = max(abs(a[-1]/b[-1] - 1) for r in runs for a, b in zip(r[0]['objectives'], r[1]['objectives']))
+    n, d, sizes, *_ = SIZES[size]
+    return dict(part='all levels, as a multiple of the largest', size=f'{n} x {d}, levels of {", ".join(map(str, sizes))}',
+                peer=alone, ours=both, ratio=both/alone, memory_ratio=None, exactness=f'finest level differs by {off:.0e}')
+
+
+def rows(quick:bool, device:str='cpu', threads:int=1, repeats:int=3)->list[dict]:
+    "The table: part, size, peer (s), ours (s), ratio, memory_ratio, exactness."
+    if quick: return [f('quick', device, threads, 1) for f in (against_peer, all_levels)]
+    return [against_peer('cub', device, threads, repeats), all_levels('cub', device, threads, repeats),
+            all_levels('plants', device, threads, repeats), against_peer('wide', device, threads, 1),
+            all_levels('wide', device, threads, repeats)]
+
+
+if __name__ == '__main__':
+    p = argparse.ArgumentParser()
+    p.add_argument('--work')
+    p.add_argument('--quick', action='store_true')
+    p.add_argument('--gpu', action='store_true')
+    p.add_argument('--threads', type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument('--repeats', type=int, default=3)
+    p.add_argument('--out')
+    a = p.parse_args()
+    if a.work: print(json.dumps(work(json.loads(a.work))))
+    else:
+        table = rows(a.quick, 'cuda' if a.gpu else 'cpu', a.threads, a.repeats)
+        print(json.dumps(table, indent=1))
+        if a.out or a.gpu: open(a.out or 'bench_probing.json', 'w').write(json.dumps(table, indent=1))

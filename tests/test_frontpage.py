@@ -1,0 +1,116 @@
+"""The front page keeps its promises: its links lead somewhere, its commands exist, its ten lines are ten."""
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import nbformat
+import pytest
+import typer
+
+from babyvlm.cli import app
+from babyvlm.report import STATUS
+
+ROOT = Path(__file__).parent.parent
+NBS = ROOT/'nbs'
+CELLS = nbformat.read(NBS/'index.ipynb', 4).cells
+TEXT = '\n\n'.join(c.source for c in CELLS if c.cell_type == 'markdown')
+MISUSE = typer.BadParameter.__mro__[1]   # of click, or of typer's own copy of it
+FENCE = re.compile(r'^```.*?\n(.*?)^```$', re.M | re.S)
+LINK = re.compile(r'(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)')
+
+
+def relative(text):
+    "(is a picture, label, target) of every link of a page that stays inside the repository."
+    found = LINK.findall(FENCE.sub('', text))
+    return [(bool(bang), label, t.split('#')[0]) for bang, label, t in found if not re.match(r'[a-z]+:|#', t)]
+
+
+def commands(text):
+    "Lines of shell blocks and inline code that start with make or babyvlm, without their comments."
+    lines = [l for block in FENCE.findall(text) for l in block.splitlines()]
+    lines += re.findall(r'`([^`\n]+)`', FENCE.sub('', text))
+    return [words for words in (shlex.split(l, comments=True) for l in lines) if words[:1] in (['make'], ['babyvlm']) and len(words) > 1]
+
+
+def make_problem(words, makefile):
+    "What is wrong with a make command, or ''."
+    targets = set(re.findall(r'^([a-z]\w*):(?!=)', makefile, re.M))
+    variables = set(re.findall(r'^([A-Z]\w*) \?=', makefile, re.M))
+    for w in words[1:]:
+        name = w.partition('=')[0]
+        if name not in (variables if '=' in w else targets): return f"the Makefile has no '{name}'"
+    return ''
+
+
+def babyvlm_problem(words):
+    "What is wrong with a babyvlm command, or ''."
+    command, rest = typer.main.get_command(app), words[1:]
+    while hasattr(command, 'commands'):
+        if not rest or rest[0] not in command.commands: return f"babyvlm has no command '{' '.join(rest[:1])}'"
+        command, rest = command.commands[rest[0]], rest[1:]
+    try: command.make_context(command.name, rest)
+    except MISUSE as e: return e.format_message()
+    return ''
+
+
+@pytest.mark.parametrize('target', sorted({t for _, _, t in relative(TEXT)}))
+def test_link_leads_somewhere(target):
+    file = (NBS/target).resolve()
+    assert file.is_file(), f'nbs/index.ipynb refers to {target}, which does not exist'
+    assert file.is_relative_to(ROOT.resolve()), f'{target} lies outside the repository'
+
+
+def test_pictures_can_be_read_aloud():
+    pictures = [(label, t) for bang, label, t in relative(TEXT) if bang]
+    assert pictures, 'the front page shows a result'
+    for label, t in pictures: assert len(label) > 20, f'{t} has no description'
+    for c in CELLS:
+        drawn = any(k.startswith('image/') for o in c.get('outputs', []) for k in o.get('data', {}))
+        assert not drawn or '#| fig-alt:' in c.source, f'a picture without fig-alt: {c.source}'
+
+
+def test_first_screen():
+    "Both commands and a picture of a result come before anything else."
+    first = CELLS[1].source
+    assert [' '.join(c) for c in commands(first)] == ['make reproduce', 'make test']
+    assert any(bang for bang, _, _ in relative(first))
+
+
+@pytest.mark.parametrize('words', commands(TEXT), ids=' '.join)
+def test_command_exists(words):
+    problem = make_problem(words, (ROOT/'Makefile').read_text()) if words[0] == 'make' else babyvlm_problem(words)
+    assert not problem, f"{' '.join(words)}: {problem}"
+
+
+@pytest.mark.parametrize('line', ['make dance', 'make reproduce COLOUR=red', 'babyvlm dance', 'babyvlm data', 'babyvlm data dance',
+                                  'babyvlm audit --benchmark v1/vtwt', 'babyvlm verify --dance'])
+def test_wrong_commands_are_found(line):
+    words = line.split()
+    assert make_problem(words, (ROOT/'Makefile').read_text()) if words[0] == 'make' else babyvlm_problem(words)
+
+
+def test_statuses_are_those_of_the_tables():
+    assert set(re.findall(r'^\| `([^`]+)` \|', TEXT, re.M)) == set(STATUS)
+
+
+def test_ten_lines_are_ten():
+    assert 'in ten lines' in TEXT
+    model, = (c.source for c in CELLS if c.cell_type == 'code' and c.source.startswith('class '))
+    assert len([l for l in model.splitlines() if l.strip()]) <= 10
+
+
+def test_every_paper_page_is_on_the_map():
+    pages = {str(p.relative_to(NBS)) for p in (NBS/'papers').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts}
+    assert pages <= {t for _, _, t in relative(TEXT)}, 'a page of results that the front page does not lead to'
+
+
+def test_readme_links_from_the_top():
+    "README.md is this page seen from the top of the repository, where a symbolic link to a folder is not followed."
+    spec = importlib.util.spec_from_file_location('readme', ROOT/'.ci'/'readme.py')
+    readme = importlib.util.module_from_spec(spec); spec.loader.exec_module(readme)
+    text, pictures = readme.readme()
+    for _, _, target in relative(text):
+        assert target in pictures or (ROOT/target).is_file(), f'README.md refers to {target}, which does not exist'
+        above = [ROOT/p for p in Path(target).parents]
+        assert not any(p.is_symlink() for p in above), f'{target} goes through a symbolic link, which GitHub does not follow'
