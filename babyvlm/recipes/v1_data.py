@@ -148,6 +148,7 @@ def transferred(self:V1Data)->Dataset:  # pairs, one for each filtered pair, in 
     have = embed_pairs(pool, *self.clip(), self.folder('web')/'images', self.store)
     def build(path):
         a, b = wanted.image[keep], have.image
+        if not len(a): raise ValueError(f'no pair is above {config["threshold"]:g}: lower data.threshold')
         m = match(a, b, capacity=math.ceil(len(a) / len(b)))
         np.save(path/'columns.npy', m.columns)
         return dict(pairs=len(a), pool=len(b), total=m.total, gap=verify(a, b, m).gap)

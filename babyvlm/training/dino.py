@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESNEXT50', 'VIT_L16', 'TOY', 'DinoRecipe', 'random_crops', 'jitter', 'blur', 'solarize', 'views', 'pooled', 'Dino',
-           'pretrain']
+           'pretrain', 'teacher_tensors', 'save_teacher', 'embed', 'knn']
 
 # %% ../../nbs/training/31_dino.ipynb #1c99f545
 import copy
@@ -57,9 +57,9 @@ class DinoRecipe:
 RESNEXT50 = DinoRecipe()
 # the flags of the ViT runs are the same; the batch of ViT-L is not on record
 VIT_L16 = replace(RESNEXT50, batch=256)
-TOY = DinoRecipe(out_dim=512, hidden=256, bottleneck=64, global_size=64, local_size=32, local_crops=2,
-                 global_scale=(.4, 1.), local_scale=(.1, .4), colour=.5, blur=False, momentum=.98, lr=2e-3,
-                 schedule='cosine', warmup=.1, weight_decay=.04, batch=64, epochs=8)
+TOY = DinoRecipe(out_dim=256, hidden=256, bottleneck=64, head_norm=True, global_size=32, local_size=16,
+                 local_crops=0, global_scale=(.4, 1.), local_scale=(.1, .4), blur=False, teacher_temp=.02,
+                 momentum=.97, lr=3e-3, schedule='cosine', warmup=.1, weight_decay=.04, batch=64, epochs=8)
 
 # %% ../../nbs/training/31_dino.ipynb #cdc8f9bf
 def _uniform(n, low, high, generator):
@@ -223,4 +223,53 @@ def pretrain(
     args = training_arguments(out, **(_settings(recipe, len(frames)) | dict(seed=seed) | more))
     crops = lambda batch, g: dict(views=views(batch['pixels'], recipe, g))
     run = BabyTrainer(dino, args, frames, augment=crops, threads=threads, callbacks=[_Follow(dino)])
-    return dino, run.fit()
+    history = run.fit()
+    return dino.eval(), history
+
+# %% ../../nbs/training/31_dino.ipynb #e20200ec
+def teacher_tensors(
+    dino:Dino,                # after `pretrain`
+)->dict[str, Tensor]:         # backbone and head, by the names of a released checkpoint
+    "The teacher's weights."
+    encoder = dino.teacher['backbone']
+    body = (encoder.body if isinstance(encoder, ResNeXtModel) else encoder).state_dict()
+    head = dino.teacher['head'].state_dict()
+    return {**{f'backbone.{k}': v.contiguous() for k, v in body.items()},
+            **{f'head.{k}': v.contiguous() for k, v in head.items()}}
+
+def save_teacher(
+    dino:Dino,                # after `pretrain`
+    path,                     # a .safetensors file
+):
+    "Write the teacher where `load_teacher` can read it."
+    save_file(teacher_tensors(dino), path, metadata=dict(format='pt', network='teacher'))
+
+# %% ../../nbs/training/31_dino.ipynb #531f1335
+@torch.no_grad()
+def embed(
+    encoder:nn.Module,        # ResNeXtModel or ViTModel
+    pixels:Tensor,            # (n, 3, h, w), uint8
+    batch:int=256,            # pictures a pass
+)->Tensor:                    # (n, d), float32
+    "Pooled features of pictures."
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    return torch.cat([pooled(encoder, _normalise(p.to(device).float()/255)).cpu() for p in pixels.split(batch)])
+
+# %% ../../nbs/training/31_dino.ipynb #12003ab2
+def knn(
+    train:Tensor,             # (n, d) features
+    train_labels,             # (n,) classes
+    test:Tensor,              # (m, d) features
+    test_labels,              # (m,) classes
+    k:int=20,                 # neighbours
+)->Estimate:                  # share of test rows that get their class
+    "Accuracy of weighted nearest neighbours, on centred unit features."
+    a, b = (F.normalize(v - train.mean(0), dim=1) for v in (train, test))
+    names, codes = np.unique(np.asarray(train_labels), return_inverse=True)
+    similarity, at = (b @ a.T).topk(k)
+    votes = torch.zeros(len(b), len(names))
+    votes.scatter_add_(1, torch.from_numpy(codes)[at], (similarity/.07).exp())
+    right = names[votes.argmax(1).numpy()] == np.asarray(test_labels)
+    common = names[np.bincount(codes).argmax()] == np.asarray(test_labels)
+    return wilson(int(right.sum()), len(b), chance=float(common.mean()))
