@@ -254,7 +254,8 @@ def embed(
     "Pooled features of pictures."
     encoder.eval()
     device = next(encoder.parameters()).device
-    return torch.cat([pooled(encoder, _normalise(p.to(device).float()/255)).cpu() for p in pixels.split(batch)])
+    parts = (_normalise(p.to(device).float()/255) for p in pixels.split(batch))
+    return torch.cat([pooled(encoder, p).cpu() for p in parts])
 
 # %% ../../nbs/training/31_dino.ipynb #12003ab2
 def knn(
