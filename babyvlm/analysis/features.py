@@ -66,7 +66,7 @@ def taps_of(
 def _shares(total, n, grid):
     "How many of a packed list of tokens belong to each of n pictures."
     if n == 1: return [total]
-    if grid is None: raise ValueError(f'{total} tokens for {n} pictures in one list: image_grid_thw is needed')
+    if grid is None: raise ValueError(f'{total} tokens for {n} pictures in one list: give image_grid_thw')
     patches = grid.prod(1)
     if len(patches) != n or (patches*total % patches.sum()).any():
         raise ValueError(f'{total} tokens do not divide over the grids of {len(patches)} pictures')
