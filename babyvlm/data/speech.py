@@ -90,7 +90,7 @@ def noisy(
 )->tuple:                # (as transcribed, as it should be after cleaning)
     "Add a transcriber's marks: [laughs], (singing), *inaudible*."
     raw = text
-    if rng.random() < rate:
+    if rng.random() < rate and ' ' in text:  # a word said alone is heard
         first = text.split()[0]; text = text.replace(first, '<unk>', 1)
         raw = text.replace('<unk>', '*inaudible*', 1)
     if rng.random() < rate:
