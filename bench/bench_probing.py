@@ -12,15 +12,15 @@ import sys
 import time
 
 SIZES = {   # rows, columns, classes of the levels from coarse to fine, penalties, tolerance of scikit-learn
-    'quick': (2000, 128, (5, 12, 40), (30., 3.), 1e-4),
-    'cub': (8000, 512, (13, 38, 124, 200), (100., 10., 1.), 1e-4),
-    'wide': (20000, 1280, (13, 38, 124, 200), (100., 10.), 1e-4),
-    'plants': (20000, 512, (8, 40, 120, 600, 1500), (100.,), 1e-4),
+    'quick': (2000, 128, (5, 12, 40), (30., 3.), 1e-5),
+    'cub': (8000, 512, (13, 38, 124, 200), (100., 10., 1.), 1e-5),
+    'wide': (20000, 1280, (13, 38, 124, 200), (100., 10.), 1e-5),
+    'plants': (20000, 512, (8, 40, 120, 600, 1500), (100.,), 1e-5),
 }
 
 
 def made(n, d, sizes, seed=0):
-    "Ill-conditioned features of a random taxonomy, and the labels of every level."
+    "Features of a random taxonomy, variance falling as rank ** -1.5 as in image encoders, and every level's labels."
     import torch
     g = torch.Generator().manual_seed(seed)
     means, parents = torch.randn(sizes[0], d, generator=g), []
@@ -30,7 +30,7 @@ def made(n, d, sizes, seed=0):
     y = [torch.randint(sizes[-1], (n,), generator=g)]
     noise = torch.randn(n, d, generator=g)
     turn = torch.linalg.qr(torch.randn(d, d, generator=g))[0]
-    x = (.35*means[y[0]] + noise)*torch.logspace(0, -2.5, d) @ turn + torch.randn(d, generator=g)
+    x = (.2*means[y[0]] + noise)*torch.arange(1, d + 1)**-.75 @ turn + .5*torch.randn(d, generator=g)
     for p in parents: y.append(p[y[-1]])
     return x, y[::-1]
 
