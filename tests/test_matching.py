@@ -286,6 +286,22 @@ def test_tensor_route_equals_threads():
             assert (np.abs(np.take_along_axis(s, got.column.astype(int), 1) - got.score) <= got.error[:, None]).all()
 
 
+@pytest.mark.parametrize('style', ['cone', 'copies', 'signs'])
+@pytest.mark.parametrize('level', ['bfloat16', 'float32'])
+def test_search_and_check_by_tensor_operations(style, level, monkeypatch):
+    "The route of a CUDA device, taken on this one: the columns and the proof are those of the threads."
+    rng = np.random.default_rng(16)
+    x, y = problem(rng, style, 120, 700, 12)
+    want = match(x, y, solver='dense')
+    held = lambda data, device='cpu': replace(side(data, device), held=torch.from_numpy(data))
+    monkeypatch.setattr(matching, 'side', held)
+    monkeypatch.setattr(matching, 'screen', lambda *a, **k: screen(*a, **k, tensors=True))
+    m = match(x, y, solver='lists', first=6, precision=level)
+    assert (m.columns == want.columns).all() and m.optimal
+    best = best_worth(held(x), held(y), m.certificate.col_prices, level=level, tile=2)
+    assert best == pytest.approx(m.certificate.row_prices, abs=1e-11)
+
+
 KILLED = textwrap.dedent('''
     import os, signal, sys
     import numpy as np
