@@ -108,8 +108,8 @@ def encode_images(self:OpenClip,
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed pictures."
     self.model.eval()         # in training mode batch norm would mix the pictures of a batch
-    pixels = lambda b: torch.stack([self.prepare(open_rgb(im)) for im in b])
-    return encode_rows(images, lambda b: self.encode_pixels(pixels(b)), self.batch_size)
+    pixels = lambda b: torch.stack([self.prepare(open_rgb(im)) for im in b]).to(self.device)
+    return encode_rows(images, lambda b: self.model.encode_image(pixels(b)), self.batch_size)
 
 @patch
 def encode_texts(self:OpenClip,
@@ -118,19 +118,6 @@ def encode_texts(self:OpenClip,
     "Embed texts."
     ids = lambda b: self.text_ids(b).to(self.device)
     return encode_rows(texts, lambda b: self.model.encode_text(ids(b)), self.batch_size)
-
-# %% ../../nbs/models/24_dual_encoders.ipynb #dfc1e2ca
-@patch
-def encode_pixels(self:OpenClip,
-    pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
-)->Tensor:                    # (n, d), on the model's device, of any length
-    "Embed pictures that are prepared already, perhaps in another process."
-    return self.model.encode_image(pixels.to(self.device, non_blocking=True))
-
-@patch
-def pixel_preparation(self:OpenClip)->Callable:  # PIL image to (3, s, s); small enough to send to a worker
-    "How one picture is prepared."
-    return self.prepare
 
 # %% ../../nbs/models/24_dual_encoders.ipynb #713ba14b
 def new_clip(
@@ -221,7 +208,7 @@ def encode_images(self:HubClip,
     "Embed pictures."
     def embed(batch):
         prepared = self.processor.image_processor([open_rgb(im) for im in batch], return_tensors='pt')
-        return self.encode_pixels(prepared.pixel_values)
+        return _features(self.model.get_image_features(pixel_values=prepared.pixel_values.to(self.device)))
     return encode_rows(images, embed, self.batch_size)
 
 @patch
@@ -232,7 +219,20 @@ def encode_texts(self:HubClip,
     embed = lambda b: _features(self.model.get_text_features(**self.text_batch(b)))
     return encode_rows(texts, embed, self.batch_size)
 
-# %% ../../nbs/models/24_dual_encoders.ipynb #4b91a37a
+# %% ../../nbs/models/24_dual_encoders.ipynb #779dba51
+@patch
+def encode_pixels(self:OpenClip,
+    pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
+)->Tensor:                    # (n, d), on the model's device, of any length
+    "Embed pictures that are prepared already, perhaps in another process."
+    return self.model.encode_image(pixels.to(self.device, non_blocking=True))
+
+@patch
+def pixel_preparation(self:OpenClip)->Callable:  # PIL image to (3, s, s); small enough to send to a worker
+    "How one picture is prepared."
+    return self.prepare
+
+# %% ../../nbs/models/24_dual_encoders.ipynb #dfbc81d2
 @patch
 def encode_pixels(self:HubClip,
     pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
