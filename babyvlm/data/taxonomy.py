@@ -70,7 +70,7 @@ def rooted(self:Taxonomy):
     "Whether level 1 is one constant name; CUB has no root, hence the metric's `cub` switch."
     return len({p[0].lower() for p in self.paths.values()}) == 1
 
-# %% ../../nbs/data/16_taxonomy.ipynb #1dd819f0
+# %% ../../nbs/data/16_taxonomy.ipynb #ed49bb57
 @patch
 def level_names(self:Taxonomy,
     level:int,                # 1 is the coarsest
@@ -86,6 +86,12 @@ def level_name(self:Taxonomy,
     return self.ranks[level - 1] if self.ranks else ''
 
 @patch
+def lower(self:Taxonomy)->dict:  # leaf -> path, all lower case
+    "Paths as the questions spell them; the released files do not agree on capitals."
+    return {leaf.lower(): tuple(n.lower() for n in p) for leaf, p in self.paths.items()}
+
+# %% ../../nbs/data/16_taxonomy.ipynb #6739239c
+@patch
 def siblings(self:Taxonomy,
     path:Sequence[str],       # of a leaf
     level:int,                # 1 is the coarsest
@@ -96,7 +102,7 @@ def siblings(self:Taxonomy,
              if len(p) >= level and tuple(n.lower() for n in p[:level - 1]) == up}
     return sorted(found)
 
-# %% ../../nbs/data/16_taxonomy.ipynb #a1c9b63a
+# %% ../../nbs/data/16_taxonomy.ipynb #5904b047
 @dataclass(frozen=True)
 class Released:
     "Where a released taxonomy is kept and what its questions call things."
@@ -126,7 +132,7 @@ def taxonomy_name(
     near = known[difflib.get_close_matches(word, known, 1, 0.)[0]]
     raise ValueError(f"unknown taxonomy '{name}': did you mean '{near}'? known: {', '.join(RELEASED)}")
 
-# %% ../../nbs/data/16_taxonomy.ipynb #ad3e828f
+# %% ../../nbs/data/16_taxonomy.ipynb #d63ce38c
 def _no_twice(pairs):
     "JSON keeps the last of two equal keys in silence; here the second one is an error."
     twice = [k for k, n in Counter(k for k, _ in pairs).items() if n > 1]
@@ -147,7 +153,7 @@ def released_file(
     odd = 'Food101_with_choice_random' if (r.stem, kind) == ('Food101', 'random') else ''
     return base/'annotations'/f'{kind}_choices'/f'{odd or f"{r.stem}_with_{kind}_choice"}.jsonl'
 
-# %% ../../nbs/data/16_taxonomy.ipynb #bca6d4db
+# %% ../../nbs/data/16_taxonomy.ipynb #bc8d1282
 def load_hierarchy(
     source,               # path of a taxonomy file, or a name of `RELEASED`
     root=None,            # folder of the hierarchy data, when a name is given; None: BABYVLM_DATA
@@ -164,7 +170,7 @@ def load_hierarchy(
         raise ValueError(f'{path}: not JSON, {e.msg} in line {e.lineno}') from None
     except ValueError as e: raise ValueError(f'{path}: {e}') from None
 
-# %% ../../nbs/data/16_taxonomy.ipynb #833da3fd
+# %% ../../nbs/data/16_taxonomy.ipynb #1ddedef8
 def statistics(
     taxonomies:Iterable[Taxonomy],  # any number
 )->pd.DataFrame:          # one row each: leaves, depth, names per level, names, positions, images
@@ -182,7 +188,7 @@ def statistics(
                      'images': RELEASED[t.name].images if t.name in RELEASED else 0})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/data/16_taxonomy.ipynb #022731c0
+# %% ../../nbs/data/16_taxonomy.ipynb #64e369c2
 def oddities(
     taxonomy:Taxonomy,    # any
 )->dict:                  # kind -> names; empty when there is none
@@ -199,7 +205,7 @@ def oddities(
     found = {'at two levels': levels, 'under two parents': parents, 'spelled twice': spelled}
     return {k: v for k, v in found.items() if v}
 
-# %% ../../nbs/data/16_taxonomy.ipynb #08b7ad76
+# %% ../../nbs/data/16_taxonomy.ipynb #9ea7e43c
 @dataclass(frozen=True)
 class Annotation:
     "A picture and the question of each level."
@@ -218,7 +224,7 @@ class Annotation:
             if c.count(t) != 1: raise ValueError(f"level {i}: '{t}' is {c.count(t)} times among {list(c)}")
             if len(set(c)) < len(c): raise ValueError(f"level {i}: an option occurs twice in {list(c)}")
 
-# %% ../../nbs/data/16_taxonomy.ipynb #3b88c8bc
+# %% ../../nbs/data/16_taxonomy.ipynb #935aa4bc
 def _annotation(d):
     "A row of the file; null levels count as absent, and nothing may follow the first absent one."
     if not isinstance(d, dict): raise ValueError('a row is an object')
@@ -241,7 +247,7 @@ def _row(a):
         d |= {f'level{i}': t, f'choices_level{i}': list(c)}
     return d
 
-# %% ../../nbs/data/16_taxonomy.ipynb #5ac7a36e
+# %% ../../nbs/data/16_taxonomy.ipynb #8d57a09a
 def load_annotations(
     source,               # JSONL or Parquet file, or a name of `RELEASED`
     kind:str='similar',   # when a name is given: 'similar' or 'random'
@@ -261,7 +267,7 @@ def load_annotations(
         except ValueError as e: raise ValueError(f'{path} line {number}: {e}') from None
     return out
 
-# %% ../../nbs/data/16_taxonomy.ipynb #fcc1c176
+# %% ../../nbs/data/16_taxonomy.ipynb #6eebfe62
 def save_annotations(
     rows:Iterable[Annotation],  # any iterable: streamed, never held whole
     path,                 # '.jsonl' (the paper's format) or '.parquet' (one row a question)
@@ -282,7 +288,7 @@ def _jsonl(rows, path, block):
         for n, a in enumerate(rows, 1): f.write(dump(_row(a)) + '\n')
     return n
 
-# %% ../../nbs/data/16_taxonomy.ipynb #e478f115
+# %% ../../nbs/data/16_taxonomy.ipynb #04c07430
 _SCHEMA = pa.schema([('row', pa.int32()), ('image', pa.string()), ('label', pa.string()),
                      ('split', pa.string()), ('level', pa.int8()), ('truth', pa.string()),
                      ('choices', pa.list_(pa.string()))])
@@ -307,14 +313,14 @@ def _from_parquet(path):
         r[2].append(d['truth']); r[3].append(d['choices'])
     return [Annotation(*r) for r in out.values()]
 
-# %% ../../nbs/data/16_taxonomy.ipynb #c193384f
+# %% ../../nbs/data/16_taxonomy.ipynb #0115c3d0
 def check_annotations(
     rows:Sequence[Annotation],  # question rows
     taxonomy:Taxonomy,    # what they should agree with
 )->list[str]:             # one line a problem; empty when all agree
     "Where rows and taxonomy disagree."
     names = [set(taxonomy.level_names(i + 1)) for i in range(taxonomy.depth)]
-    paths = {leaf.lower(): tuple(n.lower() for n in p) for leaf, p in taxonomy.paths.items()}
+    paths = taxonomy.lower()
     out = []
     for n, a in enumerate(rows, 1):
         path = paths.get(a.label.lower())
@@ -324,7 +330,7 @@ def check_annotations(
                 for i, c in enumerate(a.choices[:len(names)]) for o in c if o not in names[i]]
     return out
 
-# %% ../../nbs/data/16_taxonomy.ipynb #37c99a05
+# %% ../../nbs/data/16_taxonomy.ipynb #765fe91d
 _ENDINGS = {'kingdom': 'ia', 'phylum': 'ata', 'class': 'ea', 'order': 'iformes', 'family': 'idae',
             'genus': 'us', 'species': 'i'}
 _ONSETS, _VOWELS = 'b d f g k l m n p r s t v z br dr gl kr pl st tr'.split(), 'a e i o u'.split()
@@ -341,7 +347,7 @@ def _new_name(rng, rank, used):
             used |= {name, stem}
             return name
 
-# %% ../../nbs/data/16_taxonomy.ipynb #b9418402
+# %% ../../nbs/data/16_taxonomy.ipynb #269d920d
 def random_taxonomy(
     branching:Sequence=(3, 2, 2, 2),  # children a node has at each level; (low, high) draws them
     seed:int=0,           # same seed, same taxonomy
@@ -360,7 +366,7 @@ def random_taxonomy(
                  for _ in range(int(rng.integers(low, high + 1)))]
     return Taxonomy({p[-1]: p for p in paths}, name, (('root',) if root else ()) + ranks)
 
-# %% ../../nbs/data/16_taxonomy.ipynb #f86aa344
+# %% ../../nbs/data/16_taxonomy.ipynb #c7dd81f3
 def _wrong_random(rng, truth, m, k):
     "k different wrong names out of m for each row: draw, and draw again where a name came twice."
     k = min(k, m - 1)
@@ -382,7 +388,7 @@ def _wrong_similar(images, names, truth, k, block):
         out[part] = s.topk(k, 1).indices.numpy()
     return out
 
-# %% ../../nbs/data/16_taxonomy.ipynb #6c682f14
+# %% ../../nbs/data/16_taxonomy.ipynb #c5706969
 def _rows_of(name_rows, names):
     "Embeddings of a level's names, (m, d), from a mapping or a function."
     x = name_rows(names) if callable(name_rows) else [name_rows[n] for n in names]
@@ -400,7 +406,7 @@ def _level(taxonomy, level, paths, images, name_rows, k, rng, block):
     order = rng.random(shown.shape).argsort(1)     # drawn for all rows at once: blocks change nothing
     return have, np.array(names, object)[np.take_along_axis(shown, order, 1)].tolist()
 
-# %% ../../nbs/data/16_taxonomy.ipynb #26a40567
+# %% ../../nbs/data/16_taxonomy.ipynb #923f728e
 def build_questions(
     taxonomy:Taxonomy,    # whose levels are asked
     images:Sequence[str], # n paths, written to the rows
@@ -413,20 +419,21 @@ def build_questions(
 )->Iterator[Annotation]:  # one a picture, in order
     "Four-choice questions for every level of every picture."
     if len(images) != len(labels): raise ValueError(f'{len(images)} images and {len(labels)} labels')
-    lost = sorted({l for l in labels if l not in taxonomy})
-    if lost: raise ValueError(f"{len(lost)} labels are no leaves of '{taxonomy.name}', the first: '{lost[0]}'")
+    known = taxonomy.lower()
+    lost = sorted({l for l in labels if l.lower() not in known})
+    if lost: raise ValueError(f"{len(lost)} labels are no leaves of {taxonomy.name}, the first: '{lost[0]}'")
     if image_rows is not None:
         image_rows = torch.as_tensor(image_rows, dtype=torch.float32)
         if name_rows is None: raise ValueError('similar choices need name_rows beside image_rows')
         if len(image_rows) != len(images): raise ValueError(f'{len(image_rows)} rows, {len(images)} images')
-    paths = [tuple(n.lower() for n in taxonomy.paths[l]) for l in labels]
+    paths = [known[l.lower()] for l in labels]
     rng, choices = np.random.default_rng(seed), [[] for _ in paths]
     for level in range(1, taxonomy.depth + 1):
         for i, c in zip(*_level(taxonomy, level, paths, image_rows, name_rows, wrong, rng, block)):
             choices[i].append(c)
     for image, label, path, c in zip(images, labels, paths, choices): yield Annotation(image, label, path, c)
 
-# %% ../../nbs/data/16_taxonomy.ipynb #ab50be03
+# %% ../../nbs/data/16_taxonomy.ipynb #08b320ca
 def choice_statistics(
     rows:Sequence[Annotation],  # question rows
     taxonomy:Taxonomy,    # theirs
