@@ -9,7 +9,6 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from PIL import Image
 
 import babyvlm  # noqa: F401
 from babyvlm.benchmarks.items import Item, open_image
-from babyvlm.benchmarks.likelihood import loglik, requests
+from babyvlm.benchmarks.likelihood import _exactly, loglik, requests
 from babyvlm.models.babyllava import (BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_gpt2,
                                       babyllava_llama, babyllava_toy)
 from babyvlm.models.tokenizers import word_tokenizer
@@ -90,7 +89,7 @@ def compare(model, kind, n, device, rounds, seconds, name):
     "A row of one workload; no further round once `seconds` are spent."
     gpu = device.type == 'cuda'
     batch, tokens = (64, 65536) if gpu else (8, 4096)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _exactly():  # both sides in full float32
         items = workload(kind, n, Path(folder), np.random.default_rng(0))
         pictures = sorted({p for i in items for p in i.images})
         def ours(): return loglik(model, items, image_batch=batch, tokens=tokens)

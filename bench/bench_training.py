@@ -82,12 +82,14 @@ def compare(make, quick, device):
     name, model, batch = made
     model.to(device).train()
     batch = {k: v.to(device) for k, v in batch.items()}
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision('highest')
+    torch.backends.cudnn.allow_tf32 = False  # float32 that deserves the name
     steps = 2 if quick else 12
     peer, wide, _ = _seconds(model, batch, device, False, steps, 1 if quick else 4)
     ours, narrow, loss = _seconds(model, batch, device, True, steps, 1 if quick else 4)
-    torch.set_float32_matmul_precision(before)
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
     n = len(batch['input_ids'])
     row = dict(part='training step', size=f'{name}, batch {n}', peer=f'float32: {1/peer:.2f} steps/s, {n/peer:.0f} pairs/s',
                ours=f'bfloat16 autocast: {1/ours:.2f} steps/s, {n/ours:.0f} pairs/s, peak {narrow:.1f} GiB',
