@@ -552,7 +552,7 @@ def _count(pool, n, rng, source, variant, options):
 def _subitize(pool, n, rng, source, variant, options):
     return _how_many(pool, 'subitize', n, rng, 4, lambda w: f'{IMAGE} How many of {w} do you see?', variant)
 
-# %% ../../nbs/data/17_devcv.ipynb #94697149
+# %% ../../nbs/data/17_devcv.ipynb #35763ac7
 def _by_count(pool, low, high):
     "word -> number -> frames that hold so many."
     out = {}
@@ -565,10 +565,13 @@ def _by_count(pool, low, high):
 
 @builds('subitize_real')
 def _subitize_real(pool, n, rng, source, variant, options):
-    found = _by_count(pool, 1, 4); numbers = balanced(4, n, rng)
-    by = {k: [(w, f) for w in sorted(found) for f in found[w].get(k, ())] for k in range(1, 5)}
+    found, wanted = _by_count(pool, 1, 4), balanced(4, n, rng)
+    left = {k: [(w, f) for w in sorted(found) for f in found[w].get(k, ())] for k in range(1, 5)}
+    for pile in left.values(): rng.shuffle(pile)
     def make(i):
-        N = numbers[i] + 1; word, f = rng.choice(_need('subitize_real', by[N], 1, f'frames with {N} of a kind'))
+        N = wanted[i] + 1 if left[wanted[i] + 1] else max(left, key=lambda k: len(left[k]))
+        if not left[N]: return None, None
+        word, f = left[N].pop()
         picture, known = pool.whole(f)
         return (f.image, word), Draft(f'subitize_{i}', ((f'{IMAGE} How many of {word} do you see?', str(N)),),
                                       (picture,), (known,), facts=dict(word=word, number=N))

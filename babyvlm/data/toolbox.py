@@ -169,7 +169,7 @@ def known_answers(
     "What somebody who knows the scene answers."
     return _new(record.prompts, shows) if task == 'memory' else (_pick(task, record.prompts[0], shows),)
 
-# %% ../../nbs/data/18_toolbox.ipynb #bc4ef35b
+# %% ../../nbs/data/18_toolbox.ipynb #fdc85de9
 TOY = dict(train=120, val=40, test=80)       # items a task
 _FEWER = {'memory': .5, 'vdr-binary': .5, 'vdr-open': .5}
 
@@ -183,10 +183,11 @@ def toy_sizes(
 
 def _bank(root, world, sizes, there, where):
     "A bank large enough for the sizes."
-    most = max(sizes.values()); clips = max(sizes.get(t, 0) for t in ('vdr-binary', 'vdr-open'))
-    return draw_bank(root, world, round(1.5*most) + 30, clips, there, where)
+    clips = max(sizes.get(t, 0) for t in ('vdr-binary', 'vdr-open'))
+    frames = max(1.5*max(sizes.values()) + 30, 3*sizes.get('subitize_real', 0) + 60)
+    return draw_bank(root, world, round(frames), clips, there, where)
 
-# %% ../../nbs/data/18_toolbox.ipynb #b9309180
+# %% ../../nbs/data/18_toolbox.ipynb #1656f379
 def toy_devcv(
     root,                 # folder to write to
     world:Nursery=Nursery(),  # seed, and the frames' width as its size
@@ -199,7 +200,9 @@ def toy_devcv(
     "Small DevCV sets of the nursery: home/{train,val,test}, elsewhere/test, hardened/test."
     root = Path(root); there = visits(world, recordings)
     where = assign_splits([v.name for v in there], (.5, .2, .3), world.seed); out = {}
-    sizes = {s: n if isinstance(n, Mapping) else toy_sizes(n) for s, n in dict(train=train, val=val, test=test).items()}
+    sizes = {s: dict(n) if isinstance(n, Mapping) else toy_sizes(n)
+             for s, n in dict(train=train, val=val, test=test).items()}
+    for t in HELD_OUT: sizes['train'].pop(t, None)
     for s, n in sizes.items():
         if not any(n.values()): continue
         bank = _bank(root/'banks'/s, world, n, [v for v in there if where[v.name] == s], 'home')
