@@ -95,14 +95,18 @@ def data_check(
     raise typer.Exit(int(bool(gaps)))
 
 # %% ../nbs/99_cli.ipynb #384f9580
-BENCHMARK = typer.Option(..., help="family/task: 'v1/vtwt', 'devcv/count'; 'devcv': all tasks there")
-LABELS = typer.Option(..., help='label file, or the folder that holds it (DevCV: nested or flat)')
-MODE = typer.Option(None, help="'fair' (default), 'reference' (published ties and parsers) or, for v1, 'strict'")
+BENCHMARK = typer.Option(..., help="family/task: 'v1/vtwt', 'devcv/count', 'hierarchy/cub200'; "
+                         "'devcv': all tasks there")
+LABELS = typer.Option(None, help='label file, or the folder that holds it (DevCV: nested or flat); '
+                      'hierarchy: found under BABYVLM_DATA when left out')
+MODE = typer.Option(None, help="'fair' (default), 'reference' (published ties and parsers) or 'strict'")
 SPLIT = typer.Option('test', help="'train', 'val' or 'test', where a benchmark has splits")
 
+# %% ../nbs/99_cli.ipynb #95c21439
 @app.command()
 def evaluate(
-    model:str=typer.Option(..., help="folder of a saved model, or a name such as 'ViT-L-14/openai'"),
+    model:str=typer.Option(..., help="folder of a saved model, 'ViT-L-14/openai', a name on the hub "
+                           "('Qwen/Qwen2.5-VL-7B-Instruct') or 'endpoint:gpt-4o-2024-11-20'"),
     benchmark:str=BENCHMARK, # such as 'v1/vtwt'
     labels:Path=LABELS,      # label file or its folder
     images:Path=typer.Option(None, help='folder of the pictures; default: beside the labels'),
