@@ -70,7 +70,7 @@ def _whole(row, name, where):
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{where}: '{name}' is {row.get(name)!r}, expected a whole number") from None
 
-# %% ../../nbs/analysis/52_survey.ipynb #ad02789d
+# %% ../../nbs/analysis/52_survey.ipynb #f1942488
 def _answer(row, key, where):
     "One row as an answer."
     unit = row.get('item'), 0 if row.get('round') in (None, '') else _whole(row, 'round', where)
@@ -78,7 +78,7 @@ def _answer(row, key, where):
     if asked is None: raise ValueError(f"{where}: item '{unit[0]}' round {unit[1]} is not in the key")
     answer = _whole(row, 'answer', where)
     k, gold = (_whole(asked, n, where) for n in ('options', 'gold'))
-    if not 0 <= answer < k: raise ValueError(f"{where}: answer {answer} of '{unit[0]}', which has {k} options")
+    if not 0 <= answer < k: raise ValueError(f"{where}: answer {answer} of '{unit[0]}', it has {k} options")
     ms = row.get('milliseconds')
     return dict(person=f"{row.get('session') or row['person']}", item=unit[0], round=unit[1],
                 task=asked.get('task') or '', answer=answer, gold=gold, options=k, chance=1 / k,
@@ -86,7 +86,7 @@ def _answer(row, key, where):
                 place=int(row.get('place') or answer), trial=int(row.get('trial') or 0),
                 given=int(row.get('given') or 0))
 
-# %% ../../nbs/analysis/52_survey.ipynb #7adb90b1
+# %% ../../nbs/analysis/52_survey.ipynb #c21d07d5
 def _person(path, key, seen):
     "Answers and checks of one file, or why it does not count."
     rows = [{k: v for k, v in r.items() if v is not None} for r in _rows(path)]
@@ -98,7 +98,8 @@ def _person(path, key, seen):
     if session in seen: return 'saved twice', [], []
     if number in seen.values(): return 'number used again', [], []
     seen[session] = number
-    answers = [_answer(r, key, f'{path.name} row {n}') for n, r in enumerate(rows, 1) if r in items]
+    answers = [_answer(r, key, f'{path.name} row {n}') for n, r in enumerate(rows, 1)
+               if r.get('kind', 'item') == 'item']
     checks = [dict(person=session, item=r['item'], right=float(r['right'])) for r in rows
               if r.get('kind') == 'check']
     return '', answers, checks
@@ -173,7 +174,7 @@ def exclude(
     return replace(responses, answers=a[a.person.isin(keep) & (a.options > 1)].reset_index(drop=True),
                    checks=responses.checks[responses.checks.person.isin(keep)], ledger=ledger)
 
-# %% ../../nbs/analysis/52_survey.ipynb #5d647306
+# %% ../../nbs/analysis/52_survey.ipynb #975ad849
 def by_person(
     right,                 # (n,) credit of each answer, 0..1
     person,                # (n,) who gave it
@@ -195,7 +196,7 @@ def from_sums(
     if len(k) < 2: raise ValueError(f'{len(k)} person: an interval over people needs at least 2')
     groups, p = len(k), k.sum() / n.sum()
     variance = groups / (groups - 1) * ((k - p * n)**2).sum() / n.sum()**2
-    effective = float(np.clip(p * (1 - p) / variance, groups, n.sum())) if variance > 0 else float(groups)
+    effective = float(np.clip(p * (1 - p) / variance, groups, 2 * n.sum())) if variance > 0 else float(groups)
     t = student.ppf((1 + level) / 2, groups - 1)
     e = wilson(p * effective, effective, chance, 2 * norm.cdf(t) - 1, unit=f'answers of {groups} people')
     return replace(e, value=float(p), n=int(n.sum()))
