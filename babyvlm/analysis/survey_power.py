@@ -19,7 +19,7 @@ from .simulated_people import Crowd, expected, studies
 from .survey import from_sums
 from ..estimate import wilson
 
-# %% ../../nbs/analysis/52_survey_power.ipynb #8ea5c1b1
+# %% ../../nbs/analysis/52_survey_power.ipynb #d81cfbaa
 def _ends(means, k, rng, n_boot):
     "The ends of each interval, from the people's accuracies on k items."
     g = len(means)
@@ -36,7 +36,7 @@ def accuracy_coverage(
     options,               # (I,) how many options
     n:int=500,             # studies
     seed:int=0,            # of the studies
-    min_checks:float=.75,  # share of attention checks a person must get right
+    min_checks:float=1.,   # share of attention checks a person must get right
     n_boot:int=300,        # resamples of the bootstrap
 )->dict:                   # interval -> Estimate of its coverage; chance is the promise
     "How often each 95 % interval for an accuracy holds the truth."
@@ -75,7 +75,7 @@ def _holds(y, truth):
     e = from_sums(y.sum(1), np.full(len(y), y.shape[1]))
     return e.low <= truth <= e.high
 
-# %% ../../nbs/analysis/52_survey_power.ipynb #044c9d67
+# %% ../../nbs/analysis/52_survey_power.ipynb #cd5451a7
 def effect_coverage(
     crowd:Crowd,           # who takes part
     difficulty,            # (I,) logits; the second half of the items is the second task
@@ -83,7 +83,7 @@ def effect_coverage(
     model:float=.6,        # known accuracy of a model on all items
     n:int=500,             # studies
     seed:int=0,            # of the studies
-    min_checks:float=.75,  # share of attention checks a person must get right
+    min_checks:float=1.,   # share of attention checks a person must get right
 )->dict:                   # effect -> Estimate of the coverage
     "How often the intervals of a study hold what was planted."
     right, checks, _ = studies(crowd, difficulty, options, n, seed)
