@@ -108,7 +108,7 @@ def _picture_screen(item, n, ask, images, gold, pictures):
     labels = tuple(pictures.tag(p, f'picture {i + 1}') for i, p in enumerate(images))
     return Screen(item.uid, n, item.benchmark, f'<div class="ask">{ask}</div>', labels, gold, True)
 
-# %% ../../nbs/analysis/52_survey_page.ipynb #b20bc32e
+# %% ../../nbs/analysis/52_survey_page.ipynb #a1c9878f
 def _four(item, pictures):
     "Baby Winoground: each picture with both phrases, each phrase with both pictures."
     for i, path in enumerate(item.images):
@@ -123,7 +123,8 @@ def _rounds(item, pictures):
     at = 0
     for n, r in enumerate(item.rounds):
         images = item.images[at:at + r['prompt'].count('<image>')]
-        yield _choice_screen(item, n, r['prompt'], images, r['options'], r['gold'], pictures)
+        gold = r['gold'] if isinstance(r['gold'], int) else r['options'].index(r['gold'])
+        yield _choice_screen(item, n, r['prompt'], images, r['options'], gold, pictures)
         at += len(images)
 
 # %% ../../nbs/analysis/52_survey_page.ipynb #e4cb21f3
