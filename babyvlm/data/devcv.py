@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'BUILDERS', 'GROUPS', 'SHARES', 'VARIANTS', 'Draft', 'as_bytes', 'balanced', 'Pool', 'plural', 'builds',
-           'sounds_like', 'relation', 'split_words', 'show_draft', 'corner_crop', 'asymmetry', 'closest',
+           'sounds_like', 'relation', 'split_words', 'show_draft', 'corner_crop', 'asymmetry', 'closest', 'oddest',
            'memory_rounds', 'scatter', 'build']
 
 # %% ../../nbs/data/17_devcv.ipynb #c3ab74cf
@@ -344,7 +344,7 @@ def _counting(made, used):
     used.update(d.answers[0] for d in made[1])
     return made
 
-# %% ../../nbs/data/17_devcv.ipynb #ced290de
+# %% ../../nbs/data/17_devcv.ipynb #dcee0f3d
 def _small(picture): return np.asarray(picture.convert('RGB').resize((32, 32), Image.Resampling.BILINEAR), float)
 
 def asymmetry(
@@ -363,6 +363,14 @@ def closest(
     best = np.flatnonzero(d == d.min())
     return int(best[0]) if len(best) == 1 else None
 
+def oddest(
+    options:Sequence,     # RGB pictures
+)->int:                   # index
+    "The option least like the others, at 32 x 32."
+    x = [_small(o) for o in options]
+    return int(np.argmax([sum(((a - b)**2).mean() for b in x) for a in x]))
+
+# %% ../../nbs/data/17_devcv.ipynb #632d7869
 def _again(picture, rng):
     "The same view from nearer, a little aside, in other light."
     W, H = picture.size; k = rng.uniform(.66, .84); w, h = round(W*k), round(H*k)
@@ -371,21 +379,23 @@ def _again(picture, rng):
     out = ImageEnhance.Brightness(out).enhance(rng.uniform(.82, 1.18))
     return ImageEnhance.Contrast(out).enhance(rng.uniform(.85, 1.15))
 
-# %% ../../nbs/data/17_devcv.ipynb #3fae4a0c
+# %% ../../nbs/data/17_devcv.ipynb #dfddf026
 def _decode(data): return Image.open(io.BytesIO(data)).convert('RGB')
 
-def _viewpoints(picture, place, lucky, rng, tries=14):
-    "Three options as files; the matcher is right exactly when `lucky`."
+def _viewpoints(picture, place, lucky, rng, tries=40):
+    "Three options as files; the two rules are right exactly when `lucky` says so."
     for _ in range(tries):
         options = [_again(picture if j == place else ImageOps.mirror(picture), rng) for j in range(3)]
         files = [as_bytes(o, '.jpeg', rng.randint(60, 85)) for o in options]
-        if (closest(picture, [_decode(f) for f in files]) == place) == lucky: return files
+        seen = [_decode(f) for f in files]
+        if (closest(picture, seen) == place, oddest(seen) == place) == lucky: return files
     return None
 
 @builds('leftright')
 def _leftright(pool, n, rng, source, variant, options):
     frames = _need('leftright', [f for f in pool.bank.frames if asymmetry(pool.picture(f.image)) > 4], 1, 'frames')
-    places, lucky = balanced(3, n, rng), [i == 0 for i in balanced(3, n, rng)]
+    places = balanced(3, n, rng)
+    lucky = list(zip(*([i == 0 for i in balanced(3, n, rng)] for _ in 'ab')))
     def make(i):
         f = rng.choice(frames); flip = variant == 'hardened' and rng.random() < .5
         query, known = pool.whole(f, '.jpeg', flip)
@@ -398,7 +408,7 @@ def _leftright(pool, n, rng, source, variant, options):
         return f.image, Draft(f'leftright_{i}', ((_LEFTRIGHT[source], 'ABC'[places[i]]),), pictures, shows)
     return _draw('leftright', n, make)
 
-# %% ../../nbs/data/17_devcv.ipynb #3c769e62
+# %% ../../nbs/data/17_devcv.ipynb #4ff7d37d
 def _letterbox(data, size):
     "A crop enlarged to the frame's size, black beside it."
     return as_bytes(ImageOps.pad(_decode(data), size, color=(0, 0, 0)), '.jpeg')
@@ -420,7 +430,7 @@ def _spatialdetails(pool, n, rng, source, variant, options):
             (known, *shows), facts=dict(word=word))
     return _draw('spatialdetails', n, make)
 
-# %% ../../nbs/data/17_devcv.ipynb #efbd5174
+# %% ../../nbs/data/17_devcv.ipynb #88946662
 def _clip_frames(pool, clip, mirror):
     "The frames of a clip as files, and where its target is in each."
     pictures, shows = [], []
@@ -445,7 +455,7 @@ def _delayed(pool, task, n, rng, options, ask):
                              facts=dict(word=c.category, side=side)))
     return out
 
-# %% ../../nbs/data/17_devcv.ipynb #e637e545
+# %% ../../nbs/data/17_devcv.ipynb #05d23f3a
 @builds('vdr-binary')
 def _vdr_binary(pool, n, rng, source, variant, options):
     order = iter(balanced(2, 2*n, rng))
@@ -456,7 +466,7 @@ def _vdr_binary(pool, n, rng, source, variant, options):
 def _vdr_open(pool, n, rng, source, variant, options):
     return _delayed(pool, 'vdr-open', n, rng, options, lambda clip, k, side: _open(clip, k))
 
-# %% ../../nbs/data/17_devcv.ipynb #46e3c813
+# %% ../../nbs/data/17_devcv.ipynb #6f14c2c4
 _FIRST, _NEXT = f'Touch the new image. (A) {IMAGE}', f"Let's try more. Touch the new image. (A) {IMAGE} (B) {IMAGE}"
 
 def memory_rounds(
@@ -470,7 +480,7 @@ def memory_rounds(
     for _ in range(passes): rounds += [(old, next(foils)) for old in rng.sample(range(learned), learned)]
     return rounds
 
-# %% ../../nbs/data/17_devcv.ipynb #504209a1
+# %% ../../nbs/data/17_devcv.ipynb #db8580d7
 @builds('memory')
 def _memory(pool, n, rng, source, variant, options):
     words = _need('memory', pool.targets(), 15, 'categories')
@@ -486,7 +496,7 @@ def _memory(pool, n, rng, source, variant, options):
         return tuple(names), Draft(f'memory_task_{i}', tuple(turns), pictures, shows, dict(labels=labels))
     return _draw('memory', n, make)
 
-# %% ../../nbs/data/17_devcv.ipynb #e310c693
+# %% ../../nbs/data/17_devcv.ipynb #cd3d54e1
 def _room(n, w, h, W, H, rng, tries=120):
     "Corners of n boxes that do not overlap, or None."
     out = []
@@ -514,7 +524,7 @@ def scatter(
         if max(w, h) <= 2: raise ValueError(f'{n} copies find no room on a {W} x {H} canvas')
         scale *= .9
 
-# %% ../../nbs/data/17_devcv.ipynb #0e0a607d
+# %% ../../nbs/data/17_devcv.ipynb #5f5a12e2
 def _canvas(pool, crop, size, at, canvas, word):
     "A canvas as a file, and what it shows."
     out, stamp = Image.new('RGB', canvas), crop.resize(size, Image.Resampling.BILINEAR)
@@ -527,17 +537,24 @@ def _stamp(pool, rng, words):
     word = rng.choice(words); f, b = rng.choice(pool.boxes[word])
     return word, (f.image, b.xywh), pool.crop(f, b), (f.width, f.height)
 
+def _first(crop, canvas, options):
+    "The first scale to try."
+    start = options.get('start', 'own')
+    if start not in ('own', 'canvas'): raise ValueError(f"unknown start '{start}': 'own' or 'canvas'")
+    return 1. if start == 'own' else min(canvas[0]/crop[0], canvas[1]/crop[1])
+
 def _free_size(crop, canvas, rng):
     "A scale that says nothing about the number: drawn from what twelve copies leave room for."
-    (w, _), _ = scatter(crop, 12, canvas, rng)
-    return w/crop[0]*rng.uniform(.45, .9)
+    (w, _), _ = scatter(crop, 12, canvas, rng, min(canvas[0]/crop[0], canvas[1]/crop[1]))
+    return w/crop[0]*rng.uniform(.5, .95)
 
-# %% ../../nbs/data/17_devcv.ipynb #2e34deba
-def _how_many(pool, task, n, rng, top, ask, variant):
+# %% ../../nbs/data/17_devcv.ipynb #2bbb8940
+def _how_many(pool, task, n, rng, top, ask, variant, options):
     words = _need(task, pool.targets(), 1, 'categories'); numbers = balanced(top, n, rng)
     def make(i):
         word, key, crop, canvas = _stamp(pool, rng, words); N = numbers[i] + 1
-        scale = _free_size(crop.size, canvas, rng) if variant == 'hardened' else 1.
+        scale = (_free_size(crop.size, canvas, rng) if variant == 'hardened'
+                 else _first(crop.size, canvas, options))
         size, at = scatter(crop.size, N, canvas, rng, scale)
         picture, known = _canvas(pool, crop, size, at, canvas, word)
         return (key, N), Draft(f'{task}_{i}', ((ask(word), str(N)),), (picture,), (known,),
@@ -546,13 +563,13 @@ def _how_many(pool, task, n, rng, top, ask, variant):
 
 @builds('count')
 def _count(pool, n, rng, source, variant, options):
-    return _how_many(pool, 'count', n, rng, 12, lambda w: f'{IMAGE} How many {plural(w)} do you see?', variant)
+    return _how_many(pool, 'count', n, rng, 12, lambda w: f'{IMAGE} How many {plural(w)} do you see?', variant, options)
 
 @builds('subitize')
 def _subitize(pool, n, rng, source, variant, options):
-    return _how_many(pool, 'subitize', n, rng, 4, lambda w: f'{IMAGE} How many of {w} do you see?', variant)
+    return _how_many(pool, 'subitize', n, rng, 4, lambda w: f'{IMAGE} How many of {w} do you see?', variant, options)
 
-# %% ../../nbs/data/17_devcv.ipynb #35763ac7
+# %% ../../nbs/data/17_devcv.ipynb #0357b113
 def _by_count(pool, low, high):
     "word -> number -> frames that hold so many."
     out = {}
@@ -577,7 +594,7 @@ def _subitize_real(pool, n, rng, source, variant, options):
                                       (picture,), (known,), facts=dict(word=word, number=N))
     return _draw('subitize_real', n, make)
 
-# %% ../../nbs/data/17_devcv.ipynb #cdf75300
+# %% ../../nbs/data/17_devcv.ipynb #d92a552c
 @builds('compare_synthetic')
 def _compare_synthetic(pool, n, rng, source, variant, options):
     words = _need('compare_synthetic', pool.targets(), 1, 'categories'); places = balanced(2, n, rng)
@@ -585,7 +602,7 @@ def _compare_synthetic(pool, n, rng, source, variant, options):
     def make(i):
         word, key, crop, canvas = _stamp(pool, rng, words)
         few, lots = sorted(rng.sample(range(9), 2))
-        size, at = scatter(crop.size, lots, canvas, rng)
+        size, at = scatter(crop.size, lots, canvas, rng, _first(crop.size, canvas, options))
         both = [_canvas(pool, crop, size, a, canvas, word) for a in (at, rng.sample(at, few))]
         pictures, shows = zip(*both[::-1 if places[i] else 1])
         ask = f'Which image has more {plural(word)}? {tail}(A) {IMAGE} (B) {IMAGE}'
@@ -593,7 +610,7 @@ def _compare_synthetic(pool, n, rng, source, variant, options):
                                        facts=dict(word=word, few=few, lots=lots))
     return _draw('compare_synthetic', n, make)
 
-# %% ../../nbs/data/17_devcv.ipynb #36b99bbd
+# %% ../../nbs/data/17_devcv.ipynb #ff92b1f0
 @builds('compare_real')
 def _compare_real(pool, n, rng, source, variant, options):
     found = {w: d for w, d in sorted(_by_count(pool, 1, 7).items()) if len(d) > 1}
@@ -609,7 +626,7 @@ def _compare_real(pool, n, rng, source, variant, options):
             dict(notes=f'first should have {a} second should have {b}'), dict(word=word, few=few, lots=lots))
     return _draw('compare_real', n, make)
 
-# %% ../../nbs/data/17_devcv.ipynb #82260531
+# %% ../../nbs/data/17_devcv.ipynb #8f5013a9
 VARIANTS = dict(leftright=('released', 'hardened'), count=('released', 'hardened'),
                 localize=('released', 'clean', 'hardened'))
 
@@ -620,7 +637,7 @@ def build(
     seed:int=0,           # of the draws
     variant:str='released',  # 'released', 'hardened' or 'clean', see `VARIANTS`
     source:str=None,      # wording: 'saycam', 'ego4d' or 'babyview'; None: the bank's
-    **options,            # words, shares, groups (vocabulary); augment (VDR); min_side, min_score (boxes)
+    **options,            # words, shares, groups (vocabulary); augment (VDR); start (canvases); min_side, min_score (boxes)
 )->list[Draft]:           # n items, twice as many clips with augment
     "Items of one task."
     if task not in BUILDERS:

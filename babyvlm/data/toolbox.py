@@ -187,7 +187,7 @@ def _bank(root, world, sizes, there, where):
     frames = max(1.5*max(sizes.values()) + 30, 3*sizes.get('subitize_real', 0) + 60)
     return draw_bank(root, world, round(frames), clips, there, where)
 
-# %% ../../nbs/data/18_toolbox.ipynb #1656f379
+# %% ../../nbs/data/18_toolbox.ipynb #cdfc97e0
 def toy_devcv(
     root,                 # folder to write to
     world:Nursery=Nursery(),  # seed, and the frames' width as its size
@@ -199,6 +199,7 @@ def toy_devcv(
 )->dict:                  # (source, split) -> {task: JSON file}
     "Small DevCV sets of the nursery: home/{train,val,test}, elsewhere/test, hardened/test."
     root = Path(root); there = visits(world, recordings)
+    how = dict(layout=layout, seed=world.seed, truth=True, start='canvas')
     where = assign_splits([v.name for v in there], (.5, .2, .3), world.seed); out = {}
     sizes = {s: dict(n) if isinstance(n, Mapping) else toy_sizes(n)
              for s, n in dict(train=train, val=val, test=test).items()}
@@ -206,12 +207,10 @@ def toy_devcv(
     for s, n in sizes.items():
         if not any(n.values()): continue
         bank = _bank(root/'banks'/s, world, n, [v for v in there if where[v.name] == s], 'home')
-        out['home', s] = write_devcv(root/'home', bank, n, s, layout=layout, seed=world.seed, truth=True)
+        out['home', s] = write_devcv(root/'home', bank, n, s, **how)
         if s == 'test':
-            out['hardened', s] = write_devcv(root/'hardened', bank, n, s, layout=layout, variant='hardened',
-                                             seed=world.seed, truth=True)
+            out['hardened', s] = write_devcv(root/'hardened', bank, n, s, variant='hardened', **how)
     if any(sizes['test'].values()):
         bank = _bank(root/'banks'/'elsewhere', world, sizes['test'], 12, 'elsewhere')
-        out['elsewhere', 'test'] = write_devcv(root/'elsewhere', bank, sizes['test'], layout=layout,
-                                               seed=world.seed, truth=True)
+        out['elsewhere', 'test'] = write_devcv(root/'elsewhere', bank, sizes['test'], **how)
     return out
