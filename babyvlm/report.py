@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATUS', 'STYLE', 'LOOK', 'row', 'compare', 'as_text', 'Table', 'figure_path', 'provenance', 'save_table',
-           'use_style', 'look', 'save_figure', 'plot_comparison']
+           'use_style', 'look', 'save_figure', 'plot_comparison', 'asset']
 
 # %% ../nbs/04_report.ipynb #a6a388b8
 import html
@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from pathlib import Path
 
 import matplotlib as mpl
@@ -57,7 +58,7 @@ def _line(r, published):
             'low': e.low if e else math.nan, 'high': e.high if e else math.nan, 'n': e.n if e else 0,
             'status': r['status'], 'run': r['run']}
 
-# %% ../nbs/04_report.ipynb #298318e0
+# %% ../nbs/04_report.ipynb #ddb29973
 def _number(x): return None if x is None or not math.isfinite(x) else float(x)
 
 def _cells(table):
@@ -278,3 +279,10 @@ def plot_comparison(
     axes[0][0].set_yticks(range(len(models)), models[::-1])
     _legend(fig)
     return fig
+
+# %% ../nbs/04_report.ipynb #7161c865
+def asset(
+    name:str,             # file in babyvlm/assets
+)->str:                   # its text
+    "A style sheet, script, page or table that travels with the package."
+    return resources.files('babyvlm').joinpath('assets', name).read_text(encoding='utf-8')

@@ -7,7 +7,7 @@ __all__ = ['Saved', 'read_saved', 'read_estimate', 'run_cells', 'Need', 'needs',
            'published_cells', 'noise_floors', 'tables_named', 'claims_of', 'run_records', 'runs_of', 'Report',
            'collect', 'unfilled']
 
-# %% ../nbs/92_reproduction.ipynb #25765b29
+# %% ../nbs/92_reproduction.ipynb #0389e661
 import csv
 import functools
 import json
@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
@@ -25,10 +24,10 @@ from .cards import all_cards, count_rows
 from .config import data_root
 from .estimate import Estimate, noise_floor
 from .published import PAPERS, published
-from .report import row
+from .report import asset, row
 from .store import Store
 
-# %% ../nbs/92_reproduction.ipynb #f88adfad
+# %% ../nbs/92_reproduction.ipynb #520dd33f
 @dataclass(frozen=True)
 class Saved:
     "A table or figure of a paper notebook."
@@ -54,7 +53,7 @@ def read_saved(
     known = [(f, r) for f, r in records if isinstance(r, dict) and 'kind' in r]
     return [Saved(f.with_suffix(''), r['name'], r) for f, r in known]
 
-# %% ../nbs/92_reproduction.ipynb #be951e05
+# %% ../nbs/92_reproduction.ipynb #b4938a58
 _TEXT = re.compile(r'(-?\d[\d.]*)(?: \[(-?[\d.]+), (-?[\d.]+)\])?, n = (\d[\d,]*\d|\d)([^,]*)(.*)')
 
 def read_estimate(
@@ -71,7 +70,7 @@ def read_estimate(
     return Estimate(float(value), *ends, int(n.replace(',', '')), known('chance', None), known('ties'),
                     int(known('no answer')), int(known('skipped')), unit.strip())
 
-# %% ../nbs/92_reproduction.ipynb #64ecbc6c
+# %% ../nbs/92_reproduction.ipynb #61b5d191
 _KEYS = ('model', 'setting', 'task', 'metric', 'status', 'run')
 
 def _parsed(s):
@@ -96,7 +95,7 @@ def run_cells(
     table[numbers] = table[numbers].apply(pd.to_numeric, errors='coerce')
     return table
 
-# %% ../nbs/92_reproduction.ipynb #d8bb8b39
+# %% ../nbs/92_reproduction.ipynb #e3f25d39
 @dataclass(frozen=True)
 class Need:
     "What it takes to fill the cells of a published file."
@@ -113,13 +112,12 @@ class Need:
         takes = f'about {max(self.hours, .1):,.1f} h on {self.on}' if self.work else 'no computing'
         return f"{self.why} (data: {', '.join(self.cards) or 'none'}; {takes})"
 
-# %% ../nbs/92_reproduction.ipynb #97f63ab0
+# %% ../nbs/92_reproduction.ipynb #09634def
 @functools.cache
 def needs()->dict:        # (paper, file) -> `Need`
     "The table of needs that travels with the package."
-    text = files('babyvlm').joinpath('assets/needs.csv').read_text(encoding='utf-8')
     def one(r): return Need(r['why'], tuple(r['cards'].split()), float(r['work']), float(r['rate']), r['on'])
-    return {(r['paper'], r['file']): one(r) for r in csv.DictReader(text.splitlines())}
+    return {(r['paper'], r['file']): one(r) for r in csv.DictReader(asset('needs.csv').splitlines())}
 
 def need_of(
     paper:str,            # 'v1', 'v2' or 'hierarchy'
@@ -129,7 +127,7 @@ def need_of(
     unknown = Need(f'no notebook fills {paper}/{file} and nobody said what it needs')
     return needs().get((paper, file), unknown)
 
-# %% ../nbs/92_reproduction.ipynb #1b7419d7
+# %% ../nbs/92_reproduction.ipynb #29c93592
 _COUNTED = [('VTWT', 'items', 'babylmms-eval/vtwt.csv', 1),
             ('SAYCam-S', 'tokens', 'multimodal-baby/vocab.json', 1),
             ('Baby Winoground', 'items', 'babylmms-eval/baby_winoground.csv', 2),
@@ -147,7 +145,7 @@ def counted(
         return row(owner, task, metric, Estimate(n, n=n), file, status='label-only')
     return [one(*c) for c in here]
 
-# %% ../nbs/92_reproduction.ipynb #19bd6b46
+# %% ../nbs/92_reproduction.ipynb #72f014f3
 def computed()->list[dict]:   # from `row`
     "Published V1 values that follow from an architecture or a pair of sentences alone."
     import torch   # here: a list of cells should not wait for them
@@ -167,7 +165,7 @@ def computed()->list[dict]:   # from `row`
     return out + [row('a generated caption', 'SAYCam Caption', 'METEOR', Estimate(said, n=1),
                       status='same data: the pair of sentences in the figure')]
 
-# %% ../nbs/92_reproduction.ipynb #d70161d9
+# %% ../nbs/92_reproduction.ipynb #f187e9eb
 def _is_percent(metric): return '(%' in metric or metric.endswith('_pct')
 def _same(a, b): return a == a and b == b and abs(a - b) < 1e-9
 
@@ -188,7 +186,7 @@ def _reason(p, parts):
         if hit and hit[0] != 'no run of this model': return hit[0]
     return ''
 
-# %% ../nbs/92_reproduction.ipynb #2be68496
+# %% ../nbs/92_reproduction.ipynb #8856610f
 _USUAL = {'toy world': 'the claim is tested, the number is not comparable'}
 
 def _cell(p, mine, parts):
@@ -204,7 +202,7 @@ def _cell(p, mine, parts):
     found = {k: c[k] for k in ('value', 'low', 'high', 'n', 'part', 'run')}
     return d | found | dict(status=status, why=why.strip() or _USUAL.get(status, ''))
 
-# %% ../nbs/92_reproduction.ipynb #e32c170f
+# %% ../nbs/92_reproduction.ipynb #5e05d669
 def _extra(rows, columns):
     "Rows of `counted` and `computed` in the form of `run_cells`."
     out = [dict(r, paper='v1', part='', value=r['estimate'].value, n=r['estimate'].n) for r in rows]
@@ -228,7 +226,7 @@ def published_cells(
         out += [_cell(r, mine[mine.paper == paper], parts) for _, r in p.iterrows()]
     return pd.DataFrame(out).assign(difference=lambda d: d.value - d.published)
 
-# %% ../nbs/92_reproduction.ipynb #054c4d63
+# %% ../nbs/92_reproduction.ipynb #9d57891b
 def noise_floors(
     cells:pd.DataFrame,   # from `run_cells`
 )->pd.DataFrame:          # paper, task, n, noise floor
@@ -237,7 +235,7 @@ def noise_floors(
     d = d.groupby(['paper', 'task'], sort=False).n.max().reset_index()
     return d.assign(**{'noise floor': [noise_floor(int(n)) for n in d.n]})
 
-# %% ../nbs/92_reproduction.ipynb #d127dbf1
+# %% ../nbs/92_reproduction.ipynb #183821de
 def tables_named(
     saved:Iterable[Saved],  # from `read_saved`
     word:str,               # such as 'claims' or 'audit'
@@ -253,7 +251,7 @@ def claims_of(
     parts = [s.frame.assign(paper=s.paper) for s in tables_named(saved, 'claims') if 'verdict' in s.frame]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
-# %% ../nbs/92_reproduction.ipynb #09e820cb
+# %% ../nbs/92_reproduction.ipynb #df8915e0
 def _journal(path, most=8):
     "How a journal of replies was answered, and its first lines."
     lines = path.read_text(encoding='utf-8').splitlines()
@@ -278,7 +276,7 @@ def run_records(
         out[run] = known | dict(place=f'{path.parent.parent.name}/{path.parent.name}', journals=journals)
     return out
 
-# %% ../nbs/92_reproduction.ipynb #69285967
+# %% ../nbs/92_reproduction.ipynb #f80d0871
 def _mentions(record, model):
     "Whether a run's configuration names a model."
     found = json.dumps(record['config'])
@@ -296,7 +294,7 @@ def runs_of(
     mine = [r for r in every if r in records and records[r]['stage'].startswith('replies')]
     return [r for r in mine if _mentions(records[r], cell.model)] or every
 
-# %% ../nbs/92_reproduction.ipynb #e4bec073
+# %% ../nbs/92_reproduction.ipynb #e15c3deb
 @dataclass(frozen=True)
 class Report:
     "All that a report shows."
@@ -318,7 +316,7 @@ class Report:
         return (f'Profile {self.profile}: {n:,} published values on record, {k:,} of them with a value of '
                 f"this run; {kinds.count('table')} tables and {kinds.count('figure')} figures.")
 
-# %% ../nbs/92_reproduction.ipynb #c255b6f0
+# %% ../nbs/92_reproduction.ipynb #64362f78
 def collect(
     folder,               # figures/<profile>
     store:Store=None,     # default: the store of this checkout
@@ -330,7 +328,7 @@ def collect(
     wanted = [*(r for s in saved for r in s.record['runs']), *(c for c in cells.run)]
     return Report(Path(folder).name, saved, cells, run_records(wanted, store))
 
-# %% ../nbs/92_reproduction.ipynb #90bcd3ad
+# %% ../nbs/92_reproduction.ipynb #a2d83f8c
 def unfilled(
     cells:pd.DataFrame,   # from `published_cells`
 )->pd.DataFrame:          # one row a published file with empty cells
