@@ -151,19 +151,20 @@ register(Family(
     ask=lambda model, task, items, path: evaluate(model, items, path),
     score=lambda task, items, replies, mode: score(task, replies, mode, items), audit=_audit_v1, modes=MODES))
 
-# %% ../nbs/95_evaluation.ipynb #7c10b139
+# %% ../nbs/95_evaluation.ipynb #a610e844
 def evaluate_benchmark(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
     labels:str|Path,      # label file, or the folder that holds it
     images:str|Path=None, # folder of the pictures; None: beside the labels
-    journal=None,         # task -> path of its replies (a callable); a second call continues; None: nothing is kept
+    journal=None,         # function of a task: where its replies are kept; None: nothing is kept
     mode:str=None,        # one of the family's modes
     split:str='test',     # 'train', 'val' or 'test', where there are splits
 )->list[Evaluation]:      # one a task
     "Ask a model a benchmark, score it and set the audit beside it."
     family, tasks, mode = _tasks(name, labels, split, mode)
-    return [_evaluate(model, family, t, family.find_items(t, labels, images, split), journal, mode) for t in tasks]
+    def items(t): return family.find_items(t, labels, images, split)
+    return [_evaluate(model, family, t, items(t), journal, mode) for t in tasks]
 
 # %% ../nbs/95_evaluation.ipynb #8498e3be
 def _evaluate(model, family, task, items, journal, mode):
