@@ -176,7 +176,7 @@ register(Family(
     ask=lambda model, task, items, path: evaluate(model, items, path),
     score=lambda task, items, replies, mode: score(task, replies, mode, items), audit=_audit_v1, modes=MODES))
 
-# %% ../nbs/95_evaluation.ipynb #7c10b139
+# %% ../nbs/95_evaluation.ipynb #a610e844
 def evaluate_benchmark(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
