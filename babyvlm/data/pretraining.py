@@ -463,28 +463,27 @@ def check(self:Flow):
 @patch
 def _repr_html_(self:Flow): return self.table().to_html(index=False)
 
-# %% ../../nbs/data/15_pretraining.ipynb #f8ff1606
+# %% ../../nbs/data/15_pretraining.ipynb #5557b0f5
 @patch
 def plot(self:Flow,
     width:float=8.,       # of the figure, inches
 )->plt.Figure:            # one bar a step: kept, and left out by reason
     "The whole flow in one picture."
     n = len(self.steps)
-    fig, ax = plt.subplots(figsize=(width, .55*n + .7), layout='constrained')
-    shades = plt.get_cmap('Oranges')
+    fig, ax = plt.subplots(figsize=(width, .55*n + .5), layout='constrained')
     for y, s in enumerate(self.steps):
         l, left = s.ledger, 0.
-        parts = [('kept', l.kept), *sorted(l.skipped.items(), key=lambda kv: -kv[1])]
-        for i, (why, k) in enumerate(parts):
-            share, label = k/max(l.seen, 1), f'{k:,}' if i == 0 else f'{why}: {k:,}'
-            face, ink = ('#2f8f6b', 'white') if i == 0 else (shades(.35 + .15*min(i, 3)), '#333')
-            ax.barh(y, share, left=left, color=face, height=.62, edgecolor='white')
-            style = dict(ha='center', va='center', fontsize=8, color=ink)
-            if share > .008*len(label): ax.text(left + share/2, y, label, **style)
+        for i, k in enumerate([l.kept, *l.skipped.values()]):
+            share = k/max(l.seen, 1)
+            face = '#2f8f6b' if i == 0 else ('#f2a65e', '#d9792b', '#a8541a')[(i - 1) % 3]
+            ax.barh(y, share, left=left, color=face, height=.66, edgecolor='white')
             left += share
-    names = [f'{s.name}\n{s.ledger.seen:,} {s.ledger.unit}' for s in self.steps]
-    ax.set_yticks(range(n), names, fontsize=8.5)
+        ax.text(.012, y, f'{l.kept:,} kept', va='center', fontsize=9, color='white', weight='bold')
+        why = '\n'.join(f'{k:,} {r}' for r, k in l.skipped.items())
+        ax.text(1.015, y, why, va='center', fontsize=7.5, color='#a8541a', transform=ax.get_yaxis_transform())
+    ax.set_yticks(range(n), [f'{s.name}\n{s.ledger.seen:,} {s.ledger.unit}' for s in self.steps], fontsize=8.5)
     ax.set(ylim=(n - .5, -.5), xlim=(0, 1), xticks=[]); ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
     return fig
 
 # %% ../../nbs/data/15_pretraining.ipynb #0b5d9552
