@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['babyllava_v2', 'babyllava_v2_toy', 'mimetic_', 'fold_layer_scale', 'load_vision', 'load_released_v2',
-           'RecordProcessor', 'rounds_of', 'BabyLlavaV2']
+           'RecordProcessor', 'history_of', 'rounds_of', 'BabyLlavaV2']
 
 # %% ../../nbs/models/24_babyllava_v2.ipynb #ad074a23
 from .babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration,
@@ -114,7 +114,7 @@ class RecordProcessor(BabyLlavaProcessor):
         super().__init__(image_processor, tokenizer, num_image_tokens, end_of_text=True)
         self.template, self.max_length = template, max_length
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #25cb93b3
+# %% ../../nbs/models/24_babyllava_v2.ipynb #f2a3f6ab
 @patch
 def encode_record(self:RecordProcessor,
     record:Record,            # to train on
@@ -123,6 +123,7 @@ def encode_record(self:RecordProcessor,
 )->dict:                      # input_ids, labels: lists of equal length
     "One training sequence."
     got = encode(record, self.tokenizer, template or self.template, self.num_image_tokens)
+    _supervise_spaces(got, self.tokenizer.convert_tokens_to_ids('Ġ'))
     def fail(problem): raise RecordError('record', record.id, 'conversations', problem)
     n, most = len(got['input_ids']), self.max_length
     if n > most and not cut: fail(f'{n} tokens, more than {most}; use fewer pictures or pass cut=True')
@@ -130,7 +131,15 @@ def encode_record(self:RecordProcessor,
     if all(l == IGNORED for l in labels): fail('its answers lie beyond the cut')
     return dict(input_ids=ids, labels=labels)
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #b4535d09
+# %% ../../nbs/models/24_babyllava_v2.ipynb #a78377ac
+def _supervise_spaces(encoded, space):
+    "The space before an answer belongs to it also where it is a token of its own."
+    ids, labels = encoded['input_ids'], encoded['labels']
+    for k in range(1, len(ids)):
+        first = labels[k] != IGNORED and labels[k - 1] == IGNORED
+        if first and ids[k - 1] == space: labels[k - 1] = space
+
+# %% ../../nbs/models/24_babyllava_v2.ipynb #6d700959
 @patch
 def batch(self:RecordProcessor,
     rows:Sequence[Mapping],   # from `encode_record`
@@ -145,20 +154,28 @@ def batch(self:RecordProcessor,
     if not flat: return out
     return out | dict(pixel_values=pixels(distinct), image_index=torch.tensor([at[n] for n in flat]))
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #b4b9d949
+# %% ../../nbs/models/24_babyllava_v2.ipynb #957e65ac
+def history_of(
+    item:Item,                # with the turns before its question in `rounds`, or without
+)->list[tuple[str, str]]:     # (question, answer) of each
+    "What was said before an item's question."
+    return [(r['prompt'], r['answer']) for r in item.rounds if 'answer' in r]
+
 def rounds_of(
     item:Item,                # with or without rounds
 )->list[tuple[str, int]]:     # (question with its `<image>` tokens, pictures in it), in order
     "The questions of an item."
-    if not item.rounds:
-        questions = [item.prompt if IMAGE in item.prompt else IMAGE*len(item.images) + item.prompt]
-    else: questions = [r if isinstance(r, str) else r['prompt'] for r in item.rounds]
+    before = history_of(item)
+    if item.rounds and not before: questions = [r['prompt'] for r in item.rounds]
+    else:
+        last = item.prompt if IMAGE in item.prompt or before else IMAGE*len(item.images) + item.prompt
+        questions = [*(q for q, _ in before), last]
     counts = [q.count(IMAGE) for q in questions]
     if sum(counts) != len(item.images):
         raise ValueError(f"item '{item.uid}': {sum(counts)} {IMAGE} tokens for {len(item.images)} pictures")
     return list(zip(questions, counts))
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #abc81e67
+# %% ../../nbs/models/24_babyllava_v2.ipynb #c7a35496
 class BabyLlavaV2(BabyLlava):
     "BabyLLaVA-V2 with its processor: answers questions in words or by likelihood."
     def __init__(self,
@@ -172,7 +189,7 @@ class BabyLlavaV2(BabyLlava):
         super().__init__(model, processor)
         self.max_new_tokens, self.batch, self.blind, self.name = max_new_tokens, batch, blind, name
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #28c75ed9
+# %% ../../nbs/models/24_babyllava_v2.ipynb #d4fae2eb
 @patch
 def ids(self:BabyLlavaV2,
     turns:Sequence[tuple[str, str|None]],  # (question, answer); the last answer is None: to be given
@@ -186,11 +203,11 @@ def ids(self:BabyLlavaV2,
         for part in rest:
             out += self.processor.ids(run) + [image]*self.processor.num_image_tokens
             run = part
-        run += 'ASSISTANT: ' + (answer or '')
+        run += 'ASSISTANT:' + (f' {answer}' if answer else '')
         if answer is not None: out += self.processor.ids(run) + [words.eos_token_id]; run = ''
     return out + self.processor.ids(run)
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #7fc909cb
+# %% ../../nbs/models/24_babyllava_v2.ipynb #a0f8ddcc
 @patch
 def pixels(self:BabyLlavaV2,
     paths:Sequence,               # pictures
@@ -215,7 +232,7 @@ def say(self:BabyLlavaV2,
     with quiet(): out = _greedy(self, x, mask, self.max_new_tokens)
     return words.batch_decode(out, skip_special_tokens=True)
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #d48e0623
+# %% ../../nbs/models/24_babyllava_v2.ipynb #23f01b79
 def _greedy(bundle, x, mask, most):
     "Most likely tokens until the end of every answer; lists of ids."
     lm, words, past = bundle.model.language_model, bundle.processor.tokenizer, None
@@ -235,7 +252,7 @@ def _greedy(bundle, x, mask, most):
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
     return torch.stack(out, 1).tolist() if out else [[] for _ in mask]
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #78069025
+# %% ../../nbs/models/24_babyllava_v2.ipynb #db36a373
 @patch
 def _open(self:BabyLlavaV2, items):
     "Image tokens of every item's pictures, each distinct picture encoded once; reasons of items without."
@@ -254,7 +271,7 @@ def _open(self:BabyLlavaV2, items):
     return {i.uid: torch.stack([seen[p] for p in i.images]) if i.images else none
             for i in items if i.uid not in bad}, bad
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #e591bdd7
+# %% ../../nbs/models/24_babyllava_v2.ipynb #07f35f92
 @patch
 def reply(self:BabyLlavaV2,
     items:Sequence[Item],         # of any kind, in any order
@@ -268,23 +285,24 @@ def reply(self:BabyLlavaV2,
         out |= self._reply(part)
     return [out[i.uid] for i in items]
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #63d102bd
+# %% ../../nbs/models/24_babyllava_v2.ipynb #80412f3c
 @patch
 def _reply(self:BabyLlavaV2, items):
     "Replies of one batch, round by round."
     tokens, bad = self._open(items)
     asked = {i.uid: rounds_of(i) for i in items if i.uid not in bad}
-    said = {u: [] for u in asked}
-    for r in range(max(map(len, asked.values()), default=0)):
-        live = [u for u in asked if r < len(asked[u])]
+    said = {i.uid: [a for _, a in history_of(i)] for i in items if i.uid in asked}
+    first = min(map(len, said.values()), default=0)
+    for r in range(first, max(map(len, asked.values()), default=0)):
+        live = [u for u in asked if len(said[u]) == r < len(asked[u])]
         ids = [self.ids([*zip([q for q, _ in asked[u][:r]], said[u]), (asked[u][r][0], None)]) for u in live]
         shown = [tokens[u][:sum(n for _, n in asked[u][:r + 1])] for u in live]
         for u, text in zip(live, self.say(ids, shown)): said[u].append(text.strip())
-    def text(i): return json.dumps(said[i.uid]) if i.rounds else said[i.uid][0]
+    def text(i): return json.dumps(said[i.uid]) if i.rounds and not history_of(i) else said[i.uid][-1]
     return {i.uid: Reply(i.uid, status=Status.SKIPPED, reason=bad[i.uid]) if i.uid in bad
             else Reply(i.uid, text=text(i), rule='greedy') for i in items}
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #f370898e
+# %% ../../nbs/models/24_babyllava_v2.ipynb #2dfdf32b
 @patch
 @torch.no_grad()
 def _score(self:BabyLlavaV2, rows):
@@ -302,7 +320,7 @@ def _score(self:BabyLlavaV2, rows):
         return float(logp.gather(1, torch.tensor(a, device=self.device)[:, None]).double().sum())
     return [one(i, q, a) for i, (q, a, _) in enumerate(rows)]
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #dec02c1f
+# %% ../../nbs/models/24_babyllava_v2.ipynb #b985a082
 @patch
 def loglik(self:BabyLlavaV2,
     items:Sequence[Item],         # closed items of one round
@@ -314,13 +332,13 @@ def loglik(self:BabyLlavaV2,
         part = items[s:s + self.batch]
         tokens, bad = self._open(part)
         if bad: raise ImageError(*next(iter(bad.values())).split(': ', 1))
-        rows = [(self.ids([(rounds_of(i)[0][0], None)]), self.processor.ids(o) + end, tokens[i.uid])
-                for i in part for o in i.options]
+        asked = {i.uid: self.ids([*history_of(i), (rounds_of(i)[-1][0], None)]) for i in part}
+        rows = [(asked[i.uid], self.processor.ids(f' {o}') + end, tokens[i.uid]) for i in part for o in i.options]
         scores = iter(self._score(rows))
         out += [np.array([next(scores) for _ in i.options]) for i in part]
     return out
 
-# %% ../../nbs/models/24_babyllava_v2.ipynb #17ef4336
+# %% ../../nbs/models/24_babyllava_v2.ipynb #f9e5c6d4
 @patch
 def save_pretrained(self:RecordProcessor,
     folder,                       # created when missing
