@@ -7,15 +7,19 @@ __all__ = ['FAMILIES', 'weights_id', 'load_model', 'task_of', 'find_items', 'Eva
            'evaluate_benchmark', 'audit_benchmark', 'evaluate_v1', 'audit_v1']
 
 # %% ../nbs/95_evaluation.ipynb #9b5f08b4
+from . import _compat  # before transformers
+
 import difflib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import open_clip
 import pandas as pd
+from transformers import AutoConfig
 
-from .benchmarks import devcv
+from .benchmarks import devcv, protocol
 from .benchmarks.audit import audit, surprises
 from .benchmarks.items import Item, Reply, Status, evaluate, tally
 from .benchmarks.likelihood import Generative
@@ -25,6 +29,7 @@ from .config import pick_device
 from .estimate import Estimate
 from .models.babyllava import BabyLlava
 from .models.dual_encoders import load_dual_encoder
+from .models.vlms import load_vlm
 from .models.weights import quiet
 from .store import sha256_file, sha256_text
 
@@ -36,18 +41,36 @@ def weights_id(
     files = sorted(p for p in Path(folder).iterdir() if p.suffix in ('.safetensors', '.json', '.bin', '.pt'))
     return sha256_text(''.join(f'{p.name} {sha256_file(p)}\n' for p in files))[:8]
 
+# %% ../nbs/95_evaluation.ipynb #f57fcc9c
+def _from_hub(spec, device):
+    "An adapter or a dual encoder by its name on the hub, as its configuration says."
+    kind = AutoConfig.from_pretrained(spec).model_type
+    sees = kind.startswith(('clip', 'siglip'))
+    return load_dual_encoder(f'hub:{spec}', device=device) if sees else load_vlm(spec, device)
+
+def _is_hub_name(spec):
+    "Whether 'a/b' names a repository: no folder here and no architecture of open_clip."
+    head, _, rest = spec.partition('/')
+    return bool(rest) and ':' not in spec and '/' not in rest and head not in open_clip.list_models()
+
+# %% ../nbs/95_evaluation.ipynb #124a43a4
 def load_model(
-    spec:str|Path,        # folder of a saved model, or a name such as 'ViT-L-14/openai'
+    spec:str|Path,        # folder of a saved model, 'ViT-L-14/openai', a hub name, 'endpoint:gpt-4o-..'
     device:str=None,      # default: the best at hand
-):                        # a `DualEncoder`, or a `Generative` for BabyLLaVA
+):                        # a `DualEncoder`, a `Generative` for BabyLLaVA, or an adapter of `models.vlms`
     "The model that a folder or a name stands for."
     folder = Path(spec)
+    if str(spec).startswith('endpoint:'): return load_vlm(spec, cache=Path('replies')/'endpoint')
+    if not folder.is_dir() and _is_hub_name(str(spec)): return _from_hub(spec, device)
     if len(folder.parts) > 2 and not folder.exists() and ':' not in str(spec):
         raise FileNotFoundError(f"no folder '{spec}': give a saved model or a name ('ViT-L-14/openai')")
     config = folder/'config.json'
-    kind = json.loads(config.read_text()).get('model_type') if config.is_file() else None
+    known = json.loads(config.read_text()) if config.is_file() else {}
+    kind, built = known.get('model_type'), str(known.get('architectures'))
     with quiet():
-        if kind == 'babyllava': model = Generative(BabyLlava.from_pretrained(folder, pick_device(device)))
+        if 'ForConditionalGeneration' in built and kind != 'babyllava' or 'ForCausalLM' in built:
+            model = load_vlm(folder, device)
+        elif kind == 'babyllava': model = Generative(BabyLlava.from_pretrained(folder, pick_device(device)))
         else: model = load_dual_encoder(spec, device=device)
     if folder.is_dir(): model.name = f'{folder.resolve().name}@{weights_id(folder)}'
     return model
@@ -112,6 +135,7 @@ class Family:
     audit:Callable        # (task, items, mode) -> (table, sentences)
     modes:tuple = ('fair',)  # the first is the default
     below:bool = False    # print the audit under each score
+    finds:bool = False    # labels are found by themselves when none are given
 
 FAMILIES = {}             # name -> `Family`
 
@@ -136,6 +160,7 @@ def family_of(
 def _tasks(name, labels, split, mode):
     "Family, tasks and mode, checked."
     family, task = family_of(name)
+    if labels is None and not family.finds: raise ValueError(f"'{name}' needs labels: a file, or its folder")
     mode = mode or family.modes[0]
     if mode not in family.modes: raise ValueError(f"unknown mode '{mode}': one of {', '.join(family.modes)}")
     return family, [task] if task else list(family.tasks(labels, split)), mode
@@ -155,15 +180,16 @@ register(Family(
 def evaluate_benchmark(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
-    labels:str|Path,      # label file, or the folder that holds it
+    labels:str|Path=None, # label file, or its folder; hierarchy: None takes BABYVLM_DATA
     images:str|Path=None, # folder of the pictures; None: beside the labels
-    journal=None,         # task -> path of its replies (a callable); a second call continues; None: nothing is kept
+    journal=None,         # task -> path of its replies, which a second call continues; None: none is kept
     mode:str=None,        # one of the family's modes
     split:str='test',     # 'train', 'val' or 'test', where there are splits
 )->list[Evaluation]:      # one a task
     "Ask a model a benchmark, score it and set the audit beside it."
     family, tasks, mode = _tasks(name, labels, split, mode)
-    return [_evaluate(model, family, t, family.find_items(t, labels, images, split), journal, mode) for t in tasks]
+    found = ((t, family.find_items(t, labels, images, split)) for t in tasks)
+    return [_evaluate(model, family, t, items, journal, mode) for t, items in found]
 
 # %% ../nbs/95_evaluation.ipynb #8498e3be
 def _evaluate(model, family, task, items, journal, mode):
@@ -185,7 +211,7 @@ def _evaluate(model, family, task, items, journal, mode):
 # %% ../nbs/95_evaluation.ipynb #0ced5608
 def audit_benchmark(
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
-    labels:str|Path,      # label file, or the folder that holds it
+    labels:str|Path=None, # label file, or its folder; hierarchy: None takes BABYVLM_DATA
     mode:str=None,        # one of the family's modes
     split:str='test',     # 'train', 'val' or 'test', where there are splits
 )->list[tuple]:           # (table, sentences), one a task
@@ -230,3 +256,11 @@ register(Family(
     ask=lambda model, task, items, path: devcv.ask(model, items, path),
     score=lambda task, items, replies, mode: devcv.score_items(items, replies, _RULES[mode]),
     audit=_audit_devcv, modes=tuple(_RULES), below=True))
+
+# %% ../nbs/95_evaluation.ipynb #3e2082eb
+register(Family(
+    'hierarchy', lambda labels, split: [str(protocol.plan_of(t)) for t in protocol.RELEASED],
+    lambda name: str(protocol.plan_of(name)),
+    find_items=lambda task, labels, images, split: protocol.load_items(task, labels, images),
+    ask=protocol.ask, score=protocol.score, audit=protocol.audited, modes=protocol.MODES,
+    finds=True))
