@@ -460,7 +460,7 @@ def lmms_arguments(
         if '--tasks' not in rest: rest += ['--tasks', ','.join(found)]
     return rest, ours.submission
 
-# %% ../../nbs/benchmarks/47_lmms_eval.ipynb #fe7923cc
+# %% ../../nbs/benchmarks/47_lmms_eval.ipynb #3a453f6d
 def main(
     argv:Sequence[str]=None,  # default: the command line
 ):
@@ -468,6 +468,8 @@ def main(
     argv = sys.argv[1:] if argv is None else list(argv)
     if importlib.util.find_spec('lmms_eval') is None:
         sys.exit("lmms-eval is not installed here: pip install 'babyvlm[lmms]', or run `make lmms`")
+    from lmms_eval.models import MODEL_REGISTRY_V2
+    MODEL_REGISTRY_V2.register_manifest(manifest(), overwrite=True)
     rest, submission = lmms_arguments(argv, tempfile.mkdtemp(prefix='babyvlm-tasks-'))
     if submission:
         facts = register_submission(submission)
