@@ -77,7 +77,8 @@ def data_list(
     from babyvlm.cards import list_cards
     from babyvlm.config import data_root
     with _one_line(): rows, known = list_cards(root), root or data_root()
-    for name, title, state in rows: typer.echo(f'{name:<16} {state:<20} {title}')
+    wide = [max(map(len, column)) for column in zip(*rows)]
+    for name, title, state in rows: typer.echo(f'{name:<{wide[0]}}  {title:<{wide[1]}}  {state}')
     if known is None: typer.echo('BABYVLM_DATA is not set')
 
 @data.command('check')
@@ -147,14 +148,15 @@ def audit(
 @app.command()
 def verify(
     stage:str=typer.Option(None, help='only this kind of artifact'),
+    tables:bool=typer.Option(True, '--tables/--hash-only', help='make the toy tables again, or only hash'),
+    paper:str=typer.Option(None, help="tables of 'v1', 'v2' or 'hierarchy'"),
+    only:str=typer.Option(None, help="part of a notebook's name"),
+    jobs:int=typer.Option(2, min=1, help='notebooks side by side'),
 ):
-    "Hash every artifact of the store again and compare with its manifest."
-    from babyvlm.batch import verify_store
-    with _one_line(): report = verify_store(stage)
-    for line in report['damaged']: typer.echo(f'DAMAGED {line}')
-    typer.echo(f"{report['checked']} artifacts, {report['files']} files: {len(report['damaged'])} damaged")
-    if report['damaged']: typer.echo('delete the folders named above and run `babyvlm reproduce --force`')
-    raise typer.Exit(int(bool(report['damaged'])))
+    "Hash the store and the inputs, make the toy tables again, compare them with the committed ones."
+    from babyvlm import verification
+    with _one_line(): status = verification.verify(stage, tables, paper, only, jobs, typer.echo)
+    raise typer.Exit(status)
 
 @app.command()
 def bench(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAPER', 'PROFILES', 'Section', 'WorldConfig', 'DataConfig', 'ClipConfig', 'CVCLConfigSection', 'VisionConfigSection',
-           'PhaseConfig', 'BabyLlavaConfigSection', 'EvalConfig', 'Profile', 'profile', 'repo_root', 'store_root',
-           'data_root', 'pick_device', 'describe_device']
+           'PhaseConfig', 'BabyLlavaConfigSection', 'CreaturesConfig', 'EvalConfig', 'Profile', 'profile', 'repo_root',
+           'store_root', 'data_root', 'pick_device', 'describe_device']
 
 # %% ../nbs/00_config.ipynb #c4e34bb0
 import difflib
@@ -91,6 +91,25 @@ class BabyLlavaConfigSection(Section):
     phase1: PhaseConfig = PhaseConfig(epochs=1, batch=32, lr=4e-3)  # connector only
     phase2: PhaseConfig = PhaseConfig(epochs=6, batch=32, lr=4e-3)  # language model and connector
 
+# %% ../nbs/00_config.ipynb #c7ea70e1
+class CreaturesConfig(Section):
+    "The planted experiment of the hierarchy paper: knowledge given, knowledge withheld."
+    world: int = 0                                 # seed of the taxonomy and of what creatures look like
+    branching: tuple[int, ...] = (4, 3, 2, 3)      # children a node has at each level
+    size: int = Field(48, ge=32)                   # side of a picture, pixels
+    pictures: int = Field(24, ge=2)                # of a species, to train the vision encoder
+    captioned: int = Field(12, ge=2)               # of a species, with a caption
+    tests: int = Field(3, ge=1)                    # of a species, to ask about
+    epochs: int = Field(7, ge=1)                   # passes of the vision encoder
+    width: int = Field(64, ge=16)                  # of the language model
+    layers: int = Field(2, ge=1)                   # of the language model
+    steps: int = Field(260, ge=1)                  # of language model and projector
+    batch: int = Field(160, ge=2)                  # sentences and captioned pictures a step
+    lr: float = Field(8e-3, gt=0)                  # AdamW learning rate
+    penalties: tuple[float, ...] = (.03, 3e-3, 3e-4)  # candidates of the probes
+    shares: tuple[float, ...] = (0., .25, .5, .75, 1.)  # of the species whose facts are told
+    seeds: tuple[int, ...] = (0, 1)                # which species, and all random weights
+
 # %% ../nbs/00_config.ipynb #eaa41215
 class EvalConfig(Section):
     "How scores are taken and how sure we are of them."
@@ -109,6 +128,7 @@ class Profile(Section):
     vision: VisionConfigSection = VisionConfigSection()  # DINO encoder
     cvcl: CVCLConfigSection = CVCLConfigSection()  # contrastive baby model
     babyllava: BabyLlavaConfigSection = BabyLlavaConfigSection()  # generative baby model
+    creatures: CreaturesConfig = CreaturesConfig()  # planted experiment of the hierarchy paper
     evaluation: EvalConfig = EvalConfig()          # seeds and intervals
 
 # %% ../nbs/00_config.ipynb #3dfbf501
