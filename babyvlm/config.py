@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAPER', 'PROFILES', 'Section', 'WorldConfig', 'DataConfig', 'ClipConfig', 'CVCLConfigSection', 'VisionConfigSection',
-           'PhaseConfig', 'BabyLlavaConfigSection', 'V2DataConfig', 'V2Config', 'EvalConfig', 'Profile', 'profile',
-           'repo_root', 'store_root', 'data_root', 'pick_device', 'describe_device']
+           'PhaseConfig', 'BabyLlavaConfigSection', 'V2DataConfig', 'V2Config', 'CreaturesConfig', 'EvalConfig',
+           'Profile', 'profile', 'repo_root', 'store_root', 'data_root', 'pick_device', 'describe_device']
 
 # %% ../nbs/00_config.ipynb #c4e34bb0
 import difflib
@@ -117,6 +117,25 @@ class V2Config(Section):
     vision_lr: float = Field(2e-3, gt=0)           # of the vision encoder in phase 3
     alone: int = Field(8, ge=1)                    # epochs of a model that is tuned on one task
 
+# %% ../nbs/00_config.ipynb #c7ea70e1
+class CreaturesConfig(Section):
+    "The planted experiment of the hierarchy paper: knowledge given, knowledge withheld."
+    world: int = 0                                 # seed of the taxonomy and of what creatures look like
+    branching: tuple[int, ...] = (4, 3, 2, 3)      # children a node has at each level
+    size: int = Field(48, ge=32)                   # side of a picture, pixels
+    pictures: int = Field(24, ge=2)                # of a species, to train the vision encoder
+    captioned: int = Field(12, ge=2)               # of a species, with a caption
+    tests: int = Field(3, ge=1)                    # of a species, to ask about
+    epochs: int = Field(7, ge=1)                   # passes of the vision encoder
+    width: int = Field(64, ge=16)                  # of the language model
+    layers: int = Field(2, ge=1)                   # of the language model
+    steps: int = Field(260, ge=1)                  # of language model and projector
+    batch: int = Field(160, ge=2)                  # sentences and captioned pictures a step
+    lr: float = Field(8e-3, gt=0)                  # AdamW learning rate
+    penalties: tuple[float, ...] = (.03, 3e-3, 3e-4)  # candidates of the probes
+    shares: tuple[float, ...] = (0., .25, .5, .75, 1.)  # of the species whose facts are told
+    seeds: tuple[int, ...] = (0, 1)                # which species, and all random weights
+
 # %% ../nbs/00_config.ipynb #eaa41215
 class EvalConfig(Section):
     "How scores are taken and how sure we are of them."
@@ -137,6 +156,7 @@ class Profile(Section):
     babyllava: BabyLlavaConfigSection = BabyLlavaConfigSection()  # generative baby model
     v2_data: V2DataConfig = V2DataConfig()         # recordings and toolbox of V2
     v2: V2Config = V2Config()                      # BabyLLaVA-V2
+    creatures: CreaturesConfig = CreaturesConfig()  # planted experiment of the hierarchy paper
     evaluation: EvalConfig = EvalConfig()          # seeds and intervals
 
 # %% ../nbs/00_config.ipynb #3dfbf501
