@@ -9,19 +9,21 @@ __all__ = ['contrastive_loss', 'CVCLConfig', 'cvcl_toy', 'CVCLOutput', 'CVCLMode
 # %% ../../nbs/models/22_cvcl.ipynb #8e1eb1ee
 from .tokenizers import load_vocab, word_tokenizer
 from .vision import BabyImageProcessor, ResNeXtConfig, resnext50, resnext_toy, vision_encoder
-from .weights import count_parameters, model_card, read_checkpoint, seeded, strict_load
+from .weights import (count_parameters, model_card, read_checkpoint, register, seeded,
+                                    strict_load)
 
 import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
-from transformers import (AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase,
+from transformers import (AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase,
                           PreTrainedTokenizerFast)
 from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
@@ -115,8 +117,6 @@ def _init_weights(self:CVCLModel, module):
         for p in (module.weight, module.bias): init.uniform_(p, -bound, bound)
     else: super(CVCLModel, self)._init_weights(module)
 
-AutoConfig.register('babyvlm_cvcl', CVCLConfig, exist_ok=True)
-
 # %% ../../nbs/models/22_cvcl.ipynb #4d1b7489
 @patch
 def embed_images(self:CVCLModel,
@@ -160,7 +160,7 @@ def forward(self:CVCLModel,
     loss = contrastive_loss(images, texts, scale) if return_loss else None
     return CVCLOutput(loss=loss, image_embeds=images, text_embeds=texts, logit_scale=scale)
 
-AutoModel.register(CVCLConfig, CVCLModel, exist_ok=True)
+register(CVCLConfig, CVCLModel)
 
 # %% ../../nbs/models/22_cvcl.ipynb #aa538eb0
 @patch
@@ -245,8 +245,21 @@ def encode_images(self:CVCL,
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed pictures."
     self.model.eval()         # in training mode batch norm would mix the pictures of a batch
-    pixels = lambda b: self.image_processor(b).to(self.device)
-    return encode_rows(images, lambda b: self.model.embed_images(pixels(b)), self.batch_size)
+    return encode_rows(images, lambda b: self.encode_pixels(self.image_processor(b)), self.batch_size)
+
+@patch
+def encode_pixels(self:CVCL,
+    pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
+)->Tensor:                    # (n, d), on the model's device, of any length
+    "Embed pictures that are prepared already, perhaps in another process."
+    return self.model.embed_images(pixels.to(self.device, non_blocking=True))
+
+@patch
+def pixel_preparation(self:CVCL)->Callable:  # PIL image to (3, s, s); small enough to send to a worker
+    "How one picture is prepared."
+    return partial(_one, self.image_processor)
+
+def _one(processor, image): return processor([image])[0]
 
 @patch
 def encode_texts(self:CVCL,
