@@ -28,7 +28,7 @@ from ..models.cvcl import CVCL, CVCLConfig, CVCLModel, cvcl_tokenizer, cvcl_toy
 from ..models.tokenizers import word_tokenizer
 from ..models.vision import (image_processor, load_teacher, num_image_tokens, resnext50, resnext_toy,
                                    vision_encoder)
-from ..models.weights import read_folder, seeded, strict_load
+from ..models.weights import quiet, read_folder, seeded, strict_load
 from .sources import find_data
 from .v1_data import V1Data
 from ..report import row
@@ -96,18 +96,21 @@ def _made(self:V1, stage, section, build, *inputs, version=1, **more):
     config = dict(section.model_dump(mode='json'), threads=self.profile.threads, **more)
     return self.note(self.store.get(stage, config, build, [i for i in inputs if i is not None], version))
 
+def _save(model, path):
+    with quiet(): model.save_pretrained(path)
+
 @patch
 def eyes(self:V1)->Artifact:   # `teacher` weights in the released format
     "The vision encoder that BabyLLaVA keeps frozen: DINO on the child's frames."
     c, root, config = self.profile.vision, self.folder('saycam'), self.vision_config()
     def build(path):
         encoder = seeded(lambda: vision_encoder(config), 0)
-        if c.weights: return load_teacher(encoder, c.weights).save_pretrained(path)
+        if c.weights: return _save(load_teacher(encoder, c.weights), path)
         paths = [root/p for p in self.splits()['train']['image']]
         frames = load_pixels(paths, image_processor(config.image_size))
         recipe = replace(RESNEXT50 if c.real_size else TOY, epochs=c.epochs, batch=c.batch, lr=c.lr)
         dino, _ = pretrain(encoder, frames, path/'checkpoints', recipe, threads=self.profile.threads)
-        dino.teacher['backbone'].save_pretrained(path)
+        _save(dino.teacher['backbone'], path)
     return self._made('dino', c, build, self.sources.folder('saycam')[1])
 
 # %% ../../nbs/recipes/59_v1.ipynb #a24c06ce
@@ -124,12 +127,12 @@ def vision_config(self:V1):    # ResNeXtConfig
 def llava_config(self:V1,
     model:str,                 # 'BabyLLaVA-GPT2' or 'BabyLLaVA-Llama'
 )->BabyLlavaConfig:
-    "BabyLLaVA's size in this profile; the Llama is several times larger in either."
+    "BabyLLaVA's size in this profile; the Llama is larger in either."
     words, llama = len(self.tokenizer()), model.endswith('Llama')
     if self.profile.babyllava.real_size: return babyllava_llama(words) if llama else babyllava_gpt2(words)
-    kind, width, layers = ('llama', 128, 4) if llama else ('gpt2', 64, 2)
+    kind, width, layers = ('llama', 128, 2) if llama else ('gpt2', 64, 2)
     toy = babyllava_toy(words, kind, width=width, layers=layers, image_size=self.profile.world.size)
-    return BabyLlavaConfig(self.vision_config(), toy.text_config)
+    return BabyLlavaConfig(self.vision_config(), toy.text_config, standardize=self.profile.babyllava.standardize)
 
 # %% ../../nbs/recipes/59_v1.ipynb #c6229f5f
 @patch
@@ -143,7 +146,7 @@ def language(self:V1,
         lm = seeded(lambda: AutoModelForCausalLM.from_config(self.llava_config(model).text_config), seed)
         train_language(lm, self.tokenizer(), said, path/'checkpoints', held, c.block, seed=seed,
                        threads=self.profile.threads, **c.phase0.model_dump())
-        lm.save_pretrained(path)
+        _save(lm, path)
     return self._made('language', c.phase0, build, self.sources.folder('saycam')[1], model=model, seed=seed,
                       block=c.block, real_size=c.real_size)
 
@@ -175,6 +178,7 @@ def _babyllava(self:V1, spec, path):
     prepare = image_processor(vision.image_size)
     processor = BabyLlavaProcessor(prepare, self.tokenizer(), num_image_tokens(vision))
     bundle = BabyLlava(model.to(pick_device()), processor)
+    if c.standardize: bundle.fit_features([r['image'] for r in self.saycam_rows()])
     data = dict(features=encode_once(bundle, [r['image'] for r in rows], '/'))
     for phase, p in ((PHASE1, c.phase1), (PHASE2, c.phase2)):
         phase = replace(phase, **p.model_dump(include={'epochs', 'batch', 'lr', 'weight_decay', 'warmup'}))
