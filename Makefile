@@ -11,7 +11,7 @@ BIN := .venv/bin
 CUDA := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 PINS := $(if $(CUDA),,-c .ci/constraints-cpu.txt)
 
-.PHONY: help reproduce test lab docs bench verify hooks clean
+.PHONY: help reproduce test lab docs bench verify lmms hooks clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make docs                                                           the site (needs Quarto)"
 	@echo "make bench [BENCH=--full]                                           speed against peers, as ratios"
 	@echo "make verify                                                         hash every artifact again"
+	@echo "make lmms                                                           our models and tasks under a real lmms-eval"
 	@echo "make hooks                                                          git merges notebooks cell by cell"
 
 .venv/.ready: settings.ini setup.py .ci/constraints-cpu.txt
@@ -47,6 +48,14 @@ bench: .venv/.ready
 
 verify: .venv/.ready
 	@$(BIN)/babyvlm verify
+
+.venv-lmms/.ready: settings.ini setup.py .ci/constraints-cpu.txt
+	$(PYTHON) -m venv .venv-lmms
+	.venv-lmms/bin/python -m pip install --progress-bar on $(PINS) -e '.[lmms]'
+	@touch $@
+
+lmms: .venv/.ready .venv-lmms/.ready
+	@BABYVLM_LMMS_PYTHON="$(CURDIR)/.venv-lmms/bin/python" $(BIN)/python -m pytest tests/test_lmms_client.py -q -rs
 
 hooks: .venv/.ready
 	$(BIN)/nbdev_install_hooks

@@ -9,7 +9,6 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +18,25 @@ from PIL import Image
 
 import babyvlm  # noqa: F401
 from babyvlm.benchmarks.items import Item, open_image
-from babyvlm.benchmarks.likelihood import loglik, requests
-from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_gpt2
+from babyvlm.benchmarks.likelihood import _exactly, loglik, requests
+from babyvlm.models.babyllava import (BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_gpt2,
+                                      babyllava_llama, babyllava_toy)
 from babyvlm.models.tokenizers import word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens
 
 
-def bundle(device, seed=0):
-    "BabyLLaVA-GPT2 at its published size with random weights."
+SIZES = dict(gpt2=babyllava_gpt2, llama=babyllava_llama, toy=babyllava_toy)
+
+
+def bundle(device, seed=0, size='gpt2'):
+    "BabyLLaVA at a published size with random weights."
     torch.manual_seed(seed)
-    config = babyllava_gpt2(2350)
-    vocab = {w: i for i, w in enumerate(['<pad>', '<unk>', '<sos>', '<eos>', *(f'w{i}' for i in range(2346))])}
+    words = 32000 if size == 'llama' else 2350
+    config = SIZES[size](words)
+    vocab = {w: i for i, w in enumerate(['<pad>', '<unk>', '<sos>', '<eos>', *(f'w{i}' for i in range(words - 4))])}
     model = BabyLlavaForConditionalGeneration(config).to(device).eval()
-    return BabyLlava(model, BabyLlavaProcessor(image_processor(224), word_tokenizer(vocab), num_image_tokens(config.vision_config)))
+    side = config.vision_config.image_size
+    return BabyLlava(model, BabyLlavaProcessor(image_processor(side), word_tokenizer(vocab), num_image_tokens(config.vision_config)))
 
 
 def workload(kind, n, folder, rng):
@@ -80,41 +85,56 @@ def _timed(f, device):
     return time.perf_counter() - began, result
 
 
+def compare(model, kind, n, device, rounds, seconds, name):
+    "A row of one workload; no further round once `seconds` are spent."
+    gpu = device.type == 'cuda'
+    batch, tokens = (64, 65536) if gpu else (8, 4096)
+    with tempfile.TemporaryDirectory() as folder, _exactly():  # both sides in full float32
+        items = workload(kind, n, Path(folder), np.random.default_rng(0))
+        pictures = sorted({p for i in items for p in i.images})
+        def ours(): return loglik(model, items, image_batch=batch, tokens=tokens)
+        def peer(): return candidate_at_a_time(model, items)
+        def images():
+            with torch.inference_mode():
+                for s in range(0, len(pictures), batch): model.image_tokens([open_image(p) for p in pictures[s:s + batch]])
+        ours(); images(); candidate_at_a_time(model, items[:1])
+        ratios, floors, times, off, same, began = [], [], [], 0., 1., time.perf_counter()
+        for r in range(rounds):
+            if r and time.perf_counter() - began > seconds: break
+            a, x = _timed(ours, device); b, y = _timed(peer, device); c, _ = _timed(images, device)
+            ratios.append(b / a); floors.append(a / c); times.append((a, b))
+            off = max(off, max(float(np.abs(p.ravel() - q).max()) for p, q in zip(x, y)))
+            same = min(same, np.mean([p.argmax() == q.argmax() for p, q in zip(x, y)]))
+    mine, theirs = (statistics.median(t[k] for t in times) for k in (0, 1))
+    return dict(part='likelihood', size=f'{name}, {n} items: {kind}', peer=f'candidate at a time (lmms-eval protocol), {theirs:.2f} s',
+                ours=f'{mine:.2f} s, {statistics.median(floors):.2f} x encoding the pictures once', ratio=round(statistics.median(ratios), 1),
+                memory_ratio=None, exactness=f'largest difference {off:.1e}, same choices {same:.0%}')
+
+
 def rows(quick=True, device='cpu', rounds=3):
     "Rows for the benchmark table; quick: 8 items, and no further round of a workload once it has taken 10 seconds."
-    device, out = torch.device(device), []
-    model, n = bundle(device), (8 if quick else 48) if device.type == 'cpu' else 256
-    with tempfile.TemporaryDirectory() as d, warnings.catch_warnings():
+    device = torch.device(device)
+    model, n = bundle(device), 8 if quick else 48
+    for kind in KINDS: yield compare(model, kind, n, device, rounds, 10 if quick else 3600, 'BabyLLaVA-GPT2')
+
+
+def gpu_rows(quick=False, device='cuda', late=lambda: False):
+    "Both published sizes, all workloads."
+    device = torch.device(device)
+    for size, n in (('toy', 4),) if quick else (('gpt2', 256), ('llama', 64)):
+        model = bundle(device, size=size)
+        name = dict(gpt2='BabyLLaVA-GPT2', llama='BabyLLaVA-Llama (1.41 G weights)', toy='toy')[size]
         for kind in KINDS:
-            rng = np.random.default_rng(0)
-            folder = Path(d)/kind.replace(' ', '_').replace(',', ''); folder.mkdir()
-            items = workload(kind, n, folder, rng)
-            pictures = sorted({p for i in items for p in i.images})
-            def ours(): return loglik(model, items, image_batch=8 if device.type == 'cpu' else 64, tokens=4096 if device.type == 'cpu' else 65536)
-            def peer(): return candidate_at_a_time(model, items)
-            def images():
-                with torch.inference_mode():
-                    b = 8 if device.type == 'cpu' else 64
-                    for s in range(0, len(pictures), b): model.image_tokens([open_image(p) for p in pictures[s:s + b]])
-            ours(); images()
-            ratios, floors, off, began = [], [], 0., time.perf_counter()
-            for r in range(rounds):
-                if r and quick and time.perf_counter() - began > 10: break
-                a, x = _timed(ours, device); b, y = _timed(peer, device); c, _ = _timed(images, device)
-                ratios.append(b / a); floors.append(a / c)
-                off = max(off, max(float(np.abs(p.ravel() - q).max()) for p, q in zip(x, y)))
-                same = np.mean([p.argmax() == q.argmax() for p, q in zip(x, y)])
-            out.append(dict(part='likelihood', size=f'{n} items: {kind}', peer='candidate at a time (lmms-eval protocol)',
-                            ours=f'{statistics.median(floors):.2f} x encoding the pictures once', ratio=round(statistics.median(ratios), 1),
-                            memory_ratio=None, exactness=f'largest difference {off:.1e}, same choices {same:.0%}'))
-    return out
+            if late(): return
+            yield compare(model, kind, n, device, 3, 40, name)
+        del model
 
 
 if __name__ == '__main__':
     a = argparse.ArgumentParser()
     a.add_argument('--full', action='store_true'); a.add_argument('--gpu', action='store_true'); a.add_argument('--out')
     a = a.parse_args()
-    found = rows(not a.full, 'cuda' if a.gpu else 'cpu')
+    found = list(gpu_rows() if a.gpu else rows(not a.full))
     text = json.dumps(found, indent=1)
     if a.out: Path(a.out).write_text(text)
     sys.stdout.write(text + '\n')

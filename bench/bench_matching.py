@@ -2,8 +2,8 @@
 
 Every method runs in a fresh process on the same seeded vectors; methods take turns and the figure is the median over rounds.
 Memory is the growth of the process's peak while the method runs. `--gpu` runs the same search with the pass over all
-similarities on a CUDA device, up to 67,000 x 3,000,000, and checks each answer with `verify` on that device. Needs numpy, torch,
-scipy and numba beside `babyvlm.data.matching`.
+similarities on a CUDA device, up to 67,000 x 3,000,000, and checks each answer with `verify` on that device (`bench/gpu.py matching`
+does the same on a bare machine). Needs numpy, torch, scipy and numba beside `babyvlm.data.matching`.
 """
 import argparse
 import json
@@ -180,27 +180,41 @@ def compare(problem, peers, rounds):
         if peer == 'scipy_dense': exact = f'gap {first["verify_gap"]:.1e}; relative difference of totals {abs(total - theirs["total"]) / abs(total):.1e}'
         grown = [(a.get('memory'), b.get('memory')) for a, b in zip(mine, runs[peer])]
         memory = None if None in grown[0] else statistics.median(b / max(a, 1e-3) for a, b in grown)
-        out.append(dict(part='matching', size=size, peer=peer, ours=f'{statistics.median(a["seconds"] for a in mine):.2f} s, '
+        took = statistics.median(b['seconds'] for b in runs[peer])
+        out.append(dict(part='matching', size=size, peer=f'{peer}: {took:.2f} s', ours=f'{statistics.median(a["seconds"] for a in mine):.2f} s, '
                         f'+{first.get("memory", 0):.2f} GB, verify {first["verify_seconds"]:.2f} s, {first["rounds"]} passes',
                         ratio=round(ratio, 2), memory_ratio=None if memory is None else round(memory, 1), exactness=exact))
     return out
 
 
+SHORTCUTS = ['scipy_dense', 'greedy', 'chunked', 'knn_sparse', 'one_pass']
+
+
 def rows(quick=True):
-    "Rows for the benchmark table."
-    if quick:
-        return (compare(('clip', 4000, 16000, 512), ['scipy_dense', 'greedy', 'chunked', 'knn_sparse', 'one_pass'], 1)
-                + [r for regime in ('video', 'narrow') for r in compare((regime, 2000, 8000, 256), ['scipy_dense'], 1)])
-    out = [r for regime in REGIMES for d in (64, 512) for r in compare((regime, 4000, 16000, d), ['scipy_dense'], 3)]
-    for regime in ('clip', 'video', 'dup'):
-        out += compare((regime, 8000, 32000, 512), ['scipy_dense', 'greedy', 'chunked', 'knn_sparse', 'one_pass'], 3)
-        out += compare((regime, 16000, 64000, 512), ['scipy_dense', 'chunked'], 1)
-    return out + compare(('clip', 8000, 100000, 512), ['one_pass'], 3)
+    "Rows for the benchmark table, as they come."
+    if quick: jobs = [('clip', 4000, 16000, 512, SHORTCUTS, 1)] + [(r, 2000, 8000, 256, ['scipy_dense'], 1) for r in ('video', 'narrow')]
+    else:
+        jobs = [(r, 4000, 16000, d, ['scipy_dense'], 1) for r in REGIMES for d in (64, 512)]
+        jobs += [(r, 8000, 32000, 512, SHORTCUTS if r == 'clip' else ['scipy_dense', 'chunked'], 1) for r in ('clip', 'video', 'dup')]
+        jobs += [('clip', 16000, 64000, 512, ['scipy_dense', 'chunked'], 1), ('clip', 8000, 100000, 512, ['one_pass'], 1)]
+    for *problem, peers, rounds in jobs: yield from compare(problem, peers, rounds)
+    if not quick: yield at_scale('clip', 67_000, 1_000_000)
+
+
+def at_scale(regime, n, m, d=512):
+    "The papers' size: no peer can hold the matrix; the floor is one bare pass over the pool for a tenth of the queries."
+    found = measure('ours', (regime, n, m, d), verify=True)
+    floor = 10 * measure('one_pass', (regime, n // 10, m, d))['seconds']
+    return dict(part='matching', size=f'{n:,} x {m:,}, d = {d}, {regime}', peer=f'one_pass (a tenth of the queries, times ten): {floor:.0f} s; '
+                f'scipy_dense would need {8 * n * m / 1e9:.0f} GB', ratio=round(floor / found['seconds'], 2), memory_ratio=round(8 * n * m / 1e9 / found['memory'], 0),
+                ours=f'{found["seconds"]:.0f} s, +{found["memory"]:.2f} GB beside the vectors ({4 * (n + m) * d / 1e9:.1f} GB), verify '
+                f'{found["verify_seconds"]:.0f} s, {found["rounds"]} passes', exactness=f'proved optimal: gap {found["verify_gap"]:.1e}, total {found["certified"]:.9f}')
 
 
 def gpu_vectors(regime, n, m, d, device, seed=0):
     "The same kinds of vectors, made on a CUDA device and brought back as float32 arrays."
     import torch
+    if regime in ('narrow', 'onehub'): return vectors(regime, n, m, d, seed)
     g = torch.Generator(device).manual_seed(seed)
     def normal(*shape): return torch.randn(*shape, generator=g, device=device)
     c = max(16, n // 10)
@@ -219,35 +233,52 @@ def gpu_vectors(regime, n, m, d, device, seed=0):
     return out
 
 
-def gpu_rows(quick=True):
-    "The search with its pass on a CUDA device; `peer` is the bare fp32 pass on that device."
+def _gpu_row(regime, n, m, d, device, peer):
+    "One problem with the pass on a device, checked there, against scipy on that machine's processor or the bare pass."
     import torch
 
     from babyvlm.data.matching import match, verify
-    out, sizes = [], [(16_000, 64_000)] if quick else [(16_000, 64_000), (67_000, 300_000), (67_000, 1_000_000), (67_000, 3_000_000)]
-    match(*vectors('uniform', 3000, 6000, 64), device='cuda')
-    for n, m in sizes:
-        for regime in ('clip', 'video'):
-            x, y = gpu_vectors(regime, n, m, 512, 'cuda')
-            begun = time.perf_counter()
-            found = match(x, y, device='cuda')
-            solve = time.perf_counter() - begun
-            begun = time.perf_counter()
-            proof = verify(x, y, found, device='cuda')
-            check = time.perf_counter() - begun
-            a, b = torch.from_numpy(x).cuda(), torch.from_numpy(y).cuda()
-            torch.cuda.synchronize()
-            begun = time.perf_counter()
-            for i in range(0, n, 4096):
-                for j in range(0, m, 65536): a[i:i+4096] @ b[j:j+65536].T
-            torch.cuda.synchronize()
-            bare = time.perf_counter() - begun
-            out.append(dict(part='matching (GPU)', size=f'{n:,} x {m:,}, d = 512, {regime}', peer='bare fp32 pass on the device',
-                            ours=f'{solve:.1f} s, verify {check:.1f} s, {found.rounds} passes', ratio=round(bare / solve, 3), memory_ratio=None,
-                            exactness=f'gap {proof.gap:.1e}, smallest reduced cost {proof.min_reduced_cost:.1e}, total {found.total:.9f}'))
-            sys.stderr.write(json.dumps(out[-1]) + '\n')
-            del a, b, x, y, found
-    return out
+    x, y = gpu_vectors(regime, n, m, d, device)
+    sync = torch.cuda.synchronize if device == 'cuda' else lambda: None
+    if device == 'cuda': torch.cuda.reset_peak_memory_stats()
+    begun = time.perf_counter()
+    found = match(x, y, device=device, solver='lists')
+    solve = time.perf_counter() - begun
+    begun = time.perf_counter()
+    proof = verify(x, y, found, device=device)
+    check = time.perf_counter() - begun
+    card = f', {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the card' if device == 'cuda' else ''
+    exact = f'gap {proof.gap:.1e}, smallest reduced cost {proof.min_reduced_cost:.1e}, total {found.total:.9f}'
+    if peer == 'scipy_dense':
+        begun = time.perf_counter()
+        other = scipy_dense(x, y)
+        theirs = time.perf_counter() - begun
+        lost = found.total - float(np.einsum('ij,ij->', x, y[other], dtype=np.float64))
+        exact += f'; relative difference of totals {abs(lost / found.total):.1e}'
+    else:
+        a, b = (torch.from_numpy(v).to(device) for v in (x, y))
+        sync(); begun = time.perf_counter()
+        for i in range(0, n, 4096):
+            for j in range(0, m, 65536): a[i:i+4096] @ b[j:j+65536].T
+        sync(); theirs = time.perf_counter() - begun
+    name = dict(scipy_dense='scipy_dense on its processor', one_pass='bare float32 pass on the device')[peer]
+    return dict(part='matching', size=f'{n:,} x {m:,}, d = {d}, {regime}', peer=f'{name}: {theirs:.2f} s',
+                ours=f'{solve:.1f} s, verify {check:.1f} s, {found.rounds} passes{card}', ratio=round(theirs / solve, 3),
+                memory_ratio=None, exactness=exact)
+
+
+def gpu_rows(quick=False, device='cuda', late=lambda: False):
+    "The search with its pass on a CUDA device, up to 67,000 x 3,000,000."
+    from babyvlm.data.matching import match
+    match(*vectors('uniform', 3000, 6000, 64), device=device, solver='lists')
+    big, dense = 'one_pass', 'scipy_dense'
+    jobs = [('clip', 8000, 32000, dense), ('clip', 67_000, 1_000_000, big), ('clip', 67_000, 3_000_000, big),
+            ('video', 67_000, 1_000_000, big), ('narrow', 8000, 32000, dense), ('clip', 16_000, 64_000, dense),
+            ('clip', 67_000, 300_000, big), ('video', 67_000, 3_000_000, big)]
+    if quick: jobs = [(r, n // 100, m // 200, p) for r, n, m, p in jobs[:5]]
+    for regime, n, m, peer in jobs:
+        if late(): return
+        yield _gpu_row(regime, n, m, 64 if quick else 512, device, peer)
 
 
 def context():
@@ -270,7 +301,7 @@ if __name__ == '__main__':
     a = a.parse_args()
     if a.child: child(json.loads(a.child))
     else:
-        found = gpu_rows(not a.full) if a.gpu else rows(not a.full)
+        found = list(gpu_rows(not a.full) if a.gpu else rows(not a.full))
         text = json.dumps(dict(context=context(), rows=found), indent=1)
         if a.out: Path(a.out).write_text(text)
         sys.stdout.write(text + '\n')

@@ -118,11 +118,11 @@ def test_verify_finds_damage(tmp_path):
     env, store = dict(BABYVLM_STORE=str(tmp_path)), Store(tmp_path)
     def write(folder): (folder/'n.txt').write_text('1')
     made = [store.get('numbers', dict(n=i), write) for i in range(3)]
-    assert run('verify', env=env) == (0, '3 artifacts, 3 files: 0 damaged\n')
+    assert run('verify', '--hash-only', env=env) == (0, '3 artifacts, 3 files: 0 damaged\n0 released files: 0 differ from their cards\n')
     (made[0].path/'n.txt').write_text('2')
     (made[1].path/'n.txt').unlink()
     (made[2].path/'manifest.json').write_text('{"key": ')
-    status, out = run('verify', env=env)
+    status, out = run('verify', '--hash-only', env=env)
     assert status == 1 and out.count('DAMAGED') == 3 and 'changed since' in out and 'missing' in out and 'unreadable' in out
 
 
@@ -132,15 +132,17 @@ def test_bench_writes_one_table(tmp_path, monkeypatch):
     (tmp_path/'nbs').mkdir(); (tmp_path/'settings.ini').write_text('')
     (scripts/'bench_matching.py').write_text("def rows(quick): return [dict(part='matching', size='4 x 8', peer='scipy', ours='1 s', ratio=12.,"
                                              " memory_ratio=3., exactness='same total')]")
-    gpu = tmp_path/'figures'/'bench'/'gpu'; gpu.mkdir(parents=True)
+    records = scripts/'results'; records.mkdir()
     row = dict(part='likelihood', size='9', peer='p', ours='o', ratio=20., memory_ratio=None, exactness='same')
-    (gpu/'likelihood.json').write_text(json.dumps(dict(context=dict(device='cuda (a card)', date='2026-01-01'), rows=[row])))
+    (records/'gpu_likelihood.json').write_text(json.dumps(dict(context=dict(device='cuda (a card)', date='2026-01-01'), rows=[row])))
     monkeypatch.setattr(bench, 'repo_root', lambda: tmp_path)
     status, out = run('bench')
     assert status == 0 and 'no script bench_probing.py' in out and '12 x' in out and 'cuda (a card)' in out, out
     assert 'no GPU was at hand' in out
-    records = list((tmp_path/'figures'/'bench').glob('*.json'))
-    assert len(records) == 1 and json.loads(records[0].read_text())['rows'][0]['ratio'] == 12
-    assert '12 x' in records[0].with_suffix('.md').read_text()
+    assert not (records/'cpu_matching.json').exists() and '12 x' in (tmp_path/'_runs'/'bench'/'table.md').read_text()
+    assert run('bench', '--full')[0] == 0
+    record = json.loads((records/'cpu_matching.json').read_text())
+    assert record['rows'][0]['ratio'] == 12 and 'cores' in record['context']['device'] and '--full' in record['command']
+    assert '12 x' in (records/'table.md').read_text()
     (scripts/'bench_matching.py').write_text('1 / 0')
     assert run('bench')[0] == 1

@@ -1,6 +1,7 @@
 """What the page on matching cannot show: thousands of random problems, odd inputs, kill and resume."""
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from babyvlm.data import matching
-from babyvlm.data.matching import match, verify
+from babyvlm.data.matching import match, match_stored, verify
 from babyvlm.data.screening import LEVELS, best_worth, screen, side
+from babyvlm.store import Store
 
 
 def unit(v): return np.float32(v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12))
@@ -213,6 +215,69 @@ def test_stopping_early_is_honest(options, style):
     if 'tolerance' in options: assert m.certificate.gap <= options['tolerance'] * 80 + 1e-9
 
 
+def test_the_bar_shows_the_gap_shrink(capsys):
+    rng = np.random.default_rng(15)
+    x, y = unit(1 + .05 * rng.normal(size=(200, 8))), unit(rng.normal(size=(500, 8)))
+    m = match(x, y, solver='lists', first=3, precision='float32', progress=True)
+    said = capsys.readouterr().err
+    gaps = [float(g) for g in re.findall(r'gap=([0-9.e+-]+) a row', said)]
+    assert m.rounds > 2 and len(set(gaps)) > 2 and gaps == sorted(gaps, reverse=True) and 'gap=0' in said and 'of pass 1' in said
+
+
+def test_the_best_assignment_met_is_what_comes_back(monkeypatch):
+    "A later round may complete worse than an earlier one: what was better is not lost."
+    rng = np.random.default_rng(17)
+    x, y = unit(1 + .05 * rng.normal(size=(100, 8))), unit(rng.normal(size=(200, 8)))
+    totals, complete = [], matching._completed
+    def worse(search, quick):
+        totals.append(0)
+        return complete(search, quick) if len(totals) < 3 else np.argsort(scores(x, y).sum(0))[:100]
+    monkeypatch.setattr(matching, '_completed', worse)
+    early = match(x, y, solver='lists', first=3, precision='float32', tolerance=.45)
+    assert len(totals) > 3 and not early.optimal
+    poor = scores(x, y)[np.arange(100), np.argsort(scores(x, y).sum(0))[:100]].sum()
+    assert early.total > poor + 1 and early.total <= match(x, y, solver='dense').total <= early.bound + 1e-9
+
+
+def test_a_match_in_the_store_is_found_once_and_goes_on(tmp_path, monkeypatch):
+    rng = np.random.default_rng(18)
+    x, y = unit(1 + .05 * rng.normal(size=(150, 8))), unit(rng.normal(size=(400, 8)))
+    options = dict(solver='lists', first=3, precision='float32')
+    want, store, lengthen = match(x, y, **options), Store(tmp_path), matching._lengthen
+    def dies(*a, **k): raise KeyboardInterrupt
+    monkeypatch.setattr(matching, '_lengthen', dies)
+    with pytest.raises(KeyboardInterrupt): match_stored(x, y, store, **options)
+    monkeypatch.setattr(matching, '_lengthen', lengthen)
+    everybody, extend = [], matching._extend
+    def counted(search, kind, k, *a): everybody.append(k); return extend(search, kind, k, *a)
+    monkeypatch.setattr(matching, '_extend', counted)
+    m = match_stored(x, y, store, **options)
+    assert (m.columns == want.columns).all() and min(everybody) > 3 and verify(x, y, m).gap < 1e-9
+    monkeypatch.setattr(matching, 'match', dies)
+    again = match_stored(x, y, store, **options)
+    assert again.total == m.total and (again.certificate.col_prices == m.certificate.col_prices).all() and again.optimal is True
+    assert [p.name for p in store.artifacts('match')[0].path.iterdir() if p.suffix == '.npz'] == ['match.npz']
+    with pytest.raises(KeyboardInterrupt): match_stored(x, y, store, capacity=2, **options)
+
+
+def test_verify_without_fast_products(monkeypatch):
+    rng = np.random.default_rng(19)
+    x, y = unit(rng.normal(size=(300, 16)) + 1), unit(rng.normal(size=(900, 16)) + 1)
+    m = match(x, y)
+    monkeypatch.setattr(matching, 'best_worth', None)
+    proof = verify(x, y, m, precision='float64')
+    assert abs(proof.gap) < 1e-9 and proof.min_reduced_cost > -1e-12
+    with pytest.raises(ValueError, match='auto or float64'): verify(x, y, m, precision='bfloat16')
+
+
+def test_arrays_that_may_not_be_written_to(recwarn):
+    rng = np.random.default_rng(20)
+    x, y = (unit(rng.normal(size=(k, 8))) for k in (20, 40))
+    want = match(x, y).columns
+    for v in (x, y): v.flags.writeable = False
+    assert (match(x, y).columns == want).all() and not [w for w in recwarn if 'writable' in str(w.message)]
+
+
 def test_memory_limit_raises():
     rng = np.random.default_rng(7)
     x, y = unit(1 + .01 * rng.normal(size=(200, 8))), unit(rng.normal(size=(400, 8)))
@@ -284,6 +349,22 @@ def test_tensor_route_equals_threads():
             np.put_along_axis(rest, got.column.astype(int), -9, 1)
             assert (rest.max(1) <= got.beyond).all()
             assert (np.abs(np.take_along_axis(s, got.column.astype(int), 1) - got.score) <= got.error[:, None]).all()
+
+
+@pytest.mark.parametrize('style', ['cone', 'copies', 'signs'])
+@pytest.mark.parametrize('level', ['bfloat16', 'float32'])
+def test_search_and_check_by_tensor_operations(style, level, monkeypatch):
+    "The route of a CUDA device, taken on this one: the columns and the proof are those of the threads."
+    rng = np.random.default_rng(16)
+    x, y = problem(rng, style, 120, 700, 12)
+    want = match(x, y, solver='dense')
+    held = lambda data, device='cpu': replace(side(data, device), held=torch.from_numpy(data))
+    monkeypatch.setattr(matching, 'side', held)
+    monkeypatch.setattr(matching, 'screen', lambda *a, **k: screen(*a, **k, tensors=True))
+    m = match(x, y, solver='lists', first=6, precision=level)
+    assert (m.columns == want.columns).all() and m.optimal
+    best = best_worth(held(x), held(y), m.certificate.col_prices, level=level, tile=2)
+    assert best == pytest.approx(m.certificate.row_prices, abs=1e-11)
 
 
 KILLED = textwrap.dedent('''

@@ -7,6 +7,7 @@ __all__ = ['Selection', 'open_picture', 'Embedded', 'embed_pairs', 'Filtered', '
            'threshold_sweep', 'plot_sweep', 'Ledger']
 
 # %% ../../nbs/data/12_filters.ipynb #625599b1
+import contextlib
 import json
 import os
 import time
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from fastcore.basics import patch
 from PIL import Image
@@ -101,13 +103,21 @@ def open_picture(
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None, image_fault(path, decode=True) or 'image cannot be decoded'
 
+# %% ../../nbs/data/12_filters.ipynb #dba97b3b
 class _Pictures(torch.utils.data.Dataset):
-    "Rows (uid, path, text) with the picture decoded, in whichever process asks."
-    def __init__(self, rows, draft): self.rows, self.draft = rows, draft
+    "Rows (uid, path, text) with the picture decoded and prepared, in whichever process asks."
+    def __init__(self, rows, draft, prepare): self.rows, self.draft, self.prepare = rows, draft, prepare
     def __len__(self): return len(self.rows)
     def __getitem__(self, i):
         uid, path, text = self.rows[i]
-        return uid, text, *open_picture(path, self.draft)
+        image, why = open_picture(path, self.draft)
+        return uid, text, self.prepare(image) if self.prepare and image is not None else image, why
+
+def _gather(batch):
+    "A batch and its prepared pictures as one tensor: a file handle each would soon be too many."
+    pixels = [b[2] for b in batch if isinstance(b[2], torch.Tensor)]
+    if not pixels: return batch, None
+    return [(u, t, None if im is None else 'prepared', why) for u, t, im, why in batch], torch.stack(pixels)
 
 # %% ../../nbs/data/12_filters.ipynb #4c29061b
 def _unit(x, what, n):
@@ -118,14 +128,23 @@ def _unit(x, what, n):
     if not off < 1e-3: raise ValueError(f'{what} must return finite rows of unit length; off by {off:.3g}')
     return x
 
-def _score(batch, encoder, spent):
+def _vectors(encoder, pictures, pixels):
+    "Image vectors of decoded or prepared pictures; a GPU computes in bfloat16."
+    device = getattr(encoder, 'device', torch.device('cpu'))
+    half = torch.autocast('cuda', torch.bfloat16) if device.type == 'cuda' else contextlib.nullcontext()
+    with torch.inference_mode(), half:
+        if pixels is None: return encoder.encode_images(pictures)
+        return F.normalize(encoder.encode_pixels(pixels).float(), dim=-1)
+
+# %% ../../nbs/data/12_filters.ipynb #236a0cc9
+def _score(batch, encoder, spent, pixels=None):
     "Vectors and cosines of one decoded batch, and the reasons of those that have none."
     good = [b for b in batch if b[2] is not None]
     faults = {b[0]: b[3] for b in batch if b[2] is None}
     if not good: return [], torch.zeros(0, 0), torch.zeros(0), faults
     began = time.perf_counter()
     texts = list(dict.fromkeys(b[1] for b in good))   # frames of one utterance share its text
-    image = _unit(encoder.encode_images([b[2] for b in good]), 'encode_images', len(good))
+    image = _unit(_vectors(encoder, [b[2] for b in good], pixels), 'encode_images', len(good))
     text = _unit(encoder.encode_texts(texts), 'encode_texts', len(texts))
     cosine = (image * text[[texts.index(b[1]) for b in good]]).sum(1)
     spent['model'] += time.perf_counter() - began
@@ -142,19 +161,27 @@ def _write_shard(path, parts):
     save_file(tensors, new, metadata=dict(uids=json.dumps(uids), faults=json.dumps(faults)))
     os.replace(new, path)
 
+
+# %% ../../nbs/data/12_filters.ipynb #8451c22b
 def _write_shards(work, rows, encoder, batch, per_shard, workers, draft):
     "Score all rows into `work`, skipping shards that are there; returns where the time went."
     size = batch*per_shard
     todo = [k for k in range(-(-len(rows)//size)) if not (work/f'{k:05}.safetensors').is_file()]
     left = [rows[i] for k in todo for i in range(k*size, min((k + 1)*size, len(rows)))]
-    stream = iter(DataLoader(_Pictures(left, draft), batch, num_workers=workers, collate_fn=list))
-    spent, began = dict(model=0.), time.perf_counter()
+    prepare = encoder.pixel_preparation() if hasattr(encoder, 'pixel_preparation') else None
+    stream = iter(DataLoader(_Pictures(left, draft, prepare), batch, num_workers=workers, collate_fn=_gather))
+    spent, began = dict(model=0., wait=0.), time.perf_counter()
     for k in todo:
-        n = min(size, len(rows) - k*size)
-        parts = [_score(next(stream), encoder, spent) for _ in range(-(-n//batch))]
+        n, parts = min(size, len(rows) - k*size), []
+        for _ in range(-(-n//batch)):
+            asked = time.perf_counter()
+            rows_of, pixels = next(stream)
+            spent['wait'] += time.perf_counter() - asked
+            parts.append(_score(rows_of, encoder, spent, pixels))
         _write_shard(work/f'{k:05}.safetensors', parts)
     other = time.perf_counter() - began - spent['model']
-    return dict(model_s=spent['model'], other_s=other, encoded=len(left))
+    return dict(model_s=spent['model'], other_s=other, wait_s=spent['wait'], encoded=len(left))
+
 
 # %% ../../nbs/data/12_filters.ipynb #ec13e75a
 class Embedded:
@@ -202,6 +229,7 @@ def embed_pairs(
     sizes = [p.stat().st_size if p.is_file() else -1 for _, p, _ in rows]
     data = sha256_text(canonical_json([list(r) for r in zip(*columns, sizes)]))
     config = dict(encoder=encoder_id, draft=draft, shard=batch*per_shard)
+    if getattr(encoder, 'device', torch.device('cpu')).type == 'cuda': config['forward'] = 'bfloat16'
     build = lambda work: _write_shards(work, rows, encoder, batch, per_shard, workers, draft)
     return Embedded((store or Store()).get('pair_embeddings', config, build, inputs=[data]))
 

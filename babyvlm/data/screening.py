@@ -267,25 +267,34 @@ def _screen_cpu(queries, pool, rows, k, reach, turn, tile=1024):
     in_threads(_trim, n, value, column, count, floor, k)
     return _finish(queries, pool, rows, k, reach, column[:, :k], value[:, :k], floor, extent(exact, x))
 
+# %% ../../nbs/data/04_screening.ipynb #cc6e516d
+def _merge(best, column, s, j):
+    "The k best of what was kept and a tile of scores that starts at column j."
+    found, k = s > best[:, -1:], best.shape[1]
+    count = found.sum(1)
+    r, c = found.nonzero(as_tuple=True)
+    place = torch.arange(len(r), device=s.device) - (count.cumsum(0) - count)[r]
+    more = torch.full((len(s), int(count.max())), -torch.inf, dtype=best.dtype, device=s.device)
+    where = torch.zeros(more.shape, dtype=torch.int64, device=s.device)
+    more[r, place], where[r, place] = s[r, c], c + j
+    best, order = torch.cat([best, more], 1).topk(k, sorted=True)
+    return best, torch.cat([column, where], 1).gather(1, order)
+
 # %% ../../nbs/data/04_screening.ipynb #dafaaa64
 def _screen_device(queries, pool, rows, k, reach, turn, tile=65536):
     "Shortlists of one block of rows, by tensor operations on any device."
     x0, x = queries.block(rows, reach.level)
     offset = torch.as_tensor(reach.offset, device=x.device).to(torch.promote_types(x.dtype, torch.float32))
     best = torch.full((len(rows), k), -torch.inf, dtype=offset.dtype, device=x.device)
-    column = torch.zeros((len(rows), k), dtype=torch.int64, device=x.device)
+    column, first = torch.zeros((len(rows), k), dtype=torch.int64, device=x.device), True
     for j in np.roll(np.arange(0, len(offset), tile), -turn).tolist():
         y = pool.block(slice(j, j + tile), reach.level)[1]
         s = (x @ y.T).to(offset.dtype) + offset[j:j+tile]
-        found = s > best[:, -1:]
-        count = found.sum(1)
-        r, c = found.nonzero(as_tuple=True)
-        place = torch.arange(len(r), device=x.device) - (count.cumsum(0) - count)[r]
-        more = torch.full((len(rows), int(count.max())), -torch.inf, dtype=offset.dtype, device=x.device)
-        where = torch.zeros(more.shape, dtype=torch.int64, device=x.device)
-        more[r, place], where[r, place] = s[r, c], c + j
-        best, order = torch.cat([best, more], 1).topk(k, sorted=True)
-        column = torch.cat([column, where], 1).gather(1, order)
+        if first:  # everything beats an empty list
+            some, first = min(k, s.shape[1]), False
+            best[:, :some], column[:, :some] = s.topk(some)
+            column[:, :some] += j
+        else: best, column = _merge(best, column, s, j)
     out = _finish(queries, pool, rows, k, reach, column.cpu().numpy().astype(np.int32), best.cpu().numpy(),
                   best[:, -1].cpu().numpy(), Extent(*(v.cpu() for v in extent(x0, x))))
     out.exact = _similarities(queries, pool, rows, out.column)

@@ -16,6 +16,7 @@ import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -244,8 +245,21 @@ def encode_images(self:CVCL,
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed pictures."
     self.model.eval()         # in training mode batch norm would mix the pictures of a batch
-    pixels = lambda b: self.image_processor(b).to(self.device)
-    return encode_rows(images, lambda b: self.model.embed_images(pixels(b)), self.batch_size)
+    return encode_rows(images, lambda b: self.encode_pixels(self.image_processor(b)), self.batch_size)
+
+@patch
+def encode_pixels(self:CVCL,
+    pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
+)->Tensor:                    # (n, d), on the model's device, of any length
+    "Embed pictures that are prepared already, perhaps in another process."
+    return self.model.embed_images(pixels.to(self.device, non_blocking=True))
+
+@patch
+def pixel_preparation(self:CVCL)->Callable:  # PIL image to (3, s, s); small enough to send to a worker
+    "How one picture is prepared."
+    return partial(_one, self.image_processor)
+
+def _one(processor, image): return processor([image])[0]
 
 @patch
 def encode_texts(self:CVCL,

@@ -13,8 +13,9 @@ from .weights import count_parameters, model_card, seeded
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -217,6 +218,34 @@ def encode_texts(self:HubClip,
     "Embed texts."
     embed = lambda b: _features(self.model.get_text_features(**self.text_batch(b)))
     return encode_rows(texts, embed, self.batch_size)
+
+# %% ../../nbs/models/24_dual_encoders.ipynb #779dba51
+@patch
+def encode_pixels(self:OpenClip,
+    pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
+)->Tensor:                    # (n, d), on the model's device, of any length
+    "Embed pictures that are prepared already, perhaps in another process."
+    return self.model.encode_image(pixels.to(self.device, non_blocking=True))
+
+@patch
+def pixel_preparation(self:OpenClip)->Callable:  # PIL image to (3, s, s); small enough to send to a worker
+    "How one picture is prepared."
+    return self.prepare
+
+# %% ../../nbs/models/24_dual_encoders.ipynb #dfbc81d2
+@patch
+def encode_pixels(self:HubClip,
+    pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
+)->Tensor:                    # (n, d), on the model's device, of any length
+    "Embed pictures that are prepared already, perhaps in another process."
+    return _features(self.model.get_image_features(pixel_values=pixels.to(self.device, non_blocking=True)))
+
+@patch
+def pixel_preparation(self:HubClip)->Callable:  # PIL image to (3, s, s); small enough to send to a worker
+    "How one picture is prepared."
+    return partial(_one, self.processor.image_processor)
+
+def _one(processor, image): return processor([image], return_tensors='pt').pixel_values[0]
 
 # %% ../../nbs/models/24_dual_encoders.ipynb #d83917fe
 def load_dual_encoder(
