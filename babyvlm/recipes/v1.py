@@ -231,7 +231,8 @@ def request(self:V1,
         for t in self.tasks(spec):
             journal = Journal(path/f'{t}.jsonl', dict(model=spec.name))
             evaluate(model, self.items(t), journal, batch_size=self.profile.evaluation.batch)
-    known = self.profile.model_dump(mode='json', exclude={'name', 'evaluation'})
+    parts = {'threads', 'world', 'data', 'clip', 'vision', 'cvcl', 'babyllava'}  # what an answer depends on
+    known = self.profile.model_dump(mode='json', include=parts)
     inputs = [self.sources.folder('labels')[1] or 'released labels']
     return dict(stage='replies', config=dict(known, spec=asdict(spec)), build=build, inputs=inputs)
 
