@@ -34,7 +34,7 @@ from .v1_data import V1Data
 from ..report import row
 from ..store import Artifact
 from ..training.contrastive import load_pixels, train_cvcl
-from ..training.dino import RESNEXT50, TOY, pretrain
+from ..training.dino import RESNEXT50, TOY, VIT_L16, pretrain
 from ..training.generative import PHASE1, PHASE2, encode_once, train_phase
 from ..training.language import train_language
 
@@ -99,19 +99,30 @@ def _made(self:V1, stage, section, build, *inputs, version=1, **more):
 def _save(model, path):
     with quiet(): model.save_pretrained(path)
 
+def _teacher(weights, config):
+    "One file; or, in a folder, `resnext50.pth` for BabyLLaVA-GPT2 and `vitl16.pth` for -Llama."
+    names = {'babyvlm_resnext': 'resnext50.pth', 'vit': 'vitl16.pth'}
+    return Path(weights)/names[config.model_type] if Path(weights).is_dir() else Path(weights)
+
+# %% ../../nbs/recipes/59_v1.ipynb #391f5e8e
 @patch
-def eyes(self:V1)->Artifact:   # `teacher` weights in the released format
+def eyes(self:V1,
+    model:str='BabyLLaVA-GPT2',  # or 'BabyLLaVA-Llama'
+)->Artifact:                   # weights of the encoder in its own folder
     "The vision encoder that BabyLLaVA keeps frozen: DINO on the child's frames."
-    c, root, config = self.profile.vision, self.folder('saycam'), self.vision_config()
+    c, root, config = self.profile.vision, self.folder('saycam'), self.llava_config(model).vision_config
+    kind = config.model_type
+    real = VIT_L16 if kind == 'vit' else RESNEXT50
     def build(path):
         encoder = seeded(lambda: vision_encoder(config), 0)
-        if c.weights: return _save(load_teacher(encoder, c.weights), path)
+        if c.weights: return _save(load_teacher(encoder, _teacher(c.weights, config)), path)
         paths = [root/p for p in self.splits()['train']['image']]
         frames = load_pixels(paths, image_processor(config.image_size))
-        recipe = replace(RESNEXT50 if c.real_size else TOY, epochs=c.epochs, batch=c.batch, lr=c.lr)
+        recipe = replace(real if c.real_size else TOY, epochs=c.epochs, batch=c.batch, lr=c.lr)
         dino, _ = pretrain(encoder, frames, path/'checkpoints', recipe, threads=self.profile.threads)
         _save(dino.teacher['backbone'], path)
-    return self._made('dino', c, build, self.sources.folder('saycam')[1])
+    more = dict(kind=kind) if kind == 'vit' else {}
+    return self._made('dino', c, build, self.sources.folder('saycam')[1], **more)
 
 # %% ../../nbs/recipes/59_v1.ipynb #a24c06ce
 @patch
@@ -132,7 +143,8 @@ def llava_config(self:V1,
     if self.profile.babyllava.real_size: return babyllava_llama(words) if llama else babyllava_gpt2(words)
     kind, width, layers = ('llama', 128, 2) if llama else ('gpt2', 64, 2)
     toy = babyllava_toy(words, kind, width=width, layers=layers, image_size=self.profile.world.size)
-    return BabyLlavaConfig(self.vision_config(), toy.text_config, standardize=self.profile.babyllava.standardize)
+    even = self.profile.babyllava.standardize
+    return BabyLlavaConfig(self.vision_config(), toy.text_config, standardize=even)
 
 # %% ../../nbs/recipes/59_v1.ipynb #c6229f5f
 @patch
@@ -172,7 +184,7 @@ def _babyllava(self:V1, spec, path):
     "Phases 1 and 2 on a mix, from the encoder's and the language model's weights."
     c, rows = self.profile.babyllava, self.mix(spec.mix, spec.seed)
     model = seeded(lambda: BabyLlavaForConditionalGeneration(self.llava_config(spec.model)), spec.seed)
-    strict_load(model.vision_tower, read_folder(self.eyes().path), 'vision encoder')
+    strict_load(model.vision_tower, read_folder(self.eyes(spec.model).path), 'vision encoder')
     strict_load(model.language_model, read_folder(self.language(spec.model, spec.seed).path), 'phase 0')
     vision = model.config.vision_config
     prepare = image_processor(vision.image_size)
@@ -199,7 +211,7 @@ def checkpoint(self:V1,
     what = dict(asdict(spec), world=self.profile.world.size)
     if spec.model == 'CVCL':
         return self._made('cvcl', self.profile.cvcl, lambda p: self._cvcl(spec, p), *inputs, **what)
-    inputs += [self.eyes(), self.language(spec.model, spec.seed)]
+    inputs += [self.eyes(spec.model), self.language(spec.model, spec.seed)]
     build = lambda p: self._babyllava(spec, p)
     return self._made('babyllava', self.profile.babyllava, build, *inputs, **what)
 
