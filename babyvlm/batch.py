@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['paper_notebooks', 'cell_sources', 'depends_on', 'fingerprint', 'done_file', 'plan', 'tree_memory',
-           'snakemake_command', 'reproduce', 'results', 'missing_data', 'verify_store']
+           'snakemake_command', 'reproduce', 'unfound', 'results', 'missing_data', 'verify_store']
 
 # %% ../nbs/98_batch.ipynb #6686031c
 import ast
@@ -242,6 +242,16 @@ def _batch(profile, paper, only, jobs, steps, folder, began):
     if late: peak = max(peak, _snakemake(snakemake_command(profile, paper, only, jobs), late, folder)[1])
     return _summary(profile, steps, status, (time.monotonic() - began) / 60, peak)
 
+# %% ../nbs/98_batch.ipynb #4394b3ee
+def unfound(
+    page:Path,            # executed copy of a notebook; one that does not exist lacks nothing
+)->list[str]:             # data card, path and variable of each gap
+    "Gated data that a notebook stopped for."
+    if not page.exists(): return []
+    cells = json.loads(page.read_text())['cells']
+    errors = (o for c in cells for o in c.get('outputs', ()) if o['output_type'] == 'error')
+    return [o['evalue'] for o in errors if o['ename'] == 'MissingData']
+
 # %% ../nbs/98_batch.ipynb #ff5ad332
 def _summary(profile, steps, status, minutes, peak):
     "The last lines of a batch; its exit status."
@@ -252,7 +262,8 @@ def _summary(profile, steps, status, minutes, peak):
           f'{minutes:.1f} minutes, peak memory {peak:.2f} GiB over all processes')
     copies, log = {g: root/f'{folder}/{g}.failed.ipynb' for g in failed}, root/folder/'snakemake.log'
     for g, copy in copies.items():
-        print(f'  FAILED {g}: see {(copy if copy.exists() else log).relative_to(root)}')
+        gap, where = unfound(copy), (copy if copy.exists() else log).relative_to(root)
+        print(f'  WAITS  {g}: {gap[0]}' if gap else f'  FAILED {g}: see {where}')
     if status and not any(c.exists() for c in copies.values()): print(_tail(log))
     for line in missing_data(profile): print('  ' + line)
     for what, where in results(profile).items(): print(f'{what:<20} {where}')
@@ -282,6 +293,7 @@ def missing_data(
     records = (json.loads(f.read_text()) for f in sorted(figures.rglob('*.json')))
     settings = (r.get('settings') for r in records if isinstance(r, dict))
     found = {m for s in settings if isinstance(s, dict) for m in s.get('missing', ())}
+    for page in (repo_root()/'_runs'/profile).rglob('*.failed.ipynb'): found |= set(unfound(page))
     return [f'missing: {m}' for m in sorted(found)]
 
 # %% ../nbs/98_batch.ipynb #5e4127b3
