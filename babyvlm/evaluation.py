@@ -99,7 +99,7 @@ class Evaluation:
         head = f'{self.model} on {self.task}, {self.mode}'
         return '\n'.join([head, *lines, *below, f'items: {counts}', *left])
 
-# %% ../nbs/95_evaluation.ipynb #30e5b1c6
+# %% ../nbs/95_evaluation.ipynb #3724af2d
 @dataclass(frozen=True)
 class Family:
     "How the benchmarks of one paper are found, asked, scored and audited."
@@ -113,6 +113,7 @@ class Family:
     modes:tuple = ('fair',)  # the first is the default
     below:bool = False    # print the audit under each score
 
+# %% ../nbs/95_evaluation.ipynb #15bcb468
 FAMILIES = {}             # name -> `Family`
 
 def register(
@@ -121,7 +122,7 @@ def register(
     "Make a family known to `babyvlm evaluate` and `babyvlm audit`."
     FAMILIES[family.name] = family
 
-# %% ../nbs/95_evaluation.ipynb #3b40dc78
+# %% ../nbs/95_evaluation.ipynb #c15bd4a5
 def family_of(
     name:str,             # 'v1/vtwt', 'vtwt', 'devcv/count' or 'devcv'
 )->tuple:                 # (`Family`, task or None for all of them)
@@ -140,7 +141,7 @@ def _tasks(name, labels, split, mode):
     if mode not in family.modes: raise ValueError(f"unknown mode '{mode}': one of {', '.join(family.modes)}")
     return family, [task] if task else list(family.tasks(labels, split)), mode
 
-# %% ../nbs/95_evaluation.ipynb #13f8be6f
+# %% ../nbs/95_evaluation.ipynb #ac5ac11f
 def _audit_v1(task, items, mode):
     table = audit(benchmark(task, items, mode))
     return table, surprises(table)
@@ -151,7 +152,7 @@ register(Family(
     ask=lambda model, task, items, path: evaluate(model, items, path),
     score=lambda task, items, replies, mode: score(task, replies, mode, items), audit=_audit_v1, modes=MODES))
 
-# %% ../nbs/95_evaluation.ipynb #a610e844
+# %% ../nbs/95_evaluation.ipynb #0dc7681f
 def evaluate_benchmark(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
@@ -166,7 +167,7 @@ def evaluate_benchmark(
     def items(t): return family.find_items(t, labels, images, split)
     return [_evaluate(model, family, t, items(t), journal, mode) for t in tasks]
 
-# %% ../nbs/95_evaluation.ipynb #8498e3be
+# %% ../nbs/95_evaluation.ipynb #f9d8b0f3
 def _evaluate(model, family, task, items, journal, mode):
     "One task."
     path = journal and Path(journal(task))
@@ -183,7 +184,7 @@ def _evaluate(model, family, task, items, journal, mode):
     scores = family.score(task, items, replies, mode)
     return Evaluation(who, task if family.name == 'v1' else what, mode, scores, replies, table, notes)
 
-# %% ../nbs/95_evaluation.ipynb #0ced5608
+# %% ../nbs/95_evaluation.ipynb #f0dce95f
 def audit_benchmark(
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
     labels:str|Path,      # label file, or the folder that holds it
@@ -194,7 +195,7 @@ def audit_benchmark(
     family, tasks, mode = _tasks(name, labels, split, mode)
     return [family.audit(t, family.find_items(t, labels, None, split), mode) for t in tasks]
 
-# %% ../nbs/95_evaluation.ipynb #309bdce5
+# %% ../nbs/95_evaluation.ipynb #9f3dc15a
 def evaluate_v1(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # benchmark, such as 'v1/vtwt'
@@ -207,7 +208,7 @@ def evaluate_v1(
     keep = journal and (lambda task: journal)
     return evaluate_benchmark(model, f'v1/{task_of(name)}', labels, images, keep, mode)[0]
 
-# %% ../nbs/95_evaluation.ipynb #0f03fae4
+# %% ../nbs/95_evaluation.ipynb #8ff78f51
 def audit_v1(
     name:str,             # benchmark, such as 'v1/vtwt'
     labels:str|Path,      # label file, or the folder that holds it; no pictures are needed
@@ -216,7 +217,7 @@ def audit_v1(
     "What models that cannot see get on a benchmark."
     return audit_benchmark(f'v1/{task_of(name)}', labels, mode)[0]
 
-# %% ../nbs/95_evaluation.ipynb #d218214a
+# %% ../nbs/95_evaluation.ipynb #1e3a3176
 _RULES = dict(fair='strict', reference='devcv')
 
 def _audit_devcv(task, items, mode):
