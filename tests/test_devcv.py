@@ -288,7 +288,7 @@ def test_other_corpora_by_the_annotation_format(tmp_path):
     rng, frames = random.Random(0), []
     (tmp_path/'f').mkdir()
     for k in range(24):
-        Image.effect_noise((640, 480), 80).convert('RGB').save(tmp_path/f'f/{k}.jpg')
+        Image.linear_gradient('L').rotate(90).resize((640, 480)).convert('RGB').save(tmp_path/f'f/{k}.jpg')
         boxes = tuple(Box(c, (20 + 300*(j % 2), 20 + 220*(j // 2), 100 + k, 80)) for j, c in enumerate(rng.sample(['cup', 'toy cup', 'shoe', 'book', 'dog'], 4)))
         frames.append(Frame(f'f/{k}.jpg', f'r{k % 4}', 640, 480, boxes, {'cup': 1 + k % 7}))
     Bank(tmp_path, tuple(frames), (), 'ego4d').save('parquet')

@@ -31,12 +31,12 @@ class Task:
     answer:str            # 'letter', 'number', 'direction' or 'rounds'
     primary:str = 'acc'   # the metric that counts
 
-# %% ../../nbs/benchmarks/45_catalogue.ipynb #8ac93a6c
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #a5697fb3
 _MATH, _EXEC, _LANG = 'mathematics', 'executive function and memory', 'language'
 _TABLE = f"""\
 looking_while_listening | Looking While Listening | | Looking While Listening | {_LANG} | 6-24 | letter | acc
 picture_vocabulary | Picture Vocabulary | baby_pv | Picture Vocabulary | {_LANG} | 25-42 | letter | acc
-localize | Localization | baby_localize | Mullen Receptive Language | {_LANG} | 1-42 | letter | acc
+localize | Localization | baby_localize | Mullen Receptive | {_LANG} | 1-42 | letter | acc
 leftright | Left/Right | baby_leftright | Mullen Visual Reception | {_EXEC} | 1-42 | letter | acc
 spatialdetails | Spatial Details | baby_spatialdetails | Mullen Visual Reception | {_EXEC} | 1-42 | \
 letter | acc
@@ -44,7 +44,7 @@ vdr-binary | Visual Delayed Response, binary | baby_vdr_binary | Visual Delayed 
 direction | acc_exact
 vdr-open | Visual Delayed Response, open | baby_vdr_open | Visual Delayed Response | {_EXEC} | 22-42 | \
 direction | acc_exact
-memory | Memory | baby_memory | Delayed Memory | {_EXEC} | 22-42 | rounds | acc_testing_adjusted
+memory | Memory | baby_memory | Memory Task | {_EXEC} | 22-42 | rounds | acc_testing_adjusted
 compare_real | Who Has More, naturalistic | baby_compare_real | Who Has More | {_MATH} | 25-42 | letter | acc
 compare_synthetic | Who Has More, synthetic | baby_compare_synthetic | Who Has More | {_MATH} | 25-42 | \
 letter | acc

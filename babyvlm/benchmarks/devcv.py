@@ -199,7 +199,7 @@ def by_number(
     cells = [rate([x for n, x in got if n == k]) for k in numbers]
     return pd.DataFrame(dict(number=numbers, acc=pd.Series(cells, dtype=object)))
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #f4eca74c
+# %% ../../nbs/benchmarks/45_devcv.ipynb #a9e798db
 COLUMNS = dict(columns=tuple(TASKS), leaderboard=tuple(t for t, x in TASKS.items() if x.key),
                tuned=tuple(t for t in TASKS if t not in HELD_OUT), held_out=HELD_OUT)
 
@@ -213,7 +213,7 @@ class Overall:
 
     def __repr__(self):
         lack = f", without {', '.join(self.missing)}" if self.missing else ''
-        return f'{self.value:.3f} (mean of {self.n - len(self.missing)} {self.columns}{lack})'
+        return f'{self.value:.3f} (mean of {self.n - len(self.missing)} of {self.n}, {self.columns}{lack})'
 
 # %% ../../nbs/benchmarks/45_devcv.ipynb #96b8ba08
 def overall(

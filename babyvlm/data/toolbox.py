@@ -114,13 +114,11 @@ def write_devcv(
         if drafts: out[t] = save_drafts(folder, t, drafts, split, layout, truth)
     return out
 
-# %% ../../nbs/data/18_toolbox.ipynb #712c1fa9
+# %% ../../nbs/data/18_toolbox.ipynb #0333ead7
 _ASKED = {'picture_vocabulary': r"image of '(.+?)'", 'localize': r'Point at the (.+?)\. Is it',
           'compare_real': r'has more (?:of )?(.+?)\?', 'count': r'How many (?:of )?(.+?) do you see'}
 _LIKE = {'looking_while_listening': 'picture_vocabulary', 'compare_synthetic': 'compare_real',
          'subitize': 'count', 'subitize_real': 'count'}      # tasks that are asked and answered alike
-
-# %% ../../nbs/data/18_toolbox.ipynb #8ec8ac30
 def asked_word(
     task:str,             # a key of `SHORT`
     question:str,         # of a human turn
@@ -130,6 +128,7 @@ def asked_word(
     found = re.search(pattern, question) if pattern else None
     return found[1] if found else ''
 
+# %% ../../nbs/data/18_toolbox.ipynb #8236342f
 def _many(shown, word):
     "How many of what the word means a picture shows."
     return sum(n for c, n in shown.get('counts', {}).items() if word in (c, plural(c)))
@@ -140,7 +139,7 @@ def _left(track, size):
     side = [n for n, out in (('top', y < 0), ('bottom', y > H), ('left', x < 0), ('right', x > W)) if out]
     return ' '.join(side)
 
-# %% ../../nbs/data/18_toolbox.ipynb #de7ad2f1
+# %% ../../nbs/data/18_toolbox.ipynb #51b27f42
 def _pick(task, question, shows):
     "The letter, number or direction of a single question."
     word = asked_word(task, question); kind = _LIKE.get(task, task)
@@ -148,13 +147,14 @@ def _pick(task, question, shows):
     if kind == 'localize':
         box = next(o[1:] for o in shows[0]['objects'] if o[0] == word)
         return quadrant(box, *shows[0]['size'])
-    if kind == 'leftright': return 'ABC'[[(s['frame'], s['flip']) for s in shows[1:]].index(
-        (shows[0]['frame'], shows[0]['flip']))]
-    if kind == 'spatialdetails': return 'ABC'[[s['frame'] for s in shows[1:]].index(shows[0]['frame'])]
+    if kind in ('leftright', 'spatialdetails'):
+        query, *seen = [(s['frame'], s.get('flip') if kind == 'leftright' else 0) for s in shows]
+        return 'ABC'[seen.index(query)]
     if kind == 'compare_real': return 'AB'[_many(shows[1], word) > _many(shows[0], word)]
     if kind == 'count': return str(_many(shows[0], word))
     return _left(shows[-1]['target'], shows[-1]['size'])
 
+# %% ../../nbs/data/18_toolbox.ipynb #2f1df553
 def _new(turns, shows):
     "The letters of a Memory record: what has not been seen before is new."
     seen, out, at = set(), [], 0
@@ -171,7 +171,7 @@ def known_answers(
     "What somebody who knows the scene answers."
     return _new(record.prompts, shows) if task == 'memory' else (_pick(task, record.prompts[0], shows),)
 
-# %% ../../nbs/data/18_toolbox.ipynb #2e43c26f
+# %% ../../nbs/data/18_toolbox.ipynb #b42975f8
 _FEWER = {'memory': .5, 'vdr-binary': .5, 'vdr-open': .5}
 
 def toy_sizes(
@@ -182,7 +182,7 @@ def toy_sizes(
     named = {t: more[k] for t in BUILDERS if (k := t.replace('-', '_')) in more}
     return {t: max(2, round(n*_FEWER.get(t, 1))) if n else 0 for t in BUILDERS} | named
 
-# %% ../../nbs/data/18_toolbox.ipynb #0be87f59
+# %% ../../nbs/data/18_toolbox.ipynb #6b14105f
 def _wanted(n, split):
     "Items a task in a split; the held-out tasks are not in training."
     n = n if isinstance(n, Mapping) else toy_sizes(n)
@@ -194,7 +194,7 @@ def _bank(root, world, sizes, there, where):
     frames = max(1.5*max(sizes.values()) + 30, 3*sizes.get('subitize_real', 0) + 60)
     return draw_bank(root, world, round(frames), clips, there, where)
 
-# %% ../../nbs/data/18_toolbox.ipynb #1c9f3c7c
+# %% ../../nbs/data/18_toolbox.ipynb #b6fb61dd
 def toy_devcv(
     root,                 # folder to write to
     world:Nursery=Nursery(),  # seed, and the frames' width as its size
