@@ -9,7 +9,8 @@ __all__ = ['contrastive_loss', 'CVCLConfig', 'cvcl_toy', 'CVCLOutput', 'CVCLMode
 # %% ../../nbs/models/22_cvcl.ipynb #8e1eb1ee
 from .tokenizers import load_vocab, word_tokenizer
 from .vision import BabyImageProcessor, ResNeXtConfig, resnext50, resnext_toy, vision_encoder
-from .weights import count_parameters, model_card, read_checkpoint, seeded, strict_load
+from .weights import (count_parameters, model_card, read_checkpoint, register, seeded,
+                                    strict_load)
 
 import argparse
 import math
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
-from transformers import (AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase,
+from transformers import (AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase,
                           PreTrainedTokenizerFast)
 from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
@@ -115,8 +116,6 @@ def _init_weights(self:CVCLModel, module):
         for p in (module.weight, module.bias): init.uniform_(p, -bound, bound)
     else: super(CVCLModel, self)._init_weights(module)
 
-AutoConfig.register('babyvlm_cvcl', CVCLConfig, exist_ok=True)
-
 # %% ../../nbs/models/22_cvcl.ipynb #4d1b7489
 @patch
 def embed_images(self:CVCLModel,
@@ -160,7 +159,7 @@ def forward(self:CVCLModel,
     loss = contrastive_loss(images, texts, scale) if return_loss else None
     return CVCLOutput(loss=loss, image_embeds=images, text_embeds=texts, logit_scale=scale)
 
-AutoModel.register(CVCLConfig, CVCLModel, exist_ok=True)
+register(CVCLConfig, CVCLModel)
 
 # %% ../../nbs/models/22_cvcl.ipynb #aa538eb0
 @patch

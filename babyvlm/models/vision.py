@@ -8,7 +8,7 @@ __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'open_rgb', 'square', 'BabyImageProc
            'teacher_state', 'vit_state', 'load_teacher']
 
 # %% ../../nbs/models/21_vision.ipynb #f9ae4c2f
-from .weights import on_meta, read_checkpoint, strict_load  # before torchvision
+from .weights import on_meta, read_checkpoint, register, strict_load  # before torchvision
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, ViTConfig, ViTModel
+from transformers import PretrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers import initialization as init
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -186,8 +186,7 @@ def forward(self:ResNeXtModel,
     x = self.body(pixel_values.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
     return BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=x.mean(1))
 
-AutoConfig.register('babyvlm_resnext', ResNeXtConfig, exist_ok=True)
-AutoModel.register(ResNeXtConfig, ResNeXtModel, exist_ok=True)
+register(ResNeXtConfig, ResNeXtModel)
 
 # %% ../../nbs/models/21_vision.ipynb #32466a1b
 def vit_large(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Mismatch', 'compare_state', 'strict_load', 'count_parameters', 'on_meta', 'seeded', 'read_checkpoint', 'read_folder',
-           'quiet', 'load_pretrained', 'model_card']
+           'quiet', 'load_pretrained', 'register', 'model_card']
 
 # %% ../../nbs/models/19_weights.ipynb #dd0e4f2e
 from .. import _compat  # before transformers
@@ -19,7 +19,8 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as hf_logging
 
 # %% ../../nbs/models/19_weights.ipynb #1ab91497
@@ -136,6 +137,18 @@ def load_pretrained(
     diff = Mismatch(*(tuple(sorted(map(str, report[k]))) for k in kinds))
     if diff: raise ValueError(f'{Path(folder).name} does not fit {cls.__name__}: {diff}')
     return model.eval()
+
+# %% ../../nbs/models/19_weights.ipynb #fca31c98
+def register(
+    config,                   # configuration class; its `model_type` is the name
+    model=None,               # model class; None: register the configuration only
+    auto=AutoModel,           # the Auto class that shall find the model
+):
+    "Tell the Auto classes about ours; a class of a notebook never replaces the package's."
+    name = config.model_type
+    known = name in CONFIG_MAPPING and CONFIG_MAPPING[name].__module__ != '__main__'
+    if config.__module__ != '__main__' or not known: AutoConfig.register(name, config, exist_ok=True)
+    if model is not None: auto.register(config, model, exist_ok=True)
 
 # %% ../../nbs/models/19_weights.ipynb #9da32eee
 def model_card(
