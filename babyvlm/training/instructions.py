@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALL', 'V2_PHASE1', 'V2_PHASE2', 'V2_PHASE3', 'V2_PHASES', 'RecordPhase', 'Faults', 'Pictures', 'RecordData',
-           'LengthBatches', 'RecordTrainer', 'train_records', 'start_tuning', 'train_folder', 'main']
+           'BucketBatches', 'RecordTrainer', 'train_records', 'start_tuning', 'train_folder', 'main']
 
 # %% ../../nbs/training/36_instructions.ipynb #c103c048
 from ..models.babyllava_v2 import BabyLlavaV2, RecordProcessor  # before transformers
@@ -117,16 +117,17 @@ def __getitems__(self:RecordData,
     got = self.processor.batch([self.rows[i] for i in rows], [self.images[i] for i in rows], self.pictures)
     return got | dict(uid=[self.uid[i] for i in rows])
 
-# %% ../../nbs/training/36_instructions.ipynb #79696612
-class LengthBatches(Sampler):
-    "A permutation for every epoch whose batches hold records of similar length, in random order."
+# %% ../../nbs/training/36_instructions.ipynb #26531cc0
+class BucketBatches(Sampler):
+    "A permutation for every epoch whose batches hold records of comparable length, in random order."
     def __init__(self,
         lengths,              # (n,) tokens of each record
         batch:int,            # records a step
         seed:int=0,           # decides every epoch's order
-        mega:int=50,          # batches that are sorted together
+        ratio:float=4.,       # longest over shortest record of a bucket
     ):
-        self.lengths, self.batch, self.seed, self.mega, self.epoch = np.asarray(lengths), batch, seed, mega, 0
+        self.lengths, self.batch, self.seed, self.epoch = np.asarray(lengths), batch, seed, 0
+        self.bucket = (np.log(self.lengths/self.lengths.min())/np.log(ratio) + 1e-9).astype(int)
 
     def __len__(self): return len(self.lengths)
 
@@ -137,19 +138,17 @@ class LengthBatches(Sampler):
         self.epoch = int(epoch)
 
     def __iter__(self):
-        rng, size = np.random.default_rng([self.seed, self.epoch]), self.batch*self.mega
-        order, batches = rng.permutation(len(self)), []
-        for g in (order[i:i + size] for i in range(0, len(order), size)):
-            g = g[np.argsort(-self.lengths[g], kind='stable')]
+        rng, batches = np.random.default_rng([self.seed, self.epoch]), []
+        for k in np.unique(self.bucket):
+            g = rng.permutation(np.flatnonzero(self.bucket == k))
             batches += [g[i:i + self.batch] for i in range(0, len(g), self.batch)]
-        short = [b for b in batches if len(b) < self.batch]   # all but the last batch must be full
+        short = [b for b in batches if len(b) < self.batch]   # batches are cut from one list: the rest goes last
         full = [b for b in batches if len(b) == self.batch]
-        chosen = [full[i] for i in rng.permutation(len(full))] + short
-        return iter(np.concatenate(chosen).tolist() if chosen else [])
+        return iter(np.concatenate([full[i] for i in rng.permutation(len(full))] + short).tolist())
 
-# %% ../../nbs/training/36_instructions.ipynb #daf92cd0
+# %% ../../nbs/training/36_instructions.ipynb #fb8aa870
 class RecordTrainer(BabyTrainer):
-    "A `BabyTrainer` with batches by length and a rate of its own for the vision encoder."
+    "A `BabyTrainer` with bucketed batches and a rate of its own for the vision encoder."
     def __init__(self,
         model:BabyLlavaForConditionalGeneration,  # trained in place
         args,                 # from `training_arguments`
@@ -162,7 +161,7 @@ class RecordTrainer(BabyTrainer):
         super().__init__(model, args, train, val, **kwargs)
 
     def _start(self, model, args, collate, train, val, patience, progress, kwargs):
-        self.sampler = LengthBatches(train.lengths, args.train_batch_size*args.world_size, args.seed)
+        self.sampler = BucketBatches(train.lengths, args.train_batch_size*args.world_size, args.seed)
         return super()._start(model, args, collate, train, val, patience, progress, kwargs)
 
     def create_optimizer(self, *args, **kwargs):
