@@ -11,8 +11,8 @@ from pathlib import Path
 
 import typer
 
-# %% ../nbs/98_commands.ipynb #0b3b2942
-survey = typer.Typer(no_args_is_help=True, help='Ask people the items of a benchmark, and read what they answered.')
+# %% ../nbs/98_commands.ipynb #e2f53dea
+survey = typer.Typer(no_args_is_help=True)
 
 @survey.callback()
 def _group(): "Ask people the items of a benchmark, and read what they answered."
@@ -46,10 +46,10 @@ def benchmark_items(
             out += [items[j] for j in sorted(random.Random(f'{seed}/{t}').sample(range(len(items)), k))]
     return out
 
-# %% ../nbs/98_commands.ipynb #b606d2c7
+# %% ../nbs/98_commands.ipynb #1dfe849f
 @survey.command('build')
 def survey_build(
-    benchmark:list[str]=typer.Option(..., help="'devcv/count', 'devcv', 'v1/vtwt' ...; several times for more"),
+    benchmark:list[str]=typer.Option(..., help="'devcv/count', 'devcv', 'v1/vtwt' ...; may be repeated"),
     labels:Path=typer.Option(..., help='label file, or the folder that holds it'),
     images:Path=typer.Option(None, help='folder of the pictures; default: beside the labels'),
     out:Path=typer.Option(Path('survey.html'), help='the page; its key goes beside it'),
@@ -69,10 +69,10 @@ def survey_build(
         own = '' if consent is None else consent.read_text(encoding='utf-8')
         text = own.replace('{', '{{').replace('}', '}}') or CONSENT   # braces of the text are not fields
         page = build_survey(asked, out, None, per_task, checks, Wording(title, text), save, seed)
-    typer.echo(f"{page}: {len(asked)} items, {page.stat().st_size/1e6:.1f} MB; open it, or put it on any web space")
+    typer.echo(f"{page}: {len(asked)} items, {page.stat().st_size/1e6:.1f} MB; it needs no server")
     typer.echo(f"{page.with_suffix('.key.json')}: what is right; keep it from the people you ask")
 
-# %% ../nbs/98_commands.ipynb #5fef3582
+# %% ../nbs/98_commands.ipynb #4f8ec60b
 def _models(key, pairs):
     "name -> item -> credit, from NAME=JOURNAL."
     from babyvlm.analysis.survey import model_credit
@@ -85,11 +85,12 @@ def _models(key, pairs):
         out[name] = {**out.get(name, {}), **model_credit(key, Journal(path).done.values())}
     return out
 
+# %% ../nbs/98_commands.ipynb #03159419
 @survey.command('analyse')
 def survey_analyse(
     responses:Path=typer.Argument(..., help='folder of the saved files, or one of them'),
     key:Path=typer.Option(None, help="the page's .key.json; not needed if the files carry gold and options"),
-    model:list[str]=typer.Option(None, help='NAME=JOURNAL of a model on the same items; several times for more'),
+    model:list[str]=typer.Option(None, help='NAME=JOURNAL of a model on the same items; may be repeated'),
     out:Path=typer.Option(None, help='folder for the tables as CSV'),
 ):
     "Who counts, how right people are, how far models are from them."
@@ -101,20 +102,24 @@ def survey_analyse(
         if len(table): typer.echo(f'{name}\n{as_text(table).to_string(index=False)}\n')
     left = ', '.join(f'{k} {v}' for k, v in found.ledger.skipped.items()) or 'nobody'
     typer.echo(f'{found.ledger.kept} of {found.ledger.seen} people count; left out: {left}')
-    if out is None: return
+    if out is not None: _tables(found, out)
+
+def _tables(found, out):
+    "All tables of an analysis as CSV."
+    from babyvlm.report import as_text
     out.mkdir(parents=True, exist_ok=True)
     for name in ('tasks', 'people', 'items', 'mixed', 'gaps'):
         as_text(getattr(found, name), 6).to_csv(out/f'{name}.csv', index=False)
     typer.echo(f'tables: {out}')
 
-# %% ../nbs/98_commands.ipynb #8cbeae63
+# %% ../nbs/98_commands.ipynb #7631714c
 def leaderboard(
     scores:Path=typer.Argument(None, help='folder of lmms-eval results, a *_results.json or a score file'),
     out:Path=typer.Option(None, help='score file to write'),
     submission:Path=typer.Option(None, help='folder for submission.json and model.py'),
     name:str=typer.Option(None, help='of the model, unique on the leaderboard'),
     checkpoint:str=typer.Option(None, help='folder, hub name or address of the weights'),
-    loader:str=typer.Option(None, help="'module:function' that loads them; default: what babyvlm evaluate loads"),
+    loader:str=typer.Option(None, help="'module:function' that loads them; default: as babyvlm evaluate"),
     facts:Path=typer.Option(None, help='JSON file with the facts that the challenge asks for'),
 ):
     "Validate and collate scores for the BabyVLM 2026 leaderboard; write a submission."
