@@ -176,7 +176,7 @@ register(Family(
     ask=lambda model, task, items, path: evaluate(model, items, path),
     score=lambda task, items, replies, mode: score(task, replies, mode, items), audit=_audit_v1, modes=MODES))
 
-# %% ../nbs/95_evaluation.ipynb #7c10b139
+# %% ../nbs/95_evaluation.ipynb #a610e844
 def evaluate_benchmark(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
@@ -203,10 +203,17 @@ def _evaluate(model, family, task, items, journal, mode):
     if len(lost) == len(items):
         raise FileNotFoundError(f'none of {len(items)} items can be asked: {lost[0].reason}; wrong folder?')
     table = family.audit(task, items, mode)[0] if family.below else None
-    notes = faults + tuple(f'{r.uid}: {r.reason}' for r in lost)
+    notes = faults + _left_out(lost)
     who, what = getattr(model, 'name', type(model).__name__), f'{family.name}/{task}'
     scores = family.score(task, items, replies, mode)
     return Evaluation(who, task if family.name == 'v1' else what, mode, scores, replies, table, notes)
+
+def _left_out(replies):
+    "A line for each reason; what several items share is said once."
+    same = {}
+    for r in replies: same.setdefault(r.reason, []).append(r.uid)
+    return tuple(f'{u[0]}: {why}' if len(u) == 1 else f'{u[0]} and {len(u) - 1} more: {why}'
+                 for why, u in same.items())
 
 # %% ../nbs/95_evaluation.ipynb #0ced5608
 def audit_benchmark(

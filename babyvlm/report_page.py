@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['esc', 'anchor', 'html_table', 'small_picture', 'report_html', 'md_table', 'report_md', 'report_tex', 'write_report']
 
-# %% ../nbs/93_report_page.ipynb #42648ec6
+# %% ../nbs/93_report_page.ipynb #fbe89a53
 import base64
 import html
 import io
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pandas as pd
 from PIL import Image
@@ -22,7 +23,7 @@ from .reproduction import (Report, claims_of, collect, noise_floors, run_cells, 
                                   unfilled)
 from .store import Store
 
-# %% ../nbs/93_report_page.ipynb #8d2b576f
+# %% ../nbs/93_report_page.ipynb #7496804f
 esc = html.escape
 def anchor(name):         # 'v1/63_main_results' -> 'part-v1-63-main-results'
     "Where a saved table or figure is on the page."
@@ -33,7 +34,7 @@ def _num(x, digits=3):
     if x is None or x != x: return ''
     return f'{x:,.0f}' if float(x).is_integer() and abs(x) >= 10 else f'{x:.{digits}f}'
 
-# %% ../nbs/93_report_page.ipynb #eecbb988
+# %% ../nbs/93_report_page.ipynb #1b4e2964
 def html_table(
     frame:pd.DataFrame,   # cells of any type
     classes=(),           # columns whose value is also the cell's class
@@ -47,7 +48,7 @@ def html_table(
     body = ''.join(f'<tr>{r}</tr>' for r in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
-# %% ../nbs/93_report_page.ipynb #b1ab673c
+# %% ../nbs/93_report_page.ipynb #86b490d7
 _HEADS = ['paper', 'table', 'model', 'setting', 'task', 'metric', 'published', 'this run', 'difference',
           '95 % interval', 'n', 'status', 'why', 'runs']
 
@@ -56,7 +57,7 @@ def _links(runs, most=3):
     shown = ' '.join(f'<a href="#run-{esc(r)}">{esc(r[:6])}</a>' for r in runs[:most])
     return shown + (f' and {len(runs) - most} more' if len(runs) > most else '')
 
-def _cell_row(c, runs):
+def _cell_row(c, runs, explorer=False):
     "One published value as a table row that others can link to."
     interval = f'[{_num(c.low)}, {_num(c.high)}]' if c.low == c.low else ''
     value = _num(c.value)
@@ -69,9 +70,13 @@ def _cell_row(c, runs):
     marks = f'id="cell-{esc(c.id)}" data-paper="{c.paper}" data-status="{esc(c.status)}"{grey}'
     why = f'<td class="why" title="{esc(c.source)}">{esc(c.why)}</td>'
     return (f'<tr {marks}>{left}{right}<td>{esc(c.status)}</td>{why}'
-            f'<td class="num">{_links(runs)}</td></tr>')
+            f'<td class="num">{_links(runs)} {_items(c) if explorer and value and c.part else ""}</td></tr>')
 
-# %% ../nbs/93_report_page.ipynb #a6aad7e9
+def _items(c):
+    "Link to the items behind a cell."
+    return f'<a href="explorer.html#{urlencode(dict(task=c.task, model=c.model))}">items</a>'
+
+# %% ../nbs/93_report_page.ipynb #44455da6
 def _cells_html(r):
     "The section with every published value, and what narrows it down."
     parts = {s.name: s for s in r.saved}
@@ -82,11 +87,11 @@ def _cells_html(r):
              + choice('paper', 'p', r.cells.paper) + choice('status', 's', r.cells.status)
              + '<span id="count" class="dim"></span></p>')
     head = ''.join(f'<th>{h}</th>' for h in _HEADS)
-    body = ''.join(_cell_row(c, runs_of(c, parts, r.records)) for _, c in r.cells.iterrows())
+    body = ''.join(_cell_row(c, runs_of(c, parts, r.records), r.explorer) for _, c in r.cells.iterrows())
     table = f'<table id="cells"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'{tools}<div class="scroll tall">{table}</div>'
 
-# %% ../nbs/93_report_page.ipynb #bb5f5e75
+# %% ../nbs/93_report_page.ipynb #87059d71
 _COLOURS = {'same data': '#2e7d4f', 'label-only': '#4c78a8', 'toy world': '#d9a441',
             'not possible here': '#b9c2ca'}
 
@@ -102,7 +107,7 @@ def _summary_html(r):
                    f'<p class="dim">{total:,} published values on record: {said}</p>')
     return ''.join(out)
 
-# %% ../nbs/93_report_page.ipynb #948b7b40
+# %% ../nbs/93_report_page.ipynb #e6405112
 def small_picture(
     path:Path,            # of a PNG
     width:int=900,        # largest width, pixels
@@ -126,7 +131,7 @@ def _part_html(s):
     table = html_table(s.frame, ('verdict',))
     return f'<h3 id="{anchor(s.name)}">{caption}</h3>{table}<p class="dim">{note} {foot}</p>'
 
-# %% ../nbs/93_report_page.ipynb #511e1e11
+# %% ../nbs/93_report_page.ipynb #492a832b
 _GONE = ('<p>Not in the store of the machine that wrote this page. <code>babyvlm reproduce</code> builds it '
          'again under the same name.</p>')
 
@@ -152,7 +157,7 @@ def _run_html(run, r):
     return (f'<details id="run-{run}"><summary>{title}</summary><p class="dim">{place}</p>{said}'
             f'<pre>{config}</pre><ul>{listed}</ul></details>')
 
-# %% ../nbs/93_report_page.ipynb #2519c3e7
+# %% ../nbs/93_report_page.ipynb #f017d1ba
 _READ = ('<p><b>same data</b>: the numbers can be compared. <b>label-only</b>: computed from released label '
          'files. <b>toy world</b>: the claim is tested in an invented world, the number is not comparable. '
          '<b>not possible here</b>: empty, with its reason. The source of a published value shows when the '
@@ -172,7 +177,7 @@ def _floors_html(r):
     floors = noise_floors(run_cells(r.saved))
     return _FLOOR + html_table(floors.assign(**{'noise floor': [f'{v:.3f}' for v in floors['noise floor']]}))
 
-# %% ../nbs/93_report_page.ipynb #e08bae2c
+# %% ../nbs/93_report_page.ipynb #bd91a265
 def _needs_html(r):
     "What could not be run, and which gated data were looked for in vain."
     gaps = ''.join(f'<li>{esc(m)}</li>' for m in r.missing)
@@ -193,19 +198,20 @@ def _sections(r):
     wanted = sorted({i for s in r.saved for i in s.record['runs']} | set(r.records))
     yield 'runs', 'Runs', ''.join(_run_html(i, r.records.get(i)) for i in wanted)
 
-# %% ../nbs/93_report_page.ipynb #41257490
+# %% ../nbs/93_report_page.ipynb #57a0be99
 def report_html(
     report:Report,        # from `collect`
 )->str:                   # one self-contained page
     "The report as HTML."
     sections = list(_sections(report))
     nav = ''.join(f'<a href="#{i}">{esc(h)}</a>' for i, h, _ in sections)
+    if report.explorer: nav += '<a href="explorer.html">Look at items</a>'
     body = ''.join(f'<section><h2 id="{i}">{esc(h)}</h2>{text}</section>' for i, h, text in sections)
     parts = dict(style=asset('report.css'), script=asset('report.js'), nav=nav, body=body)
     parts['intro'] = esc(report.intro)
     return re.sub(r'\{\{(\w+)\}\}', lambda m: parts[m[1]], asset('report.html'))
 
-# %% ../nbs/93_report_page.ipynb #1c09d2b5
+# %% ../nbs/93_report_page.ipynb #b93d3d86
 def _shown(cells):
     "The published values as text columns."
     low, high = cells.low.map(_num), cells.high.map(_num)
@@ -224,7 +230,7 @@ def md_table(
     def safe(c): return c.replace('|', r'\|').replace('\n', ' ')
     return '\n'.join('| ' + ' | '.join(map(safe, l)) + ' |' for l in lines) + '\n'
 
-# %% ../nbs/93_report_page.ipynb #2076508b
+# %% ../nbs/93_report_page.ipynb #014a9e52
 def report_md(
     report:Report,        # from `collect`
 )->str:
@@ -239,7 +245,7 @@ def report_md(
         out += [f"### {s.record['caption']}\n", s.path.with_suffix('.md').read_text(encoding='utf-8')]
     return '\n'.join(out)
 
-# %% ../nbs/93_report_page.ipynb #2c1c44de
+# %% ../nbs/93_report_page.ipynb #b4be4223
 _TEX = str.maketrans({c: '\\' + c for c in '%#&_${}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}',
                                                         '^': r'\textasciicircum{}', '<': r'\textless{}',
                                                         '>': r'\textgreater{}', '|': r'\textbar{}'})
@@ -253,7 +259,7 @@ def _tex_table(frame, caption):
     head = [rf'\begin{{longtable}}{{{width}}}', rf'\caption{{{caption.translate(_TEX)}}} \\', r'\toprule']
     return '\n'.join([*head, lines[0], r'\midrule \endhead', *lines[1:], r'\bottomrule', r'\end{longtable}'])
 
-# %% ../nbs/93_report_page.ipynb #6cef520f
+# %% ../nbs/93_report_page.ipynb #60084ddb
 def report_tex(
     report:Report,        # from `collect`
 )->str:                   # a document of its own
@@ -268,7 +274,7 @@ def report_tex(
     body.append(_tex_table(unfilled(report.cells), 'What could not be run, and what it would need'))
     return '\n\n'.join(['\n'.join(head), *body, r'\end{document}']) + '\n'
 
-# %% ../nbs/93_report_page.ipynb #7856f7c3
+# %% ../nbs/93_report_page.ipynb #db01ca4b
 def write_report(
     folder,               # figures/<profile>, filled by the paper notebooks
     store:Store=None,     # default: the store of this checkout

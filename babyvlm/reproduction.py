@@ -7,7 +7,7 @@ __all__ = ['Saved', 'read_saved', 'read_estimate', 'run_cells', 'Need', 'needs',
            'published_cells', 'noise_floors', 'tables_named', 'claims_of', 'run_records', 'runs_of', 'Report',
            'collect', 'unfilled']
 
-# %% ../nbs/92_reproduction.ipynb #0389e661
+# %% ../nbs/92_reproduction.ipynb #59cc9c4f
 import csv
 import functools
 import json
@@ -27,7 +27,7 @@ from .published import PAPERS, published
 from .report import asset, row
 from .store import Store
 
-# %% ../nbs/92_reproduction.ipynb #520dd33f
+# %% ../nbs/92_reproduction.ipynb #e101d73c
 @dataclass(frozen=True)
 class Saved:
     "A table or figure of a paper notebook."
@@ -53,7 +53,7 @@ def read_saved(
     known = [(f, r) for f, r in records if isinstance(r, dict) and 'kind' in r]
     return [Saved(f.with_suffix(''), r['name'], r) for f, r in known]
 
-# %% ../nbs/92_reproduction.ipynb #b4938a58
+# %% ../nbs/92_reproduction.ipynb #d3f187fe
 _TEXT = re.compile(r'(-?\d[\d.]*)(?: \[(-?[\d.]+), (-?[\d.]+)\])?, n = (\d[\d,]*\d|\d)([^,]*)(.*)')
 
 def read_estimate(
@@ -70,7 +70,7 @@ def read_estimate(
     return Estimate(float(value), *ends, int(n.replace(',', '')), known('chance', None), known('ties'),
                     int(known('no answer')), int(known('skipped')), unit.strip())
 
-# %% ../nbs/92_reproduction.ipynb #61b5d191
+# %% ../nbs/92_reproduction.ipynb #98447490
 _KEYS = ('model', 'setting', 'task', 'metric', 'status', 'run')
 
 def _parsed(s):
@@ -95,7 +95,7 @@ def run_cells(
     table[numbers] = table[numbers].apply(pd.to_numeric, errors='coerce')
     return table
 
-# %% ../nbs/92_reproduction.ipynb #e3f25d39
+# %% ../nbs/92_reproduction.ipynb #d38dcf46
 @dataclass(frozen=True)
 class Need:
     "What it takes to fill the cells of a published file."
@@ -112,7 +112,7 @@ class Need:
         takes = f'about {max(self.hours, .1):,.1f} h on {self.on}' if self.work else 'no computing'
         return f"{self.why} (data: {', '.join(self.cards) or 'none'}; {takes})"
 
-# %% ../nbs/92_reproduction.ipynb #09634def
+# %% ../nbs/92_reproduction.ipynb #07efcf58
 @functools.cache
 def needs()->dict:        # (paper, file) -> `Need`
     "The table of needs that travels with the package."
@@ -127,7 +127,7 @@ def need_of(
     unknown = Need(f'no notebook fills {paper}/{file} and nobody said what it needs')
     return needs().get((paper, file), unknown)
 
-# %% ../nbs/92_reproduction.ipynb #29c93592
+# %% ../nbs/92_reproduction.ipynb #f3eb50de
 _COUNTED = [('VTWT', 'items', 'babylmms-eval/vtwt.csv', 1),
             ('SAYCam-S', 'tokens', 'multimodal-baby/vocab.json', 1),
             ('Baby Winoground', 'items', 'babylmms-eval/baby_winoground.csv', 2),
@@ -145,7 +145,7 @@ def counted(
         return row(owner, task, metric, Estimate(n, n=n), file, status='label-only')
     return [one(*c) for c in here]
 
-# %% ../nbs/92_reproduction.ipynb #72f014f3
+# %% ../nbs/92_reproduction.ipynb #3111bb3f
 def computed()->list[dict]:   # from `row`
     "Published V1 values that follow from an architecture or a pair of sentences alone."
     import torch   # here: a list of cells should not wait for them
@@ -165,7 +165,7 @@ def computed()->list[dict]:   # from `row`
     return out + [row('a generated caption', 'SAYCam Caption', 'METEOR', Estimate(said, n=1),
                       status='same data: the pair of sentences in the figure')]
 
-# %% ../nbs/92_reproduction.ipynb #f187e9eb
+# %% ../nbs/92_reproduction.ipynb #d2561314
 def _is_percent(metric): return '(%' in metric or metric.endswith('_pct')
 def _same(a, b): return a == a and b == b and abs(a - b) < 1e-9
 
@@ -186,7 +186,7 @@ def _reason(p, parts):
         if hit and hit[0] != 'no run of this model': return hit[0]
     return ''
 
-# %% ../nbs/92_reproduction.ipynb #8856610f
+# %% ../nbs/92_reproduction.ipynb #5763ecdb
 _USUAL = {'toy world': 'the claim is tested, the number is not comparable'}
 
 def _cell(p, mine, parts):
@@ -202,7 +202,7 @@ def _cell(p, mine, parts):
     found = {k: c[k] for k in ('value', 'low', 'high', 'n', 'part', 'run')}
     return d | found | dict(status=status, why=why.strip() or _USUAL.get(status, ''))
 
-# %% ../nbs/92_reproduction.ipynb #5e05d669
+# %% ../nbs/92_reproduction.ipynb #dd14a9b2
 def _extra(rows, columns):
     "Rows of `counted` and `computed` in the form of `run_cells`."
     out = [dict(r, paper='v1', part='', value=r['estimate'].value, n=r['estimate'].n) for r in rows]
@@ -226,7 +226,7 @@ def published_cells(
         out += [_cell(r, mine[mine.paper == paper], parts) for _, r in p.iterrows()]
     return pd.DataFrame(out).assign(difference=lambda d: d.value - d.published)
 
-# %% ../nbs/92_reproduction.ipynb #9d57891b
+# %% ../nbs/92_reproduction.ipynb #ce6eb4f7
 def noise_floors(
     cells:pd.DataFrame,   # from `run_cells`
 )->pd.DataFrame:          # paper, task, n, noise floor
@@ -235,7 +235,7 @@ def noise_floors(
     d = d.groupby(['paper', 'task'], sort=False).n.max().reset_index()
     return d.assign(**{'noise floor': [noise_floor(int(n)) for n in d.n]})
 
-# %% ../nbs/92_reproduction.ipynb #183821de
+# %% ../nbs/92_reproduction.ipynb #bedef09d
 def tables_named(
     saved:Iterable[Saved],  # from `read_saved`
     word:str,               # such as 'claims' or 'audit'
@@ -251,7 +251,7 @@ def claims_of(
     parts = [s.frame.assign(paper=s.paper) for s in tables_named(saved, 'claims') if 'verdict' in s.frame]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
-# %% ../nbs/92_reproduction.ipynb #df8915e0
+# %% ../nbs/92_reproduction.ipynb #8584a18b
 def _journal(path, most=8):
     "How a journal of replies was answered, and its first lines."
     lines = path.read_text(encoding='utf-8').splitlines()
@@ -276,7 +276,7 @@ def run_records(
         out[run] = known | dict(place=f'{path.parent.parent.name}/{path.parent.name}', journals=journals)
     return out
 
-# %% ../nbs/92_reproduction.ipynb #f80d0871
+# %% ../nbs/92_reproduction.ipynb #ffd07ca0
 def _mentions(record, model):
     "Whether a run's configuration names a model."
     found = json.dumps(record['config'])
@@ -294,7 +294,7 @@ def runs_of(
     mine = [r for r in every if r in records and records[r]['stage'].startswith('replies')]
     return [r for r in mine if _mentions(records[r], cell.model)] or every
 
-# %% ../nbs/92_reproduction.ipynb #e15c3deb
+# %% ../nbs/92_reproduction.ipynb #bdfec47d
 @dataclass(frozen=True)
 class Report:
     "All that a report shows."
@@ -302,6 +302,7 @@ class Report:
     saved:list = field(repr=False)  # of `read_saved`
     cells:pd.DataFrame = field(repr=False)  # of `published_cells`
     records:dict = field(repr=False)  # of `run_records`
+    explorer:bool = False # whether explorer.html lies beside the report
 
     @property
     def status(self)->pd.DataFrame:  # paper x status, counts of published values
@@ -316,7 +317,7 @@ class Report:
         return (f'Profile {self.profile}: {n:,} published values on record, {k:,} of them with a value of '
                 f"this run; {kinds.count('table')} tables and {kinds.count('figure')} figures.")
 
-# %% ../nbs/92_reproduction.ipynb #64362f78
+# %% ../nbs/92_reproduction.ipynb #57140e2b
 def collect(
     folder,               # figures/<profile>
     store:Store=None,     # default: the store of this checkout
@@ -326,9 +327,10 @@ def collect(
     saved = read_saved(folder)
     cells = published_cells(saved, [*computed(), *counted(root)])
     wanted = [*(r for s in saved for r in s.record['runs']), *(c for c in cells.run)]
-    return Report(Path(folder).name, saved, cells, run_records(wanted, store))
+    items = (Path(folder)/'explorer.html').exists()
+    return Report(Path(folder).name, saved, cells, run_records(wanted, store), items)
 
-# %% ../nbs/92_reproduction.ipynb #a2d83f8c
+# %% ../nbs/92_reproduction.ipynb #b0ff5048
 def unfilled(
     cells:pd.DataFrame,   # from `published_cells`
 )->pd.DataFrame:          # one row a published file with empty cells

@@ -113,7 +113,7 @@ def compare(name, n, n_peer, size, device, workers, rounds, folder):
 def rows(quick=True, device='cpu'):
     "Rows for the benchmark table."
     with tempfile.TemporaryDirectory() as folder:
-        return [compare('ViT-B/32', *((96, 96, 224) if quick else (1000, 200, 224)), device, 1, 1, folder)]
+        yield compare('ViT-B/32', *((96, 96, 224) if quick else (1000, 200, 224)), device, 1, 1, folder)
 
 
 def gpu_rows(quick=False, device='cuda', late=lambda: False):

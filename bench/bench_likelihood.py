@@ -115,7 +115,7 @@ def rows(quick=True, device='cpu', rounds=3):
     "Rows for the benchmark table; quick: 8 items, and no further round of a workload once it has taken 10 seconds."
     device = torch.device(device)
     model, n = bundle(device), 8 if quick else 48
-    return [compare(model, kind, n, device, rounds, 10 if quick else 3600, 'BabyLLaVA-GPT2') for kind in KINDS]
+    for kind in KINDS: yield compare(model, kind, n, device, rounds, 10 if quick else 3600, 'BabyLLaVA-GPT2')
 
 
 def gpu_rows(quick=False, device='cuda', late=lambda: False):
@@ -134,7 +134,7 @@ if __name__ == '__main__':
     a = argparse.ArgumentParser()
     a.add_argument('--full', action='store_true'); a.add_argument('--gpu', action='store_true'); a.add_argument('--out')
     a = a.parse_args()
-    found = list(gpu_rows()) if a.gpu else rows(not a.full)
+    found = list(gpu_rows() if a.gpu else rows(not a.full))
     text = json.dumps(found, indent=1)
     if a.out: Path(a.out).write_text(text)
     sys.stdout.write(text + '\n')

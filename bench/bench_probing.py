@@ -188,12 +188,11 @@ def gpu_rows(quick=False, device='cuda', late=lambda: False):
         yield job()
 
 
-def rows(quick:bool, device:str='cpu', threads:int=1, repeats:int=3)->list[dict]:
-    "The table: part, size, peer (s), ours (s), ratio, memory_ratio, exactness."
-    if quick: return [f('quick', device, threads, 1) for f in (against_peer, all_levels)]
-    return [against_peer('cub', device, threads, repeats), all_levels('cub', device, threads, repeats),
-            all_levels('plants', device, threads, repeats), against_peer('wide', device, threads, 1),
-            all_levels('wide', device, threads, repeats)]
+def rows(quick:bool, device:str='cpu', threads:int=1, repeats:int=3):
+    "Lines of the report, as they come."
+    jobs = [(against_peer, 'quick', 1), (all_levels, 'quick', 1)] if quick else [
+        (against_peer, 'cub', 1), (all_levels, 'cub', repeats), (all_levels, 'plants', 1), (against_peer, 'wide', 1), (all_levels, 'wide', 1)]
+    for work, size, times in jobs: yield work(size, device, threads, times)
 
 
 if __name__ == '__main__':
@@ -207,6 +206,6 @@ if __name__ == '__main__':
     a = p.parse_args()
     if a.work: print(json.dumps(work(json.loads(a.work))))
     else:
-        table = rows(a.quick, 'cuda' if a.gpu else 'cpu', a.threads, a.repeats)
+        table = list(gpu_rows(a.quick)) if a.gpu else list(rows(a.quick, 'cpu', a.threads, a.repeats))
         print(json.dumps(table, indent=1))
         if a.out or a.gpu: open(a.out or 'bench_probing.json', 'w').write(json.dumps(table, indent=1))

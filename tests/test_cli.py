@@ -132,15 +132,17 @@ def test_bench_writes_one_table(tmp_path, monkeypatch):
     (tmp_path/'nbs').mkdir(); (tmp_path/'settings.ini').write_text('')
     (scripts/'bench_matching.py').write_text("def rows(quick): return [dict(part='matching', size='4 x 8', peer='scipy', ours='1 s', ratio=12.,"
                                              " memory_ratio=3., exactness='same total')]")
-    gpu = tmp_path/'figures'/'bench'/'gpu'; gpu.mkdir(parents=True)
+    records = scripts/'results'; records.mkdir()
     row = dict(part='likelihood', size='9', peer='p', ours='o', ratio=20., memory_ratio=None, exactness='same')
-    (gpu/'likelihood.json').write_text(json.dumps(dict(context=dict(device='cuda (a card)', date='2026-01-01'), rows=[row])))
+    (records/'gpu_likelihood.json').write_text(json.dumps(dict(context=dict(device='cuda (a card)', date='2026-01-01'), rows=[row])))
     monkeypatch.setattr(bench, 'repo_root', lambda: tmp_path)
     status, out = run('bench')
     assert status == 0 and 'no script bench_probing.py' in out and '12 x' in out and 'cuda (a card)' in out, out
     assert 'no GPU was at hand' in out
-    records = list((tmp_path/'figures'/'bench').glob('*.json'))
-    assert len(records) == 1 and json.loads(records[0].read_text())['rows'][0]['ratio'] == 12
-    assert '12 x' in records[0].with_suffix('.md').read_text()
+    assert not (records/'cpu_matching.json').exists() and '12 x' in (tmp_path/'_runs'/'bench'/'table.md').read_text()
+    assert run('bench', '--full')[0] == 0
+    record = json.loads((records/'cpu_matching.json').read_text())
+    assert record['rows'][0]['ratio'] == 12 and 'cores' in record['context']['device'] and '--full' in record['command']
+    assert '12 x' in (records/'table.md').read_text()
     (scripts/'bench_matching.py').write_text('1 / 0')
     assert run('bench')[0] == 1

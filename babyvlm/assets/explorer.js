@@ -67,13 +67,17 @@ function show() {
     card.id = row.uid;
     card.append(make('h2', `${row.task}: ${row.uid}`), pictures(row));
     if (row.prompt) card.append(make('p', row.prompt, 'prompt'));
-    if (row.options.length) card.append(make('p', row.options.map((o, i) => `${i === row.gold ? '✓' : ' '} ${i}: ${o}`).join('\n'), 'prompt'));
+    if (row.options.length) card.append(make('p', row.options.length === 1 ? row.options[0]
+      : row.options.map((o, i) => `${i}: ${o}${i === row.gold ? ' ✓' : ''}`).join('\n'), 'prompt'));
     if (row.reference) card.append(make('p', `reference: ${row.reference}`, 'prompt'));
     card.append(answers(row));
     return card;
   }));
   $('more').hidden = found.length <= limit;
 }
+
+// A link may name a task as a table does: 'Labeled-S' is 'labeled_s'.
+function plain(name) { return name.toLowerCase().replace(/[^0-9a-z]/g, ''); }
 
 function restart() { limit = STEP; show(); }
 
@@ -83,7 +87,9 @@ fill($('verdict'), [...new Set(DATA.rows.flatMap(r => r.answers.map(a => a.verdi
 for (const [k, v] of new URLSearchParams(location.hash.slice(1))) {
   const e = $(k);
   if (!e) continue;
-  if (e.type === 'checkbox') e.checked = v === 'true'; else e.value = v;
+  if (e.type === 'checkbox') e.checked = v === 'true';
+  else if (e.tagName === 'SELECT') e.value = [...e.options].map(o => o.value).find(o => plain(o) === plain(v)) ?? '';
+  else e.value = v;
 }
 for (const id of ['task', 'model', 'verdict', 'disagree', 'find']) $(id).addEventListener('input', restart);
 $('more').addEventListener('click', () => { limit += STEP; show(); });

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ORDERS', 'PHOTO', 'locate', 'Ask', 'question_items', 'to_question', 'Letters', 'Words', 'credit', 'path_scores',
-           'by_row', 'score_items', 'benchmark', 'result_rows', 'order_sensitivity', 'debiased', 'confirmed']
+           'crossed_scores', 'by_row', 'score_items', 'benchmark', 'result_rows', 'order_sensitivity', 'debiased',
+           'confirmed']
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #0762e31e
+# %% ../../nbs/benchmarks/46_questions.ipynb #012ac0c1
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from .items import Item, Reply, Status, open_image
 from ..data.taxonomy import Annotation, Taxonomy
 from ..data.wording import (LETTERS, Style, image_question, legacy_order, lettered, rotations,
                                   statement, style, text_question)
-from ..estimate import Estimate, bootstrap
+from ..estimate import Estimate, bootstrap, crossed
 from ..models.vlms import Question
 
 # %% ../../nbs/benchmarks/46_questions.ipynb #ca85f75a
@@ -144,7 +145,7 @@ class Words:
         said = self.model.say([to_question(i) for i in items], room)
         return [Reply(i.uid, text=t, rule='words') for i, t in zip(items, said, strict=True)]
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #93421219
+# %% ../../nbs/benchmarks/46_questions.ipynb #d607b9ff
 def credit(
     item:Item,            # what was asked
     reply:Reply,          # what was answered
@@ -158,17 +159,29 @@ def credit(
     best = np.flatnonzero(s == s.max())
     return float(item.gold in best) / len(best) if ties == 'split' or len(best) == 1 else 0.
 
+# %% ../../nbs/benchmarks/46_questions.ipynb #3b83b926
 def path_scores(
-    credits:Sequence[float],  # of a row's levels, coarsest first
-)->dict[str, float]:      # metric -> 0..1
-    "The expected path metrics of one row."
+    credits,              # (..., levels) 0..1, coarsest first
+)->dict:                  # metric -> (...) 0..1
+    "The expected path metrics of rows of one depth."
     c = np.asarray(credits, float)
-    steps = c[1:] * c[:-1]
-    found = dict(hca=c.prod(), leaf_acc=c[-1], por=c.mean(), s_por=np.cumprod(c).mean(),
-                 tor=steps.mean() if len(steps) else 0.)
-    return {k: float(v) for k, v in found.items()}
+    steps = c[..., 1:] * c[..., :-1]
+    tor = steps.mean(-1) if c.shape[-1] > 1 else np.zeros(c.shape[:-1])
+    s_por = np.cumprod(c, -1).mean(-1)
+    return dict(hca=c.prod(-1), leaf_acc=c[..., -1], por=c.mean(-1), s_por=s_por, tor=tor)
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #219c4b32
+def crossed_scores(
+    credits,              # (seeds, n, levels) one matrix a training seed, same pictures
+    species,              # (n,) what is resampled
+    options:int=4,        # of every question, for chance
+    n_boot:int=2000,      # resamples
+)->dict[str, Estimate]:   # metric -> mean over seeds and pictures, with an interval for both
+    "Path metrics of a model that was trained with several seeds."
+    c = np.asarray(credits, float)
+    chance = guessing([[options] * c.shape[-1]])
+    return {m: crossed(v, species, chance[m], n_boot) for m, v in path_scores(c).items()}
+
+# %% ../../nbs/benchmarks/46_questions.ipynb #b61ecf0a
 def by_row(
     items:Sequence[Item],     # of one `Ask`
     replies:Sequence[Reply],  # same order
@@ -181,7 +194,7 @@ def by_row(
         if r.status == Status.SKIPPED: lost.add(i.meta['row'])
     return {n: pairs for n, pairs in rows.items() if n not in lost}, sorted(lost)
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #11f37486
+# %% ../../nbs/benchmarks/46_questions.ipynb #3b8e2dee
 def score_items(
     items:Sequence[Item],     # one form of each level
     replies:Sequence[Reply],  # same order
@@ -197,12 +210,12 @@ def score_items(
     species, chance = [pairs[0][0].group for pairs in rows.values()], guessing(options)
     silent = sum(r.status == Status.NOANSWER for pairs in rows.values() for _, r in pairs)
     tied = sum(r.scores is not None and r.chosen is None for pairs in rows.values() for _, r in pairs)
-    each = pd.DataFrame([path_scores(c) for c in table])
+    each = pd.DataFrame([{m: float(v) for m, v in path_scores(c).items()} for c in table])
     how = dict(n_boot=n_boot, seed=seed, skipped=len(lost))
     out = {m: bootstrap(each[m], species, chance=chance[m], no_answer=silent, ties=tied, **how) for m in each}
     return out | _levels(rows, table, options, how)
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #866c2fc9
+# %% ../../nbs/benchmarks/46_questions.ipynb #788f2e32
 def _levels(rows, table, options, how):
     "Accuracy of each level among the rows that have it."
     found = {}
@@ -225,7 +238,7 @@ def benchmark(
                                         if k in keep}
     return Benchmark(items[0].benchmark, list(items), metric)
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #55a5de4d
+# %% ../../nbs/benchmarks/46_questions.ipynb #f8eadc29
 def result_rows(
     rows:Sequence[Annotation],  # question rows
     items:Sequence[Item],     # one form of each level
@@ -251,7 +264,7 @@ def _result(level, truth, options, item, reply, leaf):
             f'predicted_level{level}_letter': letter, f'predicted_level{level}': name,
             f'choices_level{level}': dict(zip(LETTERS, names))}
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #d8bad21a
+# %% ../../nbs/benchmarks/46_questions.ipynb #43f76d6f
 def _names_chosen(items, replies):
     "Per level of a picture: the names chosen in each order, and the summed scores of each name."
     out = {}
@@ -278,7 +291,7 @@ def order_sensitivity(
         out.append({'level': level, 'questions': len(each), 'changes': changes, **shares})
     return pd.DataFrame(out).fillna(0.)
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #442e2f8b
+# %% ../../nbs/benchmarks/46_questions.ipynb #bafb75ba
 def debiased(
     items:Sequence[Item],     # from `Ask(order='cyclic')`
     replies:Sequence[Reply],  # same order
@@ -300,7 +313,7 @@ def debiased(
                          status=Status.NOANSWER if silent else Status.ANSWERED, rule='all orders'))
     return kept, out
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #f638aabb
+# %% ../../nbs/benchmarks/46_questions.ipynb #d7a1d72d
 def confirmed(
     items:Sequence[Item],     # from a binary style
     replies:Sequence[Reply],  # in words, not parsed

@@ -6,7 +6,7 @@
 __all__ = ['SHORTCUTS', 'BLIND', 'most_frequent', 'text_only', 'pixel_matcher', 'odd_one_out', 'blobs', 'object_size',
            'covered_area', 'busiest_corner', 'largest_picture', 'shortcut_audit', 'open_ways', 'option_table']
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #c75ab1d9
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #cd9b155c
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from .devcv import TASKS, find_tasks, load_items, score_items
+from .catalogue import TASKS, find_tasks, load_items
+from .devcv import score_items
 from .items import ImageError, Item, Reply, Status, open_image
 from ..data.devcv import closest, oddest
 from ..estimate import Estimate, versus_chance
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #fcf4e609
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #6fb128f1
 def _task(items): return items[0].benchmark.removeprefix('devcv/') if items else ''
 
 def _gold(item): return item.options[item.gold]
@@ -36,8 +37,9 @@ def most_frequent(
 )->list[Reply]:
     "The most frequent answer of the file, every time."
     if items and items[0].rounds:
-        letters = Counter(l for i in items for l in i.gold.split()[1:]); top = max('AB', key=letters.__getitem__)
-        return [Reply(i.uid, text=json.dumps(['A'] + [top]*(len(i.rounds) - 1)), rule='shortcut') for i in items]
+        letters = Counter(l for i in items for l in i.gold.split()[1:])
+        def said(i): return json.dumps(['A'] + [max('AB', key=letters.__getitem__)]*(len(i.rounds) - 1))
+        return [Reply(i.uid, text=said(i), rule='shortcut') for i in items]
     counts = Counter(map(_gold, items))
     return [_say(i, [counts[o] for o in i.options]) for i in items]
 
@@ -92,17 +94,18 @@ def odd_one_out(
     best = [oddest([open_image(p) for p in i.images[1:]]) for i in items]
     return [Reply(i.uid, text=i.options[b], rule='shortcut') for i, b in zip(items, best)]
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #2b4fa12f
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #f503c662
 def blobs(
     path,                 # of a canvas
     dark:int=40,          # at most this bright is background, 0 to 255
-)->tuple:                 # (median area of what stands alone, area of all of it), pixels
+)->tuple:                 # (area of one that stands alone, area of all of it), pixels
     "How large the things on a black canvas are, without counting them."
-    lit = np.asarray(open_image(path)).max(2) > dark
-    label, n = ndimage.label(ndimage.binary_closing(lit, iterations=1) | lit)
-    boxes = [(s[0].stop - s[0].start)*(s[1].stop - s[1].start) for s in ndimage.find_objects(label)]
-    large = [b for b in boxes if b >= .3*max(boxes)]
-    return (float(np.median(large)) if large else 0., float(lit.sum()))
+    lit = ndimage.binary_fill_holes(np.asarray(open_image(path)).max(2) > dark)
+    label, n = ndimage.label(lit)
+    found = [((s[0].stop - s[0].start)*(s[1].stop - s[1].start), float((label[s] == k + 1).mean()))
+             for k, s in enumerate(ndimage.find_objects(label))]
+    alone = [area for area, full in found if full >= .8 and area >= 12]   # two that touch fill no box
+    return float(min(alone, default=max((a for a, _ in found), default=0))), float(lit.sum())
 
 def _by_feature(items, train, feature, k=7):
     "The answer of the nearest items in one number."
@@ -149,13 +152,14 @@ def largest_picture(
     "The largest crop; neither word nor content is looked at."
     return [_say(i, [np.prod(open_image(p).size) for p in i.images]) for i in items]
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #01de01b5
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #04f88c99
 _VOCABULARY = ('looking_while_listening', 'picture_vocabulary')
 SHORTCUTS = {'most frequent answer': (most_frequent, tuple(TASKS)),
              'text only': (text_only, tuple(t for t in TASKS if t != 'memory')),
              'pixel matcher': (pixel_matcher, ('leftright', 'spatialdetails', 'memory')),
              'odd one out': (odd_one_out, ('leftright',)), 'busiest corner': (busiest_corner, ('localize',)),
-             'largest picture': (largest_picture, _VOCABULARY), 'object size only': (object_size, ('count', 'subitize')),
+             'largest picture': (largest_picture, _VOCABULARY),
+             'object size only': (object_size, ('count', 'subitize')),
              'covered area only': (covered_area, ('count', 'subitize', 'compare_synthetic'))}
 BLIND = ('most frequent answer', 'text only')    # these look at no picture
 
@@ -166,6 +170,7 @@ def _readable(items):
         except ImageError: return False
     return [i for i in items if opens(i)]
 
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #0c8a8688
 def shortcut_audit(
     items:Sequence[Item], # of one task
     train:Sequence[Item]=None,  # to learn from; None: the other half of the items
@@ -184,7 +189,7 @@ def shortcut_audit(
     table = pd.DataFrame.from_dict({'chance': chance, **rows}, orient='index', columns=metrics, dtype=object)
     return table.rename_axis(f'devcv/{task}')
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #49e019b9
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #3dda59d8
 def open_ways(
     table:pd.DataFrame,   # from `shortcut_audit`
 )->list[str]:             # one sentence a shortcut
@@ -193,7 +198,7 @@ def open_ways(
             for name, row in table.iloc[1:].iterrows() for m, e in row.items()
             if isinstance(e, Estimate) and e.chance is not None and versus_chance(e) == 'above']
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #e85b4430
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #caff0cd4
 def option_table(
     folder,               # a released folder of either layout
     split:str='test',     # 'train', 'val' or 'test'

@@ -112,7 +112,7 @@ def _inside(path):
         if depth < 0: return False
     return bool(path) and not PurePosixPath(path).is_absolute() and path[1:2] != ':'
 
-# %% ../../nbs/data/17_annotations.ipynb #9cf52a5d
+# %% ../../nbs/data/17_annotations.ipynb #74a0cc55
 def check_frame(
     frame:Frame,          # to look at
     where:str='frame',    # what errors call it
@@ -120,7 +120,7 @@ def check_frame(
     "Refuse a frame that no item could be built from."
     def fail(reason, problem): raise AnnotationError(where, reason, problem)
     W, H = frame.width, frame.height
-    if not _inside(frame.image): fail('path outside', f"'{frame.image}' is not below the root; use such a path")
+    if not _inside(frame.image): fail('path outside', f"'{frame.image}' is not below the root")
     if not frame.recording: fail('no recording', 'no recording is named; splits need it')
     if not (isinstance(W, int) and isinstance(H, int) and min(W, H) > 0):
         fail('size', f'{W} x {H} is no size of a frame in pixels')
@@ -134,7 +134,7 @@ def check_frame(
             fail('box outside', f"box {b.xywh} of '{b.category}' is empty or leaves the {W} x {H} frame")
         if not 0 <= b.score <= 1: fail('score', f"score {b.score} of '{b.category}' is not in [0, 1]")
     for c, n in frame.counts.items():
-        if not isinstance(n, int) or isinstance(n, bool) or n < 0: fail('count', f"{n!r} is no count of '{c}'")
+        if type(n) is not int or n < 0: fail('count', f"{n!r} is no count of '{c}'")
 
 # %% ../../nbs/data/17_annotations.ipynb #7ebd912a
 def check_clip(
@@ -151,7 +151,7 @@ def check_clip(
     if clip.leaves not in SIDES:
         fail('side', f"side {clip.leaves!r} is unknown; one of {', '.join(SIDES)}")
 
-# %% ../../nbs/data/17_annotations.ipynb #14d598f0
+# %% ../../nbs/data/17_annotations.ipynb #c7ec87a7
 @dataclass(frozen=True)
 class Bank:
     "Annotated frames and clips of one corpus: what the builders draw from."
@@ -162,8 +162,9 @@ class Bank:
     ledger:Ledger = None  # how it was read
 
     def __repr__(self):
-        return (f"Bank({self.source}: {len(self.frames)} frames, {sum(len(f.boxes) for f in self.frames)} boxes, "
-                f"{len(self.categories())} categories, {len(self.clips)} clips, {len(self.recordings())} recordings)")
+        n = dict(frames=self.frames, boxes=[b for f in self.frames for b in f.boxes], clips=self.clips,
+                 categories=self.categories(), recordings=self.recordings())
+        return f"Bank({self.source}: {', '.join(f'{len(v)} {k}' for k, v in n.items())})"
     def categories(self)->list: return sorted({b.category for f in self.frames for b in f.boxes})
     def recordings(self)->list: return sorted({x.recording for x in (*self.frames, *self.clips)})
 
@@ -194,7 +195,7 @@ def split(
     where = assign_splits(self.recordings(), fractions, seed)
     return {s: self.select(r for r in where if where[r] == s) for s in ('train', 'val', 'test')}
 
-# %% ../../nbs/data/17_annotations.ipynb #9bf2a8f8
+# %% ../../nbs/data/17_annotations.ipynb #aa3a06ea
 def _frame(d):
     counts = d.get('counts') or {}
     if not isinstance(counts, Mapping): counts = {c['category']: c['n'] for c in counts}
@@ -202,7 +203,8 @@ def _frame(d):
     return Frame(d['image'], d['recording'], d['width'], d['height'], boxes, dict(counts))
 
 def _clip(d):
-    return Clip(d['id'], d['recording'], tuple(d['frames']), d['category'], d['leaves'], bool(d.get('plural')))
+    return Clip(*(d[k] for k in ('id', 'recording')), tuple(d['frames']), d['category'], d['leaves'],
+                bool(d.get('plural')))
 
 _FIELDS = dict(frame='image recording width height', clip='id recording frames category leaves')
 
@@ -216,15 +218,17 @@ def _one(kind, d, where):
     (check_frame if kind == 'frame' else check_clip)(x, where)
     return x
 
-# %% ../../nbs/data/17_annotations.ipynb #c99c6bcd
+# %% ../../nbs/data/17_annotations.ipynb #a8eb7f5e
 def _read(path):
     "Source, frames and clips as plain objects, and the folder they start from."
     path = Path(path)
-    if path.is_dir(): path = next((p for n in ('frames.json', 'frames.parquet') if (p := path/n).exists()), path)
+    places = path/'frames.json', path/'frames.parquet'
+    if path.is_dir(): path = next((p for p in places if p.exists()), path)
     if path.suffix == '.parquet':
         table, clips = pq.read_table(path), path.with_name('clips.parquet')
         source = ((table.schema.metadata or {}).get(b'source') or b'saycam').decode()
-        return path.parent, source, table.to_pylist(), pq.read_table(clips).to_pylist() if clips.exists() else []
+        moving = pq.read_table(clips).to_pylist() if clips.exists() else []
+        return path.parent, source, table.to_pylist(), moving
     if not path.is_file():
         raise FileNotFoundError(f"no annotations at '{path.name}': expected frames.json or frames.parquet")
     try: d = json.loads(path.read_text(encoding='utf-8'))
@@ -232,6 +236,7 @@ def _read(path):
     if not isinstance(d, dict): raise ValueError(f"{path.name}: expected an object with 'frames' and 'clips'")
     return path.parent, d.get('source', 'saycam'), d.get('frames', []), d.get('clips', [])
 
+# %% ../../nbs/data/17_annotations.ipynb #a75245c2
 def load_bank(
     path,                 # JSON or Parquet file, or a folder with frames.json or frames.parquet
     lenient:bool=False,   # leave out what is wrong and count it in `.ledger`; False: raise
@@ -248,7 +253,7 @@ def load_bank(
     ledger = Ledger.count(len(good['frame']) + len(good['clip']), bad, 'frames and clips')
     return Bank(root, tuple(good['frame']), tuple(good['clip']), source, ledger)
 
-# %% ../../nbs/data/17_annotations.ipynb #81b12873
+# %% ../../nbs/data/17_annotations.ipynb #f5dfe4cb
 _BOX = pa.struct([('category', pa.string()), ('xywh', pa.list_(pa.float64())), ('score', pa.float64())])
 _SCHEMA = dict(
     frames=pa.schema([('image', pa.string()), ('recording', pa.string()), ('width', pa.int64()),

@@ -18,12 +18,13 @@ from .drawing import ELSEWHERE, INFANT, Camera, Style, tone
 from .nursery import _SKIN, Nursery
 from .scenes import LIGHTS, Scene, draw_scene, place_thing
 
-# %% ../../nbs/data/17_clips.ipynb #82c1045d
-COMMON = tuple('ball block duck cup book bear apple shoe doll train spoon cookie bottle fish toy basket car cat '
-               'puzzle truck hat flower lamp box dog bird banana bucket bowl chair'.split())
+# %% ../../nbs/data/17_clips.ipynb #8b7541ba
+COMMON = tuple('ball block duck cup book bear apple shoe doll train spoon cookie bottle fish toy basket car '
+               'cat puzzle truck hat flower lamp box dog bird banana bucket bowl chair'.split())
 _TONES = ((240, 200, 168), (166, 112, 82), (222, 172, 132), (104, 70, 54), (252, 220, 194))
-_ELSEWHERE = (((122, 134, 150), (92, 84, 82)), ((150, 120, 104), (70, 70, 84)), ((96, 118, 112), (128, 112, 90)),
-              ((168, 160, 140), (84, 96, 104)), ((134, 108, 128), (104, 92, 76)))
+_ELSEWHERE = (((122, 134, 150), (92, 84, 82)), ((150, 120, 104), (70, 70, 84)),
+              ((96, 118, 112), (128, 112, 90)), ((168, 160, 140), (84, 96, 104)),
+              ((134, 108, 128), (104, 92, 76)))
 
 @dataclass(frozen=True)
 class Visit:
@@ -34,6 +35,7 @@ class Visit:
     places:tuple          # backdrops that it may show
     style:Style           # how it is drawn
 
+# %% ../../nbs/data/17_clips.ipynb #24c68836
 def visits(
     world:Nursery,        # decides everything
     n:int,                # how many recordings
@@ -46,11 +48,12 @@ def visits(
         return [Visit(s.name, s.room, _SKIN[s.child], ('wall', 'wall', 'wall', 'floor', 'kitchen'), INFANT)
                 for s in sessions]
     if where != 'elsewhere': raise ValueError(f"no world '{where}': 'home' or 'elsewhere'")
-    rng = world.rng('elsewhere')
-    return [Visit(f'{rng.getrandbits(32):08x}-ego', (*rng.choice(_ELSEWHERE), rng.randrange(4)), rng.choice(_TONES),
-                  ('road', 'ground', 'sand', 'garden', 'wall'), ELSEWHERE) for _ in range(n)]
+    rng, places = world.rng('elsewhere'), ('road', 'ground', 'sand', 'garden', 'wall')
+    def room(): return (*rng.choice(_ELSEWHERE), rng.randrange(4))
+    def uid(): return f'{rng.getrandbits(32):08x}-ego'
+    return [Visit(uid(), room(), rng.choice(_TONES), places, ELSEWHERE) for _ in range(n)]
 
-# %% ../../nbs/data/17_clips.ipynb #2d511a3f
+# %% ../../nbs/data/17_clips.ipynb #62154248
 def arrange(
     wanted:dict,          # category -> how many
     rng:random.Random,    # source of chance
@@ -69,7 +72,7 @@ def arrange(
         out.append(replace(t, box=(x, y, w, h), turn=max(-8., min(8., t.turn))))
     return tuple(sorted(out, key=lambda t: t.box[1] + t.box[3]))
 
-# %% ../../nbs/data/17_clips.ipynb #4f228174
+# %% ../../nbs/data/17_clips.ipynb #13dbb71c
 def frame_size(
     width:int,            # pixels
 )->tuple:                 # (width, height)
@@ -86,13 +89,15 @@ def draw_frame(
     W, H = frame_size(width); top = (W - H)//2
     return draw_scene(scene, W, style, decor).crop((0, top, W, top + H))
 
+# %% ../../nbs/data/17_clips.ipynb #4aa953e1
 def located(
     thing,                # `Thing`
     camera:Camera,        # the head camera
     width:int,            # of the frame, pixels
 )->tuple:                 # left, top, width, height in pixels; may reach beyond the frame
     "The box of a thing in the frame, not cut at the edge."
-    W, H = frame_size(width); co, si = math.cos(math.radians(camera.tilt)), math.sin(math.radians(camera.tilt))
+    (W, H), a = frame_size(width), math.radians(camera.tilt)
+    co, si = math.cos(a), math.sin(a)
     x0, y0, x1, y1 = thing.corners()
     pts = [((x - camera.dx)*camera.zoom, (y - camera.dy)*camera.zoom) for x in (x0, x1) for y in (y0, y1)]
     xs, ys = [co*x - si*y for x, y in pts], [si*x + co*y for x, y in pts]
@@ -100,7 +105,7 @@ def located(
     t, b = ((v + 1)/2*W - (W - H)//2 for v in (min(ys), max(ys)))
     return tuple(round(v, 2) for v in (l, t, r - l, b - t))
 
-# %% ../../nbs/data/17_clips.ipynb #c3189792
+# %% ../../nbs/data/17_clips.ipynb #800530e0
 def clipped(
     box:tuple,            # left, top, width, height; may reach beyond the frame
     width:int,            # of the frame, pixels
@@ -119,12 +124,12 @@ def boxes_of(
     found = [(t, *clipped(located(t, scene.camera, width), width)) for t in scene.things]
     return tuple(Box(t.category, b) for t, b, _ in found if b), min((s for *_, s in found), default=1.)
 
-# %% ../../nbs/data/17_clips.ipynb #a33de4b6
+# %% ../../nbs/data/17_clips.ipynb #14a93f7f
 def _camera(rng):
     "A head that looks around a little."
     tilt = max(-7, min(7, rng.gauss(0, 3)))
-    return Camera(round(tilt, 2), *(round(rng.uniform(*r), 3) for r in ((.97, 1.08), (-.05, .05), (-.05, .05))),
-                  round(max(0., rng.uniform(-.9, .7)), 2))
+    zoom, dx, dy = (round(rng.uniform(*r), 3) for r in ((.97, 1.08), (-.05, .05), (-.05, .05)))
+    return Camera(round(tilt, 2), zoom, dx, dy, round(max(0., rng.uniform(-.9, .7)), 2))
 
 def moment(
     visit:Visit,          # where
@@ -140,7 +145,7 @@ def moment(
         if boxes_of(scene, width)[1] > .8: return scene
     return replace(scene, camera=Camera())
 
-# %% ../../nbs/data/17_clips.ipynb #0d414b88
+# %% ../../nbs/data/17_clips.ipynb #a15ce613
 def wishes(
     rng:random.Random,    # source of chance
     many:float=.5,        # share of moments with several of one kind
@@ -152,7 +157,7 @@ def wishes(
     n = rng.choices(range(1, 8), (1, 3, 3, 3, 2, 2, 2))[0]
     return {first: n, **dict.fromkeys(others, 1)}
 
-# %% ../../nbs/data/17_clips.ipynb #2f51ad5e
+# %% ../../nbs/data/17_clips.ipynb #8586a4f2
 _TOWARDS = {s: (('right' in s) - ('left' in s), ('bottom' in s) - ('top' in s)) for s in SIDES}
 
 def _path(side, w, h, k, rng):
@@ -164,6 +169,7 @@ def _path(side, w, h, k, rng):
     ease = rng.uniform(.8, 1.3)
     return [(x0 + (x1 - x0)*s, y0 + (y1 - y0)*s) for s in ((i/(k - 1))**ease for i in range(k))]
 
+# %% ../../nbs/data/17_clips.ipynb #091dcbc0
 def leaving(
     visit:Visit,          # where
     category:str,         # what leaves
@@ -177,8 +183,8 @@ def leaving(
     others = rng.sample([c for c in COMMON if c != category], rng.randint(1, 2))
     rest = arrange(dict.fromkeys(others, 1), rng)
     pan = rng.uniform(0, .1)
-    base = Scene((), rng.choice(visit.places), (), visit.room, replace(_camera(rng), tilt=0., zoom=1.), visit.skin,
-                 rng.choice(LIGHTS))
+    base = Scene((), rng.choice(visit.places), (), visit.room, replace(_camera(rng), tilt=0., zoom=1.),
+                 visit.skin, rng.choice(LIGHTS))
     def at(i, x, y):
         apart = ((-w*.8, 0.), (w*.8, 0.)) if plural else ((0., 0.),)
         gone = tuple(replace(one, box=(x + a + dx*abs(a), y + b, w, h)) for a, b in apart)
@@ -186,7 +192,7 @@ def leaving(
         return replace(base, things=rest + gone, camera=camera)
     return [at(i, x, y) for i, (x, y) in enumerate(_path(side, w, h, k, rng))]
 
-# %% ../../nbs/data/17_clips.ipynb #3998b147
+# %% ../../nbs/data/17_clips.ipynb #6baa6be2
 def _save_frame(root, visit, name, scene, width, decor):
     path = f'images/{name}.jpg'
     draw_frame(scene, width, visit.style, decor).save(root/path, quality=92)
@@ -203,7 +209,7 @@ def _draw_frames(root, world, all_visits, n, many, words):
         out.append(Frame(path, v.name, *frame_size(W), boxes, counts))
     return tuple(out)
 
-# %% ../../nbs/data/17_clips.ipynb #70fdeb87
+# %% ../../nbs/data/17_clips.ipynb #c401dc19
 def _draw_clips(root, world, all_visits, n, words):
     "Clips, and where the target's centre is in each of their frames."
     out, tracks, W = [], {}, world.size
@@ -211,7 +217,8 @@ def _draw_clips(root, world, all_visits, n, words):
         v = all_visits[i % len(all_visits)]; rng = world.rng('clip', v.name, i)
         category, side, plural = rng.choice(words), SIDES[i % 8], rng.random() < .15
         start = 6*rng.randrange(900)
-        uid = (f'{v.name}_clip_{i:03d}' if v.style == INFANT else f'{v.name}/{start}_{start + 132}_{category}')
+        span = f'{v.name}/{start}_{start + 132}_{category}'
+        uid = span if v.style == ELSEWHERE else f'{v.name}_clip_{i:03d}'
         scenes, decor, paths = leaving(v, category, side, rng, plural), rng.randrange(10**6), []
         for k, s in enumerate(scenes):
             paths.append(_save_frame(root, v, f'{v.name}_clip_{i:03d}_{k}', s, W, decor))
@@ -219,6 +226,7 @@ def _draw_clips(root, world, all_visits, n, words):
         out.append(Clip(uid, v.name, tuple(paths), category, side, plural))
     return tuple(out), tracks
 
+# %% ../../nbs/data/17_clips.ipynb #77f2661b
 def draw_bank(
     root,                 # folder to write to
     world:Nursery=Nursery(),  # seed, and the frames' width as its size

@@ -189,12 +189,14 @@ def vision_features(self:BabyLlavaForConditionalGeneration,
 def image_tokens(self:BabyLlavaForConditionalGeneration,
     pixel_values:Tensor=None, # (n, 3, s, s), normalised
     image_features:Tensor=None,  # (n, T, channels), if the encoder has already run
-)->Tensor:                    # (n, T, width), what the language model reads
+    image_index:Tensor=None,  # (places,), which picture stands in each place; default: each in its own
+)->Tensor:                    # (n, T, width), or (places, T, width): what the language model reads
     "Pictures as tokens of the language model."
     if (pixel_values is None) == (image_features is None):
         raise ValueError('give either pixel_values or image_features')
     if image_features is None: image_features = self.vision_features(pixel_values)
-    return self.mm_projector(image_features.to(self.mm_projector[0].weight.dtype))
+    tokens = self.mm_projector(image_features.to(self.mm_projector[0].weight.dtype))
+    return tokens if image_index is None else tokens[image_index]
 
 # %% ../../nbs/models/23_babyllava.ipynb #d3d7f426
 @patch
@@ -257,6 +259,7 @@ def forward(self:BabyLlavaForConditionalGeneration,
     input_ids:Tensor=None,    # (n, length) with placeholders
     pixel_values:Tensor=None, # (images, 3, s, s)
     image_features:Tensor=None,  # (images, T, channels), instead of pixel_values
+    image_index:Tensor=None,  # (places,), see `image_tokens`: a picture that comes twice is encoded once
     attention_mask:Tensor=None,  # (n, length), 1 for real tokens
     position_ids:Tensor=None, # (n, length); default: from the mask
     cache=None,               # keys and values of earlier tokens
@@ -270,7 +273,7 @@ def forward(self:BabyLlavaForConditionalGeneration,
     cache = kwargs.pop('past_key_values', cache)  # the old name
     if inputs_embeds is None:
         blind = pixel_values is None and image_features is None
-        tokens = None if blind else self.image_tokens(pixel_values, image_features)
+        tokens = None if blind else self.image_tokens(pixel_values, image_features, image_index)
         inputs_embeds = self.embed(input_ids, tokens)
     if position_ids is None and attention_mask is not None and cache is None:
         position_ids = positions_of(attention_mask)
