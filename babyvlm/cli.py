@@ -12,12 +12,15 @@ from pathlib import Path
 
 import typer
 
+from .commands import leaderboard, survey
+
 # %% ../nbs/99_cli.ipynb #0292fef4
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help='Re-run the BabyVLM papers: data, models, benchmarks, tables and figures.')
 data = typer.Typer(no_args_is_help=True, help='What data there are and what is missing.')
 app.add_typer(data, name='data')
+app.add_typer(survey, name='survey'); app.command('leaderboard')(leaderboard)
 
 @contextmanager
 def _one_line():

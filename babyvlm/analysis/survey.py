@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['ANSWERS', 'Responses', 'load_key', 'read_responses', 'Rules', 'people_table', 'exclude', 'by_person', 'from_sums',
-           'agreement', 'item_table', 'ceiling', 'gap', 'Analysis', 'mixed_table', 'analyse']
+           'agreement', 'item_table', 'ceiling', 'model_credit', 'gap', 'Analysis', 'mixed_table', 'analyse']
 
-# %% ../../nbs/analysis/52_survey.ipynb #f74db30a
+# %% ../../nbs/analysis/52_survey.ipynb #79318171
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from .mixed_logistic import contrast, fit_crossed
+from ..benchmarks.items import Item, Reply, Status
+from ..benchmarks.parsing import parse_item
+from ..benchmarks.v1 import choice_outcome
 from ..data.saycam import Ledger
 from ..estimate import Estimate, bootstrap, wilson
 from ..report import Table
@@ -291,6 +294,26 @@ def ceiling(
     return {'others predict one': by_person(predicted, answers.person[predicted.index], None),
             'favourite is right': wilson(sum(best), len(best)),
             'reliability': _reliability(answers, splits, np.random.default_rng(seed))}
+
+# %% ../../nbs/analysis/52_survey.ipynb #ee9d781f
+def model_credit(
+    key,                   # path or content of a survey's key
+    replies:Iterable[Reply],  # of a model to the same items
+)->dict:                   # item -> credit, 0..1; items of one question only
+    "What a model got on the items of a survey."
+    asked = load_key(key)['asked']
+    single = {u for u in {i for i, _ in asked} if (u, 1) not in asked}
+    out = {}
+    for r in replies:
+        if r.uid not in single or r.status == Status.SKIPPED: continue
+        q = asked[r.uid, 0]
+        chosen = r.chosen
+        if r.scores is not None: out[r.uid] = choice_outcome(r.scores, q['gold']); continue
+        if r.text is not None:
+            item = Item(r.uid, q['task'], (), '', q['labels'], q['gold'], meta=dict(answer=q['answer']))
+            chosen = parse_item(item, r.text).answer
+        out[r.uid] = float(chosen == q['gold'])
+    return out
 
 # %% ../../nbs/analysis/52_survey.ipynb #bc9019ca
 def gap(
