@@ -20,12 +20,8 @@ help:
 	@echo "make lab                                                            JupyterLab on the notebooks"
 	@echo "make docs                                                           the site: _docs/ with Quarto, else plain HTML in _site/"
 	@echo "make bench [BENCH=--full]                                           speed against peers, as ratios"
-<<<<<<< HEAD
-	@echo "make verify                                                         hash every artifact again"
-	@echo "make lmms                                                           our models and tasks under a real lmms-eval"
-=======
 	@echo "make verify                                                         hash every artifact, make the toy tables again, compare"
->>>>>>> people
+	@echo "make lmms                                                           our models and tasks under a real lmms-eval"
 	@echo "make hooks                                                          git merges notebooks cell by cell"
 
 .venv/.ready: settings.ini setup.py .ci/constraints-cpu.txt
