@@ -28,6 +28,7 @@ import torch
 from fastcore.basics import patch
 
 from ..config import pick_device
+from .trackers import asked_tracker
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
@@ -317,6 +318,7 @@ class BabyTrainer(Trainer):
 def _start(self:BabyTrainer, model, args, collate, train, val, patience, progress, kwargs):
     "Hand over to `Trainer`, with our callbacks and without its printing ones."
     ours = [_EpochSync(self.sampler), _KeepTwo(), _OneBar(progress), *kwargs.pop('callbacks', ())]
+    ours += asked_tracker(args.output_dir)
     if patience: ours.append(EarlyStoppingCallback(patience))
     with kept_random_state():
         Trainer.__init__(self, model, args, collate, train, val, callbacks=ours, **kwargs)
