@@ -233,11 +233,10 @@ def _write(folder, k, values, uids, failed):
 
 def _claim(folder, request):
     "Refuse to add to features of another request."
-    folder.mkdir(parents=True, exist_ok=True)
     path, text = folder/'request.json', json.dumps(request, sort_keys=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.read_text() != text:
-        raise ValueError(f"{folder.name} holds features of another model, other pictures or taps; "
-                         "choose another folder")
+        raise ValueError(f"{folder.name} is of another model, other pictures or taps; choose another folder")
     path.write_text(text)
 
 # %% ../../nbs/analysis/49_features.ipynb #5f90d5c8
