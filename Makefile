@@ -11,16 +11,17 @@ BIN := .venv/bin
 CUDA := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 PINS := $(if $(CUDA),,-c .ci/constraints-cpu.txt)
 
-.PHONY: help reproduce test lab docs bench verify hooks clean
+.PHONY: help reproduce test lab docs bench verify lmms hooks clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce [PROFILE=toy|paper] [PAPER=v1] [ONLY=main] [JOBS=2]  every table and figure again"
 	@echo "make test                                                           what CI runs"
 	@echo "make lab                                                            JupyterLab on the notebooks"
-	@echo "make docs                                                           the site (needs Quarto)"
+	@echo "make docs                                                           the site: _docs/ with Quarto, else plain HTML in _site/"
 	@echo "make bench [BENCH=--full]                                           speed against peers, as ratios"
-	@echo "make verify                                                         hash every artifact again"
+	@echo "make verify                                                         hash every artifact, make the toy tables again, compare"
+	@echo "make lmms                                                           our models and tasks under a real lmms-eval"
 	@echo "make hooks                                                          git merges notebooks cell by cell"
 
 .venv/.ready: settings.ini setup.py .ci/constraints-cpu.txt
@@ -48,8 +49,16 @@ bench: .venv/.ready
 verify: .venv/.ready
 	@$(BIN)/babyvlm verify
 
+.venv-lmms/.ready: settings.ini setup.py .ci/constraints-cpu.txt
+	$(PYTHON) -m venv .venv-lmms
+	.venv-lmms/bin/python -m pip install --progress-bar on $(PINS) -e '.[lmms]'
+	@touch $@
+
+lmms: .venv/.ready .venv-lmms/.ready
+	@BABYVLM_LMMS_PYTHON="$(CURDIR)/.venv-lmms/bin/python" $(BIN)/python -m pytest tests/test_lmms_client.py -q -rs
+
 hooks: .venv/.ready
 	$(BIN)/nbdev_install_hooks
 
 clean:
-	rm -rf _proc _docs _runs .pytest_cache
+	rm -rf _proc _docs _site _runs .pytest_cache

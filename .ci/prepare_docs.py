@@ -1,13 +1,19 @@
-"""Everything that nbdev_docs does before it calls Quarto, without Quarto."""
+"""Everything that nbdev_docs does before it calls Quarto, without Quarto; then what both renderings of the site need."""
+import ast
+import os
 import re
 import shutil
+from pathlib import Path
 
 import fastcore.docments as docments
+import nbformat
 from nbdev.config import get_config
 from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
 from nbdev.serve import proc_nbs
 
 _signature = docments.signature
+LINK = re.compile(r'(\]\()([^)\s#]+)((?:#[^)\s]*)?\))')
+FENCE = re.compile(r'(^```.*?^```$|`[^`\n]+`)', re.M | re.S)
 
 
 def signature(obj, eval_str=False, **kwargs):
@@ -33,6 +39,70 @@ def notebooks(folder):
     return {p.relative_to(folder) for p in folder.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts}
 
 
+def in_site(target, page, source, site):
+    "Where a link that leaves the notebooks' folder leads in the site; files that it needs are copied there."
+    file = Path(os.path.normpath(source/page.parent/target))
+    if re.match(r'[a-z]+:', target) or not file.exists() or file.is_relative_to(source): return target
+    inside = file.relative_to(source.parent)
+    if inside.parts[0] == 'data_cards': inside = inside.with_name('index.md') if inside.name == 'README.md' else inside
+    elif inside.parts[0] == 'figures':
+        (site/inside).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, site/inside)
+    else: return target
+    return os.path.relpath(site/inside, (site/page).parent)
+
+
+def relink(text, page, source, site):
+    "A page's Markdown with every link as the site needs it; code stays as it is."
+    def one(m): return m[1] + in_site(m[2], page, source, site) + m[3]
+    return ''.join(part if k % 2 else LINK.sub(one, part) for k, part in enumerate(FENCE.split(text)))
+
+
+def _literal(node):
+    try: return ast.literal_eval(node)
+    except ValueError: return None
+
+
+def described(source, before):
+    "Alt text for a picture: what `save_figure` was told, or the last sentence above it."
+    try: tree = ast.parse(re.sub(r'^[#%!].*$', '', source, flags=re.M))
+    except SyntaxError: tree = ast.Module([], [])
+    for n in ast.walk(tree):
+        if isinstance(n, ast.Assign) and any(getattr(t, 'id', '') == 'alt' for t in n.targets) and isinstance(_literal(n.value), str):
+            return ' '.join(_literal(n.value).split())
+    plain = re.sub(r'[*_`#]|\[([^\]]*)\]\([^)]*\)', r'\1', before).strip()
+    sentence = re.split(r'(?<=[.!?:])\s+', ' '.join(plain.split()))[-1] if plain else ''
+    return f'Picture made by this cell. {sentence}'.strip()
+
+
+def alt_texts(nb):
+    "Every picture of a page gets words; a cell that says its own (`fig-alt`) keeps them."
+    changed, before = False, ''
+    for c in nb.cells:
+        if c.cell_type == 'markdown': before = c.source or before
+        drawn = any(k.startswith('image/') for o in c.get('outputs', ()) for k in o.get('data', {}))
+        if not drawn or '#| fig-alt:' in c.source: continue
+        words = described(c.source, before).replace('"', "'").replace('\\', '')
+        c.source, changed = f'#| fig-alt: "{words}"\n{c.source}', True
+    return changed
+
+
+def finish(site, source):
+    "Links and alt texts of the processed pages."
+    for page in sorted(notebooks(site)):
+        nb = nbformat.read(site/page, 4)
+        changed = alt_texts(nb)
+        for c in nb.cells:
+            if c.cell_type != 'markdown': continue
+            text = relink(c.source, page, source, site)
+            changed, c.source = changed or text != c.source, text
+        if changed: nbformat.write(nb, site/page)
+    for profile in (p for p in (source.parent/'figures').glob('*') if (p/'report.html').exists()):
+        (site/'figures'/profile.name).mkdir(parents=True, exist_ok=True)
+        for f in ('report.html', 'explorer.html'):
+            if (profile/f).exists(): shutil.copyfile(profile/f, site/'figures'/profile.name/f)
+
+
 def prepare():
     "Fill _proc/ with the processed notebooks and the site's configuration."
     refresh_quarto_yml()
@@ -42,6 +112,7 @@ def prepare():
     for gone in made - pages: (site/gone).unlink()
     site = proc_nbs(source, n_workers=2, force=bool(pages - made))   # a run that was cut short is done again
     data_cards(site)
+    finish(site, Path(source).resolve())
     return site
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANKS', 'RELEASED', 'Taxonomy', 'Released', 'taxonomy_name', 'released_file', 'load_hierarchy', 'statistics',
            'oddities', 'Annotation', 'load_annotations', 'save_annotations', 'check_annotations', 'random_taxonomy',
-           'build_questions', 'choice_statistics']
+           'build_questions', 'prototypes', 'choice_statistics']
 
 # %% ../../nbs/data/16_taxonomy.ipynb #3d4fe30e
 import difflib
@@ -433,7 +433,20 @@ def build_questions(
             choices[i].append(c)
     for image, label, path, c in zip(images, labels, paths, choices): yield Annotation(image, label, path, c)
 
-# %% ../../nbs/data/16_taxonomy.ipynb #08b320ca
+# %% ../../nbs/data/16_taxonomy.ipynb #a8a6a7cf
+def prototypes(
+    taxonomy:Taxonomy,    # whose names are wanted
+    labels:Sequence[str], # n leaves
+    image_rows,           # (n, d) embeddings of pictures of them
+)->dict:                  # lower-case name -> (d,) unit row; a name at two levels means the deeper one
+    "Names as the mean of their pictures."
+    x, known, members = torch.as_tensor(image_rows, dtype=torch.float32), taxonomy.lower(), {}
+    x = torch.nn.functional.normalize(x, dim=1)
+    for i, label in enumerate(labels):
+        for n in known[label.lower()]: members.setdefault(n, []).append(i)
+    return {n: torch.nn.functional.normalize(x[rows].mean(0), dim=0) for n, rows in members.items()}
+
+# %% ../../nbs/data/16_taxonomy.ipynb #5e8ed09c
 def choice_statistics(
     rows:Sequence[Annotation],  # question rows
     taxonomy:Taxonomy,    # theirs

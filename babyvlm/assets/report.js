@@ -1,0 +1,24 @@
+const rows = [...document.querySelectorAll('#cells tbody tr')];
+const [find, paper, status, count] = ['q', 'p', 's', 'count'].map(i => document.getElementById(i));
+
+function narrow() {
+  let shown = 0;
+  const word = find.value.toLowerCase();
+  for (const r of rows) {
+    const fits = (!status.value || r.dataset.status === status.value) && (!paper.value || r.dataset.paper === paper.value)
+      && (!word || r.textContent.toLowerCase().includes(word));
+    r.hidden = !fits;
+    shown += fits;
+  }
+  count.textContent = `${shown} of ${rows.length}`;
+}
+
+function unfold() {
+  const target = document.getElementById(location.hash.slice(1));
+  if (target && target.tagName === 'DETAILS') { target.open = true; target.scrollIntoView(); }
+}
+
+for (const e of [find, paper, status]) e.addEventListener('input', narrow);
+addEventListener('hashchange', unfold);
+narrow();
+unfold();
