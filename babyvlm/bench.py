@@ -91,15 +91,21 @@ def read_records(
         d = json.loads(f.read_text())
         where = d['context']
         place = dict(device=where.get('device', 'not recorded'), date=where.get('date', '')[:10])
-        out += [dict(r, **place) for r in d['rows']]
+        out += [dict(_row(f.stem, r), **place) for r in d['rows']]
     return out
+
+def _row(name, row):
+    "A row of the table; what a record measures in columns of its own goes into one."
+    if 'part' in row: return row
+    part, said = name.split('_', 1)[1].replace('_', ' '), ', '.join(f'{k} {v}' for k, v in row.items())
+    return dict(part=part, size=said, ratio=None, memory_ratio=None)
 
 # %% ../nbs/97_bench.ipynb #355596bc
 def gpu_gaps(
     rows:list[dict],      # of the GPU records
 )->list[dict]:            # a row for each part without one
     "Parts that no GPU has run."
-    have = {r['part'] for r in rows}
+    have = ' '.join(r['part'] for r in rows)
     return [dict(_gap(p, 'no GPU was at hand'), device='GPU', date='') for p in ON_GPU if p not in have]
 
 def bench_table(
@@ -111,7 +117,7 @@ def bench_table(
     frame = frame.reindex(columns=[*COLUMNS, *(c for c in ('device', 'date') if c in frame)])
     for c in ('ratio', 'memory_ratio'):
         frame[c] = ['' if x is None or pd.isna(x) else f'{float(x):.3g} x' for x in frame[c]]
-    return Table(frame.fillna(''), 'Peers over ours: time and memory', 'ratio > 1: ours is faster or smaller')
+    return Table(frame.astype(object).fillna(''), 'Peers over ours: time and memory', 'ratio > 1: ours is faster or smaller')
 
 # %% ../nbs/97_bench.ipynb #b90b05c0
 def collect(
