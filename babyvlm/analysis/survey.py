@@ -6,7 +6,7 @@
 __all__ = ['ANSWERS', 'Responses', 'load_key', 'read_responses', 'Rules', 'people_table', 'exclude', 'by_person', 'from_sums',
            'agreement', 'item_table', 'ceiling', 'model_credit', 'gap', 'Analysis', 'mixed_table', 'analyse']
 
-# %% ../../nbs/analysis/52_survey.ipynb #79318171
+# %% ../../nbs/analysis/52_survey.ipynb #ecab52d5
 import csv
 import json
 import math
@@ -17,7 +17,6 @@ from pathlib import Path
 import krippendorff
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from .mixed_logistic import contrast, fit_crossed
@@ -177,7 +176,7 @@ def exclude(
     return replace(responses, answers=a[a.person.isin(keep) & (a.options > 1)].reset_index(drop=True),
                    checks=responses.checks[responses.checks.person.isin(keep)], ledger=ledger)
 
-# %% ../../nbs/analysis/52_survey.ipynb #975ad849
+# %% ../../nbs/analysis/52_survey.ipynb #8d865dd1
 def by_person(
     right,                 # (n,) credit of each answer, 0..1
     person,                # (n,) who gave it
@@ -199,10 +198,12 @@ def from_sums(
     if len(k) < 2: raise ValueError(f'{len(k)} person: an interval over people needs at least 2')
     groups, p = len(k), k.sum() / n.sum()
     variance = groups / (groups - 1) * ((k - p * n)**2).sum() / n.sum()**2
-    effective = float(np.clip(p * (1 - p) / variance, groups, 2 * n.sum())) if variance > 0 else float(groups)
+    m = float(np.clip(p * (1 - p) / variance, groups, 2 * n.sum())) if variance > 0 else float(groups)
     t = student.ppf((1 + level) / 2, groups - 1)
-    e = wilson(p * effective, effective, chance, 2 * norm.cdf(t) - 1, unit=f'answers of {groups} people')
-    return replace(e, value=float(p), n=int(n.sum()))
+    centre, half = (p * m + t*t/2) / (m + t*t), t / (m + t*t) * math.sqrt(max(p * (1 - p), 0) * m + t*t/4)
+    low, high = 0. if p == 0 else centre - half, 1. if p == 1 else centre + half
+    unit = f'answers of {groups} people'
+    return Estimate(float(p), float(low), float(high), int(n.sum()), chance, unit=unit)
 
 # %% ../../nbs/analysis/52_survey.ipynb #6a80249f
 def agreement(

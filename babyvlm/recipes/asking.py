@@ -51,7 +51,7 @@ def asked(
     "Credit of several seeds."
     return np.stack([as_matrix(items, answers(run, a, items), run.taxonomy.depth) for a in arms])
 
-# %% ../../nbs/recipes/59_asking.ipynb #ed710c28
+# %% ../../nbs/recipes/59_asking.ipynb #fe78fe9c
 @dataclass(frozen=True)
 class Seen:
     "Test pictures and names in the embedding of the vision encoder."
@@ -69,6 +69,7 @@ def seen(
     x = {k: torch.nn.functional.normalize(v - centre, dim=1) for k, v in x.items()}
     return Seen(x['test'], prototypes(run.taxonomy, captioned, x['captions']))
 
+# %% ../../nbs/recipes/59_asking.ipynb #e849508c
 def with_choices(
     run:Planted,          # the experiment
     similar:bool=True,    # the nearest wrong names, or random ones
@@ -82,7 +83,7 @@ def with_choices(
     return [replace(i, options=c, gold=c.index(t), uid=f'{i.uid}-{"similar" if similar else "random"}')
             for i, (t, c) in zip(run.items(), flat, strict=True)]
 
-# %% ../../nbs/recipes/59_asking.ipynb #0d22f6b5
+# %% ../../nbs/recipes/59_asking.ipynb #6a1665b9
 def by_prototype(
     run:Planted,          # the experiment
     items:Sequence[Item], # image items, all levels of each row
@@ -95,7 +96,7 @@ def by_prototype(
     replies = [scored(i, contrastive_scores(i, image, text)) for i in items]
     return as_matrix(items, replies, run.taxonomy.depth)
 
-# %% ../../nbs/recipes/59_asking.ipynb #227341eb
+# %% ../../nbs/recipes/59_asking.ipynb #9d271327
 WORDINGS = ('its {rank} is', 'look its {rank} is', 'this is a', 'its {rank} is a', 'every {rank} is a')
 
 def worded(
@@ -107,7 +108,7 @@ def worded(
     def say(i): return WORDINGS[variant].format(rank=ranks[i.meta['level'] - 1])
     return [replace(i, prompt=say(i), uid=f'{i.uid}-{variant}') for i in run.items()]
 
-# %% ../../nbs/recipes/59_asking.ipynb #cc02c2af
+# %% ../../nbs/recipes/59_asking.ipynb #d387a885
 def named_first(
     run:Planted,          # the experiment
     arm:Arm,              # who answers
@@ -127,7 +128,7 @@ def named_first(
     walked[:, -1] = [name == i.options[i.gold] for name, i in zip(chosen, last)]
     return walked, np.array(found).reshape(-1, depth)
 
-# %% ../../nbs/recipes/59_asking.ipynb #6748d67d
+# %% ../../nbs/recipes/59_asking.ipynb #c413eaa0
 def confirmed_names(
     run:Planted,          # the experiment
     arm:Arm,              # who answers
@@ -145,7 +146,7 @@ def confirmed_names(
         out.append(float(yes == i.options[i.gold]))
     return np.array(out).reshape(-1, run.taxonomy.depth), silent / len(items)
 
-# %% ../../nbs/recipes/59_asking.ipynb #fe89493c
+# %% ../../nbs/recipes/59_asking.ipynb #2085917c
 def original(
     run:Planted,          # the experiment
     arm:Arm,              # which sentences, which seed
@@ -167,6 +168,7 @@ def original(
     run.used[made.key] = made
     return made
 
+# %% ../../nbs/recipes/59_asking.ipynb #541dadb8
 def original_text(
     run:Planted,          # the experiment
     arm:Arm,              # which sentences, which seed
