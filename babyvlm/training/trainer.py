@@ -467,6 +467,17 @@ def save_model(self:BabyTrainer, output_dir=None, _internal_call=False):
     (out/'training_args.bin').unlink(missing_ok=True)
     (out/'training_args.json').write_text(self.args.to_json_string())
 
+# %% ../../nbs/training/30_trainer.ipynb #v2resume0
+@patch
+def _issue_warnings_after_load(self:BabyTrainer, load_result):
+    "Weights that a checkpoint lacks must not stay as they were drawn: that would be another run."
+    m = self.model
+    may = 'all_tied_weights_keys', '_keys_to_ignore_on_save'   # their partners carry them
+    tied = {k for name in may for k in getattr(m, name, None) or ()}
+    lost = [k for k in (*load_result.missing_keys, *load_result.unexpected_keys) if k not in tied]
+    if lost: raise RuntimeError(f'the checkpoint does not fit the model: {len(lost)} names differ, as {lost[0]}')
+    if hasattr(m, 'tie_weights'): m.tie_weights()
+
 # %% ../../nbs/training/30_trainer.ipynb #1bffe9d4
 def _state(checkpoint):
     "The trainer state of a finished checkpoint, or None."
