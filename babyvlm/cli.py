@@ -94,10 +94,10 @@ def data_check(
     if gaps: typer.echo(f'{gaps} of {len(found)} places: how to get them is in data_cards/{name}/README.md')
     raise typer.Exit(int(bool(gaps)))
 
-# %% ../nbs/99_cli.ipynb #384f9580
+# %% ../nbs/99_cli.ipynb #4bd102ce
 BENCHMARK = typer.Option(..., help="family/task: 'v1/vtwt', 'devcv/count'; 'devcv': all tasks there")
 LABELS = typer.Option(..., help='label file, or the folder that holds it (DevCV: nested or flat)')
-MODE = typer.Option(None, help="'fair' (default), 'reference' (published ties and parsers) or, for v1, 'strict'")
+MODE = typer.Option(None, help="'fair' (default), 'reference' (published ties and parsers); v1: 'strict'")
 SPLIT = typer.Option('test', help="'train', 'val' or 'test', where a benchmark has splits")
 
 @app.command()

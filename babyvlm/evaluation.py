@@ -221,7 +221,7 @@ def audit_v1(
     "What models that cannot see get on a benchmark."
     return audit_benchmark(f'v1/{task_of(name)}', labels, mode)[0]
 
-# %% ../nbs/95_evaluation.ipynb #5b3861b0
+# %% ../nbs/95_evaluation.ipynb #85df0a6c
 class Ranked:
     "BabyLLaVA of V1 on questions: it only ranks, with all pictures first and the words after them."
     def __init__(self,
@@ -233,8 +233,8 @@ class Ranked:
     ):                     # float64 arrays, one an item
         "Scores of the options."
         def words(i): return ' '.join([f"{r['prompt']} {r['answer']}" for r in i.rounds] + [i.prompt])
-        asked = [replace(i, prompt=' '.join(words(i).replace('<image>', ' ').split()), rounds=()) for i in items]
-        return self.model.loglik(asked)
+        def plain(i): return ' '.join(words(i).replace('<image>', ' ').split())
+        return self.model.loglik([replace(i, prompt=plain(i), rounds=()) for i in items])
 
 # %% ../nbs/95_evaluation.ipynb #1d5622f7
 _RULES = dict(fair='strict', reference='devcv')
