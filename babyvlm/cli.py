@@ -12,12 +12,15 @@ from pathlib import Path
 
 import typer
 
+from .commands import leaderboard, survey
+
 # %% ../nbs/99_cli.ipynb #0292fef4
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False,
                   help='Re-run the BabyVLM papers: data, models, benchmarks, tables and figures.')
 data = typer.Typer(no_args_is_help=True, help='What data there are and what is missing.')
 app.add_typer(data, name='data')
+app.add_typer(survey, name='survey'); app.command('leaderboard')(leaderboard)
 
 @contextmanager
 def _one_line():
@@ -35,12 +38,13 @@ def reproduce(
     profile:str=typer.Option('toy', help="'toy': the embedded world; 'paper': real data and a GPU"),
     jobs:int=typer.Option(2, min=1, help='notebooks side by side'),
     force:bool=typer.Option(False, '--force', help='run again what is up to date'),
+    cluster:str=typer.Option(None, help="folder of a Snakemake profile, such as 'profiles/slurm'"),
 ):
     "Regenerate tables and figures; only what changed is run again."
     from babyvlm import batch, config
     with _one_line():
         config.profile(profile)
-        status = batch.reproduce(profile, paper, only, jobs, force)
+        status = batch.reproduce(profile, paper, only, jobs, force, cluster)
     raise typer.Exit(status)
 
 # %% ../nbs/99_cli.ipynb #de309689

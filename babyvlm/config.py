@@ -101,7 +101,7 @@ class V2DataConfig(Section):
     image: float = Field(.2, ge=-1, le=1)          # a frame stays when its similarity is above this
     stride: int | None = Field(None, ge=1)         # between interleaved windows; None: no overlap
     train: int = Field(900, ge=8)                  # instruction records a task
-    test: int = Field(120, ge=8)                   # test items a task
+    test: int = Field(100, ge=8)                   # test items a task
 
 # %% ../nbs/00_config.ipynb #v2cfg002
 class V2Config(Section):
@@ -114,9 +114,10 @@ class V2Config(Section):
     phase0: PhaseConfig = PhaseConfig(epochs=4, batch=8, lr=3e-3, weight_decay=.1)  # language only
     phase1: PhaseConfig = PhaseConfig(epochs=1, batch=16, lr=4e-3)  # connector only
     phase2: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=2e-3)  # language model and connector
-    phase3: PhaseConfig = PhaseConfig(epochs=8, batch=8, lr=2e-3)  # everything, on instructions
+    phase3: PhaseConfig = PhaseConfig(epochs=7, batch=16, lr=2e-3)  # everything, on instructions
     vision_lr: float = Field(2e-3, gt=0)           # of the vision encoder in phase 3
-    alone: int = Field(8, ge=1)                    # epochs of a model that is tuned on one task
+    alone: int = Field(6, ge=1)                    # epochs of a model that is tuned on one task
+    blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
 
 # %% ../nbs/00_config.ipynb #c7ea70e1
 class CreaturesConfig(Section):
@@ -172,7 +173,7 @@ PAPER = dict(
     v2=dict(real_size=True, image_size=224, vocab_size=6000, block=8192, vision=dict(real_size=True),
             phase0=dict(epochs=10, batch=4, lr=2e-4), phase1=dict(epochs=5, batch=32, lr=3e-3),
             phase2=dict(epochs=5, batch=64, lr=2e-4), phase3=dict(epochs=10, batch=128, lr=5e-5),
-            vision_lr=1e-5, alone=10),
+            vision_lr=1e-5, alone=10, blind=10),
     evaluation=dict(n_boot=9999))
 PROFILES = dict(toy={}, paper=PAPER)
 

@@ -4,23 +4,25 @@
 
 # %% auto #0
 __all__ = ['ANSWERS', 'Responses', 'load_key', 'read_responses', 'Rules', 'people_table', 'exclude', 'by_person', 'from_sums',
-           'agreement', 'item_table', 'ceiling', 'gap', 'Analysis', 'mixed_table', 'analyse']
+           'agreement', 'item_table', 'ceiling', 'model_credit', 'gap', 'Analysis', 'mixed_table', 'analyse']
 
-# %% ../../nbs/analysis/52_survey.ipynb #f74db30a
+# %% ../../nbs/analysis/52_survey.ipynb #ecab52d5
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import krippendorff
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from .mixed_logistic import contrast, fit_crossed
+from ..benchmarks.items import Item, Reply, Status
+from ..benchmarks.parsing import parse_item
+from ..benchmarks.v1 import choice_outcome
 from ..data.saycam import Ledger
 from ..estimate import Estimate, bootstrap, wilson
 from ..report import Table
@@ -174,7 +176,7 @@ def exclude(
     return replace(responses, answers=a[a.person.isin(keep) & (a.options > 1)].reset_index(drop=True),
                    checks=responses.checks[responses.checks.person.isin(keep)], ledger=ledger)
 
-# %% ../../nbs/analysis/52_survey.ipynb #975ad849
+# %% ../../nbs/analysis/52_survey.ipynb #8d865dd1
 def by_person(
     right,                 # (n,) credit of each answer, 0..1
     person,                # (n,) who gave it
@@ -196,10 +198,12 @@ def from_sums(
     if len(k) < 2: raise ValueError(f'{len(k)} person: an interval over people needs at least 2')
     groups, p = len(k), k.sum() / n.sum()
     variance = groups / (groups - 1) * ((k - p * n)**2).sum() / n.sum()**2
-    effective = float(np.clip(p * (1 - p) / variance, groups, 2 * n.sum())) if variance > 0 else float(groups)
+    m = float(np.clip(p * (1 - p) / variance, groups, 2 * n.sum())) if variance > 0 else float(groups)
     t = student.ppf((1 + level) / 2, groups - 1)
-    e = wilson(p * effective, effective, chance, 2 * norm.cdf(t) - 1, unit=f'answers of {groups} people')
-    return replace(e, value=float(p), n=int(n.sum()))
+    centre, half = (p * m + t*t/2) / (m + t*t), t / (m + t*t) * math.sqrt(max(p * (1 - p), 0) * m + t*t/4)
+    low, high = 0. if p == 0 else centre - half, 1. if p == 1 else centre + half
+    unit = f'answers of {groups} people'
+    return Estimate(float(p), float(low), float(high), int(n.sum()), chance, unit=unit)
 
 # %% ../../nbs/analysis/52_survey.ipynb #6a80249f
 def agreement(
@@ -291,6 +295,26 @@ def ceiling(
     return {'others predict one': by_person(predicted, answers.person[predicted.index], None),
             'favourite is right': wilson(sum(best), len(best)),
             'reliability': _reliability(answers, splits, np.random.default_rng(seed))}
+
+# %% ../../nbs/analysis/52_survey.ipynb #ee9d781f
+def model_credit(
+    key,                   # path or content of a survey's key
+    replies:Iterable[Reply],  # of a model to the same items
+)->dict:                   # item -> credit, 0..1; items of one question only
+    "What a model got on the items of a survey."
+    asked = load_key(key)['asked']
+    single = {u for u in {i for i, _ in asked} if (u, 1) not in asked}
+    out = {}
+    for r in replies:
+        if r.uid not in single or r.status == Status.SKIPPED: continue
+        q = asked[r.uid, 0]
+        chosen = r.chosen
+        if r.scores is not None: out[r.uid] = choice_outcome(r.scores, q['gold']); continue
+        if r.text is not None:
+            item = Item(r.uid, q['task'], (), '', q['labels'], q['gold'], meta=dict(answer=q['answer']))
+            chosen = parse_item(item, r.text).answer
+        out[r.uid] = float(chosen == q['gold'])
+    return out
 
 # %% ../../nbs/analysis/52_survey.ipynb #bc9019ca
 def gap(

@@ -76,7 +76,7 @@ def _filled(prompt, images, pictures, options):
                    f'<figcaption>{letter}</figcaption></figure>')
     return ''.join([*out, html.escape(prompt[at:])])
 
-# %% ../../nbs/analysis/52_survey_page.ipynb #812b7ee6
+# %% ../../nbs/analysis/52_survey_page.ipynb #ad0aaed5
 @dataclass(frozen=True)
 class Screen:
     "One question as a person sees it."
@@ -88,11 +88,13 @@ class Screen:
     gold:int               # index of the right one; never part of the page
     turn:bool              # whether places turn from person to person
     letters:bool = False   # whether the options are called A, B, ...
+    labels:tuple = ()      # the options as a model is offered them; never part of the page
+    answer:str = ''        # how a model's words are read: 'letter', 'number' or 'direction'
 
 ASK = dict(options='Which words fit the picture?', images='Which picture shows: {}?',
            image='Which words fit this picture?', phrase='Which picture fits these words: {}?')
 
-# %% ../../nbs/analysis/52_survey_page.ipynb #8d7d798e
+# %% ../../nbs/analysis/52_survey_page.ipynb #cd57455d
 def _choice_screen(item, n, prompt, images, options, gold, pictures):
     "A question with options in words."
     lettered = [f'({chr(65 + i)})' in prompt for i in range(len(options))]
@@ -100,8 +102,9 @@ def _choice_screen(item, n, prompt, images, options, gold, pictures):
     named = letters or any(o and o in prompt for o in options) or all(o.isdigit() for o in options)
     inside = _filled(prompt or ASK['options'], images, pictures, len(options) if letters else 0)
     labels = [chr(65 + i) if letters else html.escape(o) for i, o in enumerate(options)]
+    kind = item.meta.get('answer', 'letter')
     return Screen(item.uid, n, item.benchmark, f'<div class="ask">{inside}</div>', tuple(labels), gold,
-                  not named, letters)
+                  not named, letters, tuple(options), kind if kind != 'rounds' else 'letter')
 
 def _picture_screen(item, n, ask, images, gold, pictures):
     "A question whose options are pictures."
@@ -233,14 +236,14 @@ def _page(data, title):
             f'<script type="application/json" id="survey-data">{text}</script>'
             + ''.join(f'<script>{c}</script>' for c in code) + '</body></html>\n')
 
-# %% ../../nbs/analysis/52_survey_page.ipynb #47bf60c4
+# %% ../../nbs/analysis/52_survey_page.ipynb #6079e91d
 def _shown(s):
     "A screen as the page gets it: without what is right."
-    return {k: v for k, v in asdict(s).items() if k != 'gold'}
+    return {k: v for k, v in asdict(s).items() if k not in ('gold', 'labels', 'answer')}
 
 def _key(name, units):
-    asked = [dict(item=s.item, round=s.round, task=s.task, options=len(s.choices), gold=s.gold)
-             for unit in units for s in unit]
+    asked = [dict(item=s.item, round=s.round, task=s.task, options=len(s.choices), gold=s.gold,
+                  labels=s.labels, answer=s.answer) for unit in units for s in unit]
     return dict(survey=name, items=asked)
 
 def build_survey(

@@ -127,16 +127,20 @@ def mean(
     "The mean."
     return float(np.mean(rows))
 
-# %% ../../nbs/benchmarks/47_lmms_eval.ipynb #37ab8272
+# %% ../../nbs/benchmarks/47_lmms_eval.ipynb #fa4588c5
 _PAIR_METRICS = dict(baby_winoground=('group_score', 'image_score', 'text_score'), vtwt=('acc',),
                      labeled_s=('acc',))
 
+def _loss(result):
+    "The loss of a pair, or of its text."
+    return float(result.strip('() ').split(',')[0] if isinstance(result, str) else result[0])
+
 def score_pairs(
     doc:Mapping,           # from `pair_docs`
-    results:Sequence,      # (loss, greedy) of each phrase
+    results:Sequence,      # (loss, greedy) of each phrase, or its text
 )->dict:                   # metric -> what its aggregation needs
     "Keep the losses of one picture until its partners are there."
-    row = dict(uid=doc['uid'], at=doc['at'], gold=doc['gold'], losses=[float(loss) for loss, _ in results])
+    row = dict(uid=doc['uid'], at=doc['at'], gold=doc['gold'], losses=list(map(_loss, results)))
     return {m: row for m in _PAIR_METRICS[doc['benchmark']]}
 
 def _tables(rows):
@@ -181,7 +185,7 @@ def labeled_s_acc(
     "The right picture has the smallest loss."
     return mean([_least(l[:, 0], gold) for l, gold in _tables(rows)])
 
-# %% ../../nbs/benchmarks/47_lmms_eval.ipynb #c0c88ed0
+# %% ../../nbs/benchmarks/47_lmms_eval.ipynb #7bf8d1d0
 _HEAD = """task: {task}
 dataset_path: json
 dataset_kwargs:
@@ -193,18 +197,20 @@ doc_to_visual: !function utils.doc_images
 doc_to_text: !function utils.{text}
 doc_to_target: {target}
 process_results: !function utils.{scorer}
-generation_kwargs: {{max_new_tokens: 64, temperature: 0, do_sample: false}}
-metric_list:
+{more}metric_list:
 """
+
+_CHOICE = 'doc_to_choice: options\ntarget_delimiter: ""\n'
+_GENERATE = 'generation_kwargs: {max_new_tokens: 64, temperature: 0, do_sample: false}\n'
 
 def _yaml(task, data, kind, text, target, scorer, metrics):
     "One task file."
     lines = [f'  - metric: {m}\n    aggregation: !function utils.{f}\n    higher_is_better: true\n'
              for m, f in metrics.items()]
-    more = 'doc_to_choice: options\ntarget_delimiter: ""\n' if kind == 'multiple_choice' else ''
+    more = _CHOICE if kind == 'multiple_choice' else _GENERATE
     head = _HEAD.format(task=task, data=json.dumps(str(data)), kind=kind, text=text, target=target,
-                        scorer=scorer)
-    return head + ''.join(lines) + more + 'metadata: {version: 1}\n'
+                        scorer=scorer, more=more)
+    return head + ''.join(lines) + 'metadata: {version: 1}\n'
 
 # %% ../../nbs/benchmarks/47_lmms_eval.ipynb #3341619b
 def _devcv_yaml(task, data):

@@ -165,6 +165,17 @@ def get_output_embeddings(self:BabyLlavaForConditionalGeneration):  # nn.Linear,
 
 register(BabyLlavaConfig, BabyLlavaForConditionalGeneration, AutoModelForImageTextToText)
 
+# %% ../../nbs/models/23_babyllava.ipynb #v2save01
+@patch
+def save_pretrained(self:BabyLlavaForConditionalGeneration,
+    save_directory,           # folder, created when missing
+    save_original_format:bool=False,  # True: names of older versions of `transformers`
+    **kwargs,                 # of `PreTrainedModel.save_pretrained`
+):
+    "Write weights and configuration."
+    how = dict(kwargs, save_original_format=save_original_format)
+    PreTrainedModel.save_pretrained(self, save_directory, **how)
+
 # %% ../../nbs/models/23_babyllava.ipynb #44bf16af
 @patch(as_prop=True)
 def vision_frozen(self:BabyLlavaForConditionalGeneration)->bool:  # True when the encoder gets no gradients

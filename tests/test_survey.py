@@ -1,0 +1,164 @@
+"""Surveys: coverage of every planted effect, laws of the analysis, files that are wrong, and what a page must never hold."""
+import json
+import re
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from babyvlm.analysis import survey
+from babyvlm.analysis.mixed_logistic import fit_crossed
+from babyvlm.analysis.simulated_people import Crowd, draw
+from babyvlm.analysis.survey import Responses, analyse, by_person, exclude, from_sums, item_table, read_responses
+from babyvlm.analysis.survey_page import build_survey, orders, screens, survey_data
+from babyvlm.analysis.survey_power import accuracy_coverage, effect_coverage, mixed_coverage
+from babyvlm.benchmarks.items import Item
+from babyvlm.data.saycam import Ledger
+
+DIFFICULTY = np.random.default_rng(3).normal(0, .8, 20)
+ITEMS = pd.DataFrame([dict(item=f'{t}/{j}', round=0, task=t, options=k, gold=j % k) for t, k in (('a', 2), ('b', 4)) for j in range(15)])
+
+
+def study(seed=0, people=20, **kw):
+    answers, checks, truth = draw(Crowd(people=people, **kw), ITEMS, dict(b=1.), seed)
+    return Responses(answers, checks, Ledger.count(people, [], 'people')), truth
+
+
+def test_five_hundred_studies_hold_what_was_planted():
+    found = accuracy_coverage(Crowd(people=24), DIFFICULTY, np.repeat([2, 4], 10))
+    found = dict(accuracy=found['effective Wilson'], naive=found['Wilson'])
+    assert found['naive'].high < .95                      # answers of one person are not independent
+    effects = effect_coverage(Crowd(people=24), DIFFICULTY + np.repeat([0., 1.], 10), np.full(20, 4))
+    effects |= mixed_coverage(seed=2) | dict(accuracy=found['accuracy'])
+    assert len(effects) == 7 and {e.n for e in effects.values()} == {500}
+    for name, e in effects.items(): assert .93 <= e.value <= .97, (name, e)
+
+
+def test_planted_effects_come_back_in_one_analysis():
+    s, truth = study(people=60)
+    found = analyse(s, n_boot=200)
+    for t, e in found.tasks.set_index('task').accuracy.items(): assert e.low - .02 < truth.accuracy[t] < e.high + .02
+    reasons = found.people.set_index('person').reason
+    assert (reasons[truth.careless] != '').mean() > .9 and (reasons[~truth.careless] == '').all()
+    effect = found.mixed['log-odds'][1]
+    assert effect.high < 0                                # task b was planted as harder
+
+
+def test_order_of_rows_and_names_of_people_do_not_matter():
+    s, _ = study()
+    mixed = s.answers.sample(frac=1, random_state=1).reset_index(drop=True)
+    names = {p: f'x{n}' for n, p in enumerate(reversed(sorted(set(mixed.person))))}
+    other = Responses(mixed.assign(person=mixed.person.map(names)), s.checks.assign(person=s.checks.person.map(names)), s.ledger)
+    a, b = analyse(s, n_boot=100), analyse(other, n_boot=100)
+    for column in ('accuracy', 'wilson', 'alpha', 'favourite is right'):
+        pd.testing.assert_series_equal(a.tasks[column].map(lambda e: round(e.value, 12)), b.tasks[column].map(lambda e: round(e.value, 12)))
+    assert [str(x) for x in a.mixed['log-odds']] == [str(x) for x in b.mixed['log-odds']]
+
+
+def test_intervals_at_the_ceiling_and_with_equal_people():
+    everyone = from_sums(np.full(12, 10.), np.full(12, 10.))
+    assert everyone.value == everyone.high == 1 and .6 < everyone.low < .9       # no better than 12 facts
+    assert by_person([1, 0] * 10, np.repeat(range(10), 2)).low > .2               # people do not differ at all
+    unequal = from_sums([9, 1], [10, 2])
+    assert unequal.value == pytest.approx(10 / 12) and unequal.n == 12
+
+
+def test_everybody_says_the_same():
+    same = pd.DataFrame([dict(person=p, item=f'i{j}', task='t', answer=0, gold=0, options=4) for p in 'abc' for j in range(5)])
+    found = analyse(same, n_boot=100)
+    row = found.tasks.iloc[0]
+    assert row.accuracy.value == 1 and np.isnan(row.alpha.value) and np.isnan(row.reliability)
+    assert np.isfinite(found.mixed['log-odds'][0].value)   # a prior keeps it finite
+
+
+def test_too_little_to_model_says_so():
+    few = pd.DataFrame([dict(person=p, item='i', task='t', answer=p == 'a', gold=1, options=2) for p in 'ab'])
+    assert analyse(few, n_boot=100).mixed.note[0] == '2 people, 1 items'
+    with pytest.raises(ValueError, match='too few'): fit_crossed(np.ones((2, 1)), np.ones((1, 1)))
+
+
+def test_nobody_is_left():
+    s, _ = study(careless=1.)
+    with pytest.raises(ValueError, match='all 20 people are left out'): exclude(s)
+
+
+def test_who_always_taps_the_same_place_and_who_stops_early():
+    s, _ = study(careless=0., lapse=0.)
+    p, q = sorted(set(s.answers.person))[:2]
+    a = s.answers.copy()
+    a.loc[a.person == p, 'place'] = 0
+    a = a[(a.person != q) | (a.trial < 5)]
+    left = exclude(Responses(a, s.checks, s.ledger)).ledger
+    assert left.skipped == {'always the same place': 1, 'stopped early': 1}
+    assert left.examples == {'always the same place': [p], 'stopped early': [q]}
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(answer='x'), "one.json row 1: 'answer' is 'x', expected a whole number"), (dict(answer=9), 'it has 4 options'),
+    (dict(item='other'), "item 'other' round 0 is not in the key")])
+def test_a_wrong_row_is_named(tmp_path, change, message):
+    key = dict(survey='s', items=[dict(item='i', round=0, task='t', options=4, gold=1)])
+    row = dict(survey='s', person=1, session='q', kind='item', item='i', round=0, answer=1) | change
+    (tmp_path/'one.json').write_text(json.dumps([row]))
+    with pytest.raises(ValueError, match=message): read_responses(tmp_path, key)
+
+
+def test_files_that_do_not_count_are_in_the_ledger(tmp_path):
+    key = dict(survey='s', items=[dict(item='i', round=0, task='t', options=4, gold=1)])
+    row = dict(survey='s', person=1, session='q', kind='item', item='i', round=0, answer=1)
+    files = {'a.json': row, 'b.json': row, 'c.json': row | dict(session='z'), 'd.json': row | dict(survey='old', session='y', person=2),
+             'e.json': row | dict(kind='check', right=1, session='x', person=3), 'f.json': row | dict(session='w', person=4)}
+    for name, r in files.items(): (tmp_path/name).write_text(json.dumps([r]))
+    (tmp_path/'s.key.json').write_text(json.dumps(key))
+    found = read_responses(tmp_path, tmp_path/'s.key.json')
+    assert found.ledger.before.skipped == {'saved twice': 1, 'number used again': 1, 'another survey': 1, 'no answers': 1}
+    assert found.ledger.before.kept == 2 and len(found.answers) == 2
+    (tmp_path/'f.json').write_text('{broken')
+    with pytest.raises(ValueError, match='f.json is not JSON'): read_responses(tmp_path, key)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for name in 'abcd': Image.new('RGB', (20, 20), '#' + name * 6).save(tmp_path/f'{name}.png')
+    return [str(tmp_path/f'{n}.png') for n in 'abcd']
+
+
+def test_a_page_holds_no_answers_and_no_path(pictures, tmp_path):
+    items = [Item('secret-word', 't', pictures[:1], options=('right </script> one', 'other'), gold=0)]
+    page = build_survey(items, tmp_path/'p.html').read_text()
+    assert str(tmp_path) not in page and '</script> one' not in page
+    data, key = survey_data(items, 'p')
+    assert 'gold' not in json.dumps(data['units']) and key['items'][0]['gold'] == 0
+    assert "default-src 'none'" in page and "connect-src 'none'" in page      # whatever jsPsych could do, the browser refuses
+    own = files('babyvlm').joinpath('assets', 'survey.js').read_text()
+    for outside in ('fetch(', 'XMLHttpRequest', 'sendBeacon', 'WebSocket', 'http'): assert outside not in own, outside
+    assert not re.search(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="?http', page)
+
+
+def test_released_items_with_gold_first_do_not_put_it_first(pictures):
+    s, = screens(Item('v', 'vtwt', pictures[:1], options=('yes', 'no'), gold=0))
+    assert s.turn
+    s, = screens(Item('c', 'count', pictures[:1], '<image> How many?', ('1', '2', '3'), 0))
+    assert not s.turn                                     # numbers keep their order
+
+
+@pytest.mark.parametrize('sizes, per_task', [((4, 4), None), ((6, 6, 6), 4), ((5, 3), 2), ((7,), 3)])
+def test_items_are_seen_equally_often(sizes, per_task):
+    tasks = [f't{n}' for n, k in enumerate(sizes) for _ in range(k)]
+    plan = orders(tasks, per_task)
+    for t in set(tasks):
+        counts = [sum(i in r for r in plan) for i, x in enumerate(tasks) if x == t]
+        assert max(counts) - min(counts) <= 2 * len(sizes), counts   # within one round of task orders
+    assert plan == orders(tasks, per_task) and all(len(set(r)) == len(r) for r in plan)
+
+
+def test_wrong_keys_are_flagged_and_hard_items_are_not():
+    s, _ = study(people=40, careless=0.)
+    a = s.answers
+    a.loc[a['item'] == 'b/0', 'gold'] = 3
+    a['right'] = (a.answer == a.gold).astype(float)
+    t = item_table(a)
+    assert t[t['key disputed']]['item'].tolist() == ['b/0']
+    assert survey.Rules() == survey.Rules()
