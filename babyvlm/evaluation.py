@@ -6,13 +6,9 @@
 __all__ = ['FAMILIES', 'weights_id', 'load_model', 'task_of', 'find_items', 'Evaluation', 'Family', 'register', 'family_of',
            'evaluate_benchmark', 'audit_benchmark', 'evaluate_v1', 'audit_v1', 'Ranked']
 
-<<<<<<< HEAD
-# %% ../nbs/95_evaluation.ipynb #9b5f08b4
+# %% ../nbs/95_evaluation.ipynb #2a81439b
 from . import _compat  # before transformers
 
-=======
-# %% ../nbs/95_evaluation.ipynb #2a81439b
->>>>>>> devcv
 import difflib
 import json
 from collections.abc import Callable, Sequence
@@ -46,7 +42,6 @@ def weights_id(
     files = sorted(p for p in Path(folder).iterdir() if p.suffix in ('.safetensors', '.json', '.bin', '.pt'))
     return sha256_text(''.join(f'{p.name} {sha256_file(p)}\n' for p in files))[:8]
 
-<<<<<<< HEAD
 # %% ../nbs/95_evaluation.ipynb #f57fcc9c
 def _from_hub(spec, device):
     "An adapter or a dual encoder by its name on the hub, as its configuration says."
@@ -60,17 +55,10 @@ def _is_hub_name(spec):
     return bool(rest) and ':' not in spec and '/' not in rest and head not in open_clip.list_models()
 
 # %% ../nbs/95_evaluation.ipynb #124a43a4
-=======
-# %% ../nbs/95_evaluation.ipynb #ba356c02
->>>>>>> devcv
 def load_model(
     spec:str|Path,        # folder of a saved model, 'ViT-L-14/openai', a hub name, 'endpoint:gpt-4o-..'
     device:str=None,      # default: the best at hand
-<<<<<<< HEAD
-):                        # a `DualEncoder`, a `Generative` for BabyLLaVA, or an adapter of `models.vlms`
-=======
-):                        # a `DualEncoder`, a `Generative` (BabyLLaVA) or a `BabyLlavaV2`
->>>>>>> devcv
+):                        # a `DualEncoder`, `Generative`, `BabyLlavaV2` or an adapter of `models.vlms`
     "The model that a folder or a name stands for."
     folder = Path(spec)
     if str(spec).startswith('endpoint:'): return load_vlm(spec, cache=Path('replies')/'endpoint')
@@ -81,13 +69,10 @@ def load_model(
     known = json.loads(config.read_text()) if config.is_file() else {}
     kind, built = known.get('model_type'), str(known.get('architectures'))
     with quiet():
-<<<<<<< HEAD
-        if 'ForConditionalGeneration' in built and kind != 'babyllava' or 'ForCausalLM' in built:
-            model = load_vlm(folder, device)
-=======
         if (folder/'record_processor.json').is_file():
             model = BabyLlavaV2.from_pretrained(folder, pick_device(device))
->>>>>>> devcv
+        elif 'ForConditionalGeneration' in built and kind != 'babyllava' or 'ForCausalLM' in built:
+            model = load_vlm(folder, device)
         elif kind == 'babyllava': model = Generative(BabyLlava.from_pretrained(folder, pick_device(device)))
         else: model = load_dual_encoder(spec, device=device)
     if folder.is_dir(): model.name = f'{folder.resolve().name}@{weights_id(folder)}'
@@ -227,7 +212,6 @@ def _evaluate(model, family, task, items, journal, mode):
     scores = family.score(task, items, replies, mode)
     return Evaluation(who, task if family.name == 'v1' else what, mode, scores, replies, table, notes)
 
-<<<<<<< HEAD
 def _left_out(replies):
     "A line for each reason; what several items share is said once."
     same = {}
@@ -235,10 +219,7 @@ def _left_out(replies):
     return tuple(f'{u[0]}: {why}' if len(u) == 1 else f'{u[0]} and {len(u) - 1} more: {why}'
                  for why, u in same.items())
 
-# %% ../nbs/95_evaluation.ipynb #f0dce95f
-=======
 # %% ../nbs/95_evaluation.ipynb #433b6cab
->>>>>>> devcv
 def audit_benchmark(
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
     labels:str|Path=None, # label file, or its folder; hierarchy: None takes BABYVLM_DATA
