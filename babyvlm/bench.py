@@ -117,7 +117,8 @@ def bench_table(
     frame = frame.reindex(columns=[*COLUMNS, *(c for c in ('device', 'date') if c in frame)])
     for c in ('ratio', 'memory_ratio'):
         frame[c] = ['' if x is None or pd.isna(x) else f'{float(x):.3g} x' for x in frame[c]]
-    return Table(frame.astype(object).fillna(''), 'Peers over ours: time and memory', 'ratio > 1: ours is faster or smaller')
+    frame = frame.astype(object).fillna('')
+    return Table(frame, 'Peers over ours: time and memory', 'ratio > 1: ours is faster or smaller')
 
 # %% ../nbs/97_bench.ipynb #b90b05c0
 def collect(
