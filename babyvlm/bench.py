@@ -77,7 +77,7 @@ def run_part(
 def context()->dict:      # date, device, threads, versions
     "Where and with what a record was made."
     cores = os.cpu_count() or 1
-    device = f'CPU {platform.machine()}, {cores} cores'
+    device = f'CPU {platform.machine()}, {torch.get_num_threads()} of {cores} cores'
     return dict(date=date.today().isoformat(), device=device, threads=torch.get_num_threads(),
                 python=platform.python_version(), torch=torch.__version__, numpy=np.__version__)
 
