@@ -77,7 +77,7 @@ def run_part(
 def context()->dict:      # date, device, threads, versions
     "Where and with what a record was made."
     cores = os.cpu_count() or 1
-    device = f'CPU {platform.machine()}, {cores} cores'
+    device = f'CPU {platform.machine()}, {torch.get_num_threads()} of {cores} cores'
     return dict(date=date.today().isoformat(), device=device, threads=torch.get_num_threads(),
                 python=platform.python_version(), torch=torch.__version__, numpy=np.__version__)
 
@@ -117,7 +117,8 @@ def bench_table(
     frame = frame.reindex(columns=[*COLUMNS, *(c for c in ('device', 'date') if c in frame)])
     for c in ('ratio', 'memory_ratio'):
         frame[c] = ['' if x is None or pd.isna(x) else f'{float(x):.3g} x' for x in frame[c]]
-    return Table(frame.astype(object).fillna(''), 'Peers over ours: time and memory', 'ratio > 1: ours is faster or smaller')
+    frame = frame.astype(object).fillna('')
+    return Table(frame, 'Peers over ours: time and memory', 'ratio > 1: ours is faster or smaller')
 
 # %% ../nbs/97_bench.ipynb #b90b05c0
 def collect(

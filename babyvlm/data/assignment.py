@@ -438,8 +438,9 @@ def _walk(L, V, S, T, r):
             T.at[r] = e
             _push(T, low, ~r)
             return
-        j = L.col[e] if L.col[e] >= 0 else ~L.col[e]  # most entries fail this test, and a call would cost more
-        if T.near[r] + T.worth[r] + S.price[j] - L.sim[e] < min(T.dist[j], T.goal[0]): _relax(L, V, S, T, r, e)
+        j = L.col[e] if L.col[e] >= 0 else ~L.col[e]
+        key = T.near[r] + T.worth[r] + S.price[j] - L.sim[e]
+        if key < min(T.dist[j], T.goal[0]): _relax(L, V, S, T, r, e)  # most fail, and a call would cost more
         e += 1
 
 # %% ../../nbs/data/05_assignment.ipynb #1d69cb47
