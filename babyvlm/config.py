@@ -116,7 +116,7 @@ class V2Config(Section):
     phase2: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=2e-3)  # language model and connector
     phase3: PhaseConfig = PhaseConfig(epochs=7, batch=16, lr=2e-3)  # everything, on instructions
     vision_lr: float = Field(2e-3, gt=0)           # of the vision encoder in phase 3
-    alone: int = Field(6, ge=1)                    # epochs of a model that is tuned on one task
+    alone: int = Field(4, ge=1)                    # epochs of a model that is tuned on one task
     blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
 
 # %% ../nbs/00_config.ipynb #c7ea70e1
