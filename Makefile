@@ -18,9 +18,9 @@ help:
 	@echo "make reproduce [PROFILE=toy|paper] [PAPER=v1] [ONLY=main] [JOBS=2]  every table and figure again"
 	@echo "make test                                                           what CI runs"
 	@echo "make lab                                                            JupyterLab on the notebooks"
-	@echo "make docs                                                           the site (needs Quarto)"
+	@echo "make docs                                                           the site: _docs/ with Quarto, else plain HTML in _site/"
 	@echo "make bench [BENCH=--full]                                           speed against peers, as ratios"
-	@echo "make verify                                                         hash every artifact again"
+	@echo "make verify                                                         hash every artifact, make the toy tables again, compare"
 	@echo "make lmms                                                           our models and tasks under a real lmms-eval"
 	@echo "make hooks                                                          git merges notebooks cell by cell"
 
@@ -61,4 +61,4 @@ hooks: .venv/.ready
 	$(BIN)/nbdev_install_hooks
 
 clean:
-	rm -rf _proc _docs _runs .pytest_cache
+	rm -rf _proc _docs _site _runs .pytest_cache

@@ -9,16 +9,19 @@ given = os.environ.get('BABYVLM_PLAN')  # `babyvlm reproduce` has worked it out 
 if given: PLAN = json.loads(Path(given).read_text())
 else:
     from babyvlm.batch import plan
-    PLAN = plan(PROFILE, config.get('paper'), config.get('only'))
+    PLAN = plan(PROFILE, *(str(config[k]) if k in config else None for k in ('paper', 'only')))   # '63' arrives as a number
 BY_DONE = {d['done']: d for d in PLAN.values()}
 os.environ['BABYVLM_PYTHON'] = sys.executable
 
 
 def step(wildcards): return BY_DONE[f'_runs/{wildcards.profile}/{wildcards.page}.{wildcards.key}.done']
+def need(kind): return lambda w: step(w)['resources'][kind]   # from babyvlm/assets/resources.csv
 
 
 wildcard_constraints:
     profile='[^/]+', page='[^.]+', key='[0-9a-f]{16}'
+
+localrules: all
 
 rule all:
     input: list(BY_DONE)
@@ -29,8 +32,9 @@ rule notebook:
     output: '_runs/{profile}/{page}.{key}.done'
     params:
         index=lambda w: step(w).get('index', 1), total=lambda w: step(w).get('total', 1)
+    threads: lambda w: step(w)['resources']['cpus'] if PROFILE == 'paper' else 1
     resources:
-        gpu=1 if PROFILE == 'paper' else 0
+        gpu=need('gpu'), mem_mb=need('mem_mb'), runtime=need('minutes')
     shell:
         '"${{BABYVLM_PYTHON:-python}}" -c "from babyvlm.cli import app; app()" notebook {input.page:q} {output:q} --profile {wildcards.profile} '
         '--index {params.index} --total {params.total}'

@@ -61,6 +61,13 @@ def anchored(page):
     return re.sub(r'<h([1-6])([^>]*)>(.*?)</h\1>', one, page, flags=re.S)
 
 
+def folded(page, body):
+    "On pages about results the code is a click away, as in Quarto."
+    if not page.startswith(('papers/', 'guides/')): return body
+    area = re.compile(r'<div class="input_area">\s*(<div class="highlight.*?</pre>\s*</div>)\s*</div>', re.S)
+    return area.sub(lambda m: f'<details class="code"><summary>Code</summary>{m[1]}</details>', body)
+
+
 def shown(nb):
     "A processed notebook without directives and without what they hide; pictures know their alt text."
     cells = []
@@ -74,7 +81,9 @@ def shown(nb):
             for o in c.get('outputs', ()):
                 for kind in [k for k in o.get('data', {}) if k.startswith('image/') and k != 'image/svg+xml']:
                     o.metadata.setdefault(kind, {})['alt'] = alt
-                if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = equations(''.join(o.data['text/markdown']))
+                if 'text/markdown' in o.get('data', {}):
+                    text = re.sub(r'(?<=\))\{[^{}\n]*\}', '', ''.join(o.data['text/markdown']))   # attributes that only Quarto reads
+                    o.data['text/markdown'] = equations(text)
                 if any('widget' in k for k in o.get('data', {})): o.data = {k: v for k, v in o.data.items() if 'widget' not in k}
             if said.get('echo') == 'false': c.metadata['transient'] = dict(remove_source=True)
             c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
@@ -98,7 +107,7 @@ def body_of(site, page):
         nb = shown(nb)
         alts = [c.metadata['alt'] for c in nb.cells if c.cell_type == 'code' for o in c.get('outputs', ())
                 if any(k in o.get('data', {}) for k in ('image/png', 'image/jpeg')) and 'text/html' not in o.get('data', {})]
-        return front, with_alt(exporter.from_notebook_node(nb)[0], alts)
+        return front, folded(page, with_alt(exporter.from_notebook_node(nb)[0], alts))
     front, text = front_matter((site/page).read_text(encoding='utf-8'))
     return front, markdown2html(equations(text))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 MARK = '      # everything below is written by .ci/sidebar.py'
-SECTIONS = {'Start': ['index.ipynb', '0*.ipynb'], 'World and data': ['data/*.ipynb'], 'Models': ['models/*.ipynb'],
+SECTIONS = {'Start': ['index.ipynb', 'guides/*.ipynb'], 'Foundations': ['0*.ipynb'], 'World and data': ['data/*.ipynb'], 'Models': ['models/*.ipynb'],
             'Training': ['training/*.ipynb'], 'Benchmarks': ['benchmarks/*.ipynb'], 'Analysis': ['analysis/*.ipynb'],
             'Recipes and running': ['recipes/*.ipynb', '9*.ipynb'], 'Papers: BabyVLM V1': ['papers/v1/*.ipynb'],
             'Papers: BabyVLM-V2': ['papers/v2/*.ipynb'], 'Papers: hierarchical recognition': ['papers/hierarchy/*.ipynb'],

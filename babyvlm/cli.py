@@ -38,12 +38,13 @@ def reproduce(
     profile:str=typer.Option('toy', help="'toy': the embedded world; 'paper': real data and a GPU"),
     jobs:int=typer.Option(2, min=1, help='notebooks side by side'),
     force:bool=typer.Option(False, '--force', help='run again what is up to date'),
+    cluster:str=typer.Option(None, help="folder of a Snakemake profile, such as 'profiles/slurm'"),
 ):
     "Regenerate tables and figures; only what changed is run again."
     from babyvlm import batch, config
     with _one_line():
         config.profile(profile)
-        status = batch.reproduce(profile, paper, only, jobs, force)
+        status = batch.reproduce(profile, paper, only, jobs, force, cluster)
     raise typer.Exit(status)
 
 # %% ../nbs/99_cli.ipynb #de309689

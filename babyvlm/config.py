@@ -27,10 +27,10 @@ class WorldConfig(Section):
     "The nursery: how much of the embedded world is drawn."
     seed: int = 0                                  # world seed; another seed is another family
     size: int = Field(64, ge=32, le=256)           # side of a frame, pixels
-    utterances: int = Field(4000, ge=50)           # transcribed utterances of child S used for training
-    web: int = Field(5000, ge=50)                  # images in the generic caption corpus
+    utterances: int = Field(7000, ge=50)           # transcribed utterances of child S used for training
+    web: int = Field(6500, ge=50)                  # images in the generic caption corpus
     labeled_s: int = Field(660, ge=22)             # Labeled-S trials (a multiple of 22 categories)
-    vtwt: int = Field(400, ge=10)                  # Visual Two-Word Test items
+    vtwt: int = Field(600, ge=10)                  # Visual Two-Word Test items
     baby_winoground: int = Field(200, ge=4)        # Baby Winoground instances
     captions: int = Field(60, ge=4)                # SAYCam Caption images
 
@@ -69,9 +69,9 @@ class VisionConfigSection(Section):
     "Self-supervised vision encoder (DINO) that BabyLLaVA keeps frozen."
     real_size: bool = False                        # ResNeXt-50 at 224 px, or the toy body
     weights: str = ''                              # path of `teacher` weights; empty: pretrain on the frames
-    epochs: int = Field(1, ge=1)                   # passes over the frames
+    epochs: int = Field(4, ge=1)                   # passes over the frames
     batch: int = Field(64, ge=2)                   # images a step
-    lr: float = Field(1e-3, gt=0)                  # AdamW learning rate
+    lr: float = Field(3e-3, gt=0)                  # AdamW learning rate
 
 # %% ../nbs/00_config.ipynb #7094f3f2
 class PhaseConfig(Section):
@@ -86,10 +86,11 @@ class PhaseConfig(Section):
 class BabyLlavaConfigSection(Section):
     "BabyLLaVA (V1, sections 4.1, 4.2 and 5)."
     real_size: bool = False                        # the published sizes, or the toy ones
+    standardize: bool = True                       # even out the encoder's channels; the paper does not
     block: int = Field(64, ge=8)                   # tokens in a packed block of phase 0
-    phase0: PhaseConfig = PhaseConfig(epochs=6, batch=8, lr=3e-3, weight_decay=.1)  # language only
+    phase0: PhaseConfig = PhaseConfig(epochs=5, batch=8, lr=3e-3, weight_decay=.1)  # language only
     phase1: PhaseConfig = PhaseConfig(epochs=1, batch=32, lr=4e-3)  # connector only
-    phase2: PhaseConfig = PhaseConfig(epochs=6, batch=32, lr=4e-3)  # language model and connector
+    phase2: PhaseConfig = PhaseConfig(epochs=8, batch=32, lr=4e-3)  # language model and connector
 
 # %% ../nbs/00_config.ipynb #v2cfg001
 class V2DataConfig(Section):
@@ -100,7 +101,7 @@ class V2DataConfig(Section):
     image: float = Field(.2, ge=-1, le=1)          # a frame stays when its similarity is above this
     stride: int | None = Field(None, ge=1)         # between interleaved windows; None: no overlap
     train: int = Field(900, ge=8)                  # instruction records a task
-    test: int = Field(120, ge=8)                   # test items a task
+    test: int = Field(100, ge=8)                   # test items a task
 
 # %% ../nbs/00_config.ipynb #v2cfg002
 class V2Config(Section):
@@ -113,9 +114,10 @@ class V2Config(Section):
     phase0: PhaseConfig = PhaseConfig(epochs=4, batch=8, lr=3e-3, weight_decay=.1)  # language only
     phase1: PhaseConfig = PhaseConfig(epochs=1, batch=16, lr=4e-3)  # connector only
     phase2: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=2e-3)  # language model and connector
-    phase3: PhaseConfig = PhaseConfig(epochs=8, batch=8, lr=2e-3)  # everything, on instructions
+    phase3: PhaseConfig = PhaseConfig(epochs=7, batch=16, lr=2e-3)  # everything, on instructions
     vision_lr: float = Field(2e-3, gt=0)           # of the vision encoder in phase 3
-    alone: int = Field(8, ge=1)                    # epochs of a model that is tuned on one task
+    alone: int = Field(6, ge=1)                    # epochs of a model that is tuned on one task
+    blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
 
 # %% ../nbs/00_config.ipynb #c7ea70e1
 class CreaturesConfig(Section):
@@ -162,15 +164,16 @@ class Profile(Section):
 # %% ../nbs/00_config.ipynb #3dfbf501
 PAPER = dict(
     name='paper', threads=0, world=dict(size=224), data=dict(rewrite='endpoint'),
-    clip=dict(name='ViT-L-14', pretrained='openai', batch=256), vision=dict(real_size=True),
+    clip=dict(name='ViT-L-14', pretrained='openai', batch=256),
+    vision=dict(real_size=True, epochs=100, batch=512, lr=1e-4),
     cvcl=dict(real_size=True, image_size=224, schedule='plateau', epochs=400, batch=8, lr=1e-4, patience=5),
-    babyllava=dict(real_size=True, block=1024,
+    babyllava=dict(real_size=True, standardize=False, block=1024,
                    phase0=dict(epochs=10, batch=32, lr=5e-4, weight_decay=.1),
                    phase1=dict(epochs=5, batch=160, lr=3e-3), phase2=dict(epochs=5, batch=128, lr=2e-4)),
     v2=dict(real_size=True, image_size=224, vocab_size=6000, block=8192, vision=dict(real_size=True),
             phase0=dict(epochs=10, batch=4, lr=2e-4), phase1=dict(epochs=5, batch=32, lr=3e-3),
             phase2=dict(epochs=5, batch=64, lr=2e-4), phase3=dict(epochs=10, batch=128, lr=5e-5),
-            vision_lr=1e-5, alone=10),
+            vision_lr=1e-5, alone=10, blind=10),
     evaluation=dict(n_boot=9999))
 PROFILES = dict(toy={}, paper=PAPER)
 

@@ -122,7 +122,7 @@ class Evaluation:
         head = f'{self.model} on {self.task}, {self.mode}'
         return '\n'.join([head, *lines, *below, f'items: {counts}', *left])
 
-# %% ../nbs/95_evaluation.ipynb #30e5b1c6
+# %% ../nbs/95_evaluation.ipynb #3724af2d
 @dataclass(frozen=True)
 class Family:
     "How the benchmarks of one paper are found, asked, scored and audited."
@@ -137,6 +137,7 @@ class Family:
     below:bool = False    # print the audit under each score
     finds:bool = False    # labels are found by themselves when none are given
 
+# %% ../nbs/95_evaluation.ipynb #15bcb468
 FAMILIES = {}             # name -> `Family`
 
 def register(
@@ -145,7 +146,7 @@ def register(
     "Make a family known to `babyvlm evaluate` and `babyvlm audit`."
     FAMILIES[family.name] = family
 
-# %% ../nbs/95_evaluation.ipynb #3b40dc78
+# %% ../nbs/95_evaluation.ipynb #c15bd4a5
 def family_of(
     name:str,             # 'v1/vtwt', 'vtwt', 'devcv/count' or 'devcv'
 )->tuple:                 # (`Family`, task or None for all of them)
@@ -165,7 +166,7 @@ def _tasks(name, labels, split, mode):
     if mode not in family.modes: raise ValueError(f"unknown mode '{mode}': one of {', '.join(family.modes)}")
     return family, [task] if task else list(family.tasks(labels, split)), mode
 
-# %% ../nbs/95_evaluation.ipynb #13f8be6f
+# %% ../nbs/95_evaluation.ipynb #ac5ac11f
 def _audit_v1(task, items, mode):
     table = audit(benchmark(task, items, mode))
     return table, surprises(table)
@@ -176,7 +177,7 @@ register(Family(
     ask=lambda model, task, items, path: evaluate(model, items, path),
     score=lambda task, items, replies, mode: score(task, replies, mode, items), audit=_audit_v1, modes=MODES))
 
-# %% ../nbs/95_evaluation.ipynb #a610e844
+# %% ../nbs/95_evaluation.ipynb #0dc7681f
 def evaluate_benchmark(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
@@ -191,7 +192,7 @@ def evaluate_benchmark(
     found = ((t, family.find_items(t, labels, images, split)) for t in tasks)
     return [_evaluate(model, family, t, items, journal, mode) for t, items in found]
 
-# %% ../nbs/95_evaluation.ipynb #8498e3be
+# %% ../nbs/95_evaluation.ipynb #f9d8b0f3
 def _evaluate(model, family, task, items, journal, mode):
     "One task."
     path = journal and Path(journal(task))
@@ -215,7 +216,7 @@ def _left_out(replies):
     return tuple(f'{u[0]}: {why}' if len(u) == 1 else f'{u[0]} and {len(u) - 1} more: {why}'
                  for why, u in same.items())
 
-# %% ../nbs/95_evaluation.ipynb #0ced5608
+# %% ../nbs/95_evaluation.ipynb #f0dce95f
 def audit_benchmark(
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
     labels:str|Path=None, # label file, or its folder; hierarchy: None takes BABYVLM_DATA
@@ -226,7 +227,7 @@ def audit_benchmark(
     family, tasks, mode = _tasks(name, labels, split, mode)
     return [family.audit(t, family.find_items(t, labels, None, split), mode) for t in tasks]
 
-# %% ../nbs/95_evaluation.ipynb #309bdce5
+# %% ../nbs/95_evaluation.ipynb #9f3dc15a
 def evaluate_v1(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # benchmark, such as 'v1/vtwt'
@@ -239,7 +240,7 @@ def evaluate_v1(
     keep = journal and (lambda task: journal)
     return evaluate_benchmark(model, f'v1/{task_of(name)}', labels, images, keep, mode)[0]
 
-# %% ../nbs/95_evaluation.ipynb #0f03fae4
+# %% ../nbs/95_evaluation.ipynb #8ff78f51
 def audit_v1(
     name:str,             # benchmark, such as 'v1/vtwt'
     labels:str|Path,      # label file, or the folder that holds it; no pictures are needed
@@ -248,7 +249,7 @@ def audit_v1(
     "What models that cannot see get on a benchmark."
     return audit_benchmark(f'v1/{task_of(name)}', labels, mode)[0]
 
-# %% ../nbs/95_evaluation.ipynb #d218214a
+# %% ../nbs/95_evaluation.ipynb #1e3a3176
 _RULES = dict(fair='strict', reference='devcv')
 
 def _audit_devcv(task, items, mode):

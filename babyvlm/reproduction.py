@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Saved', 'read_saved', 'read_estimate', 'run_cells', 'Need', 'needs', 'need_of', 'counted', 'computed',
            'published_cells', 'noise_floors', 'tables_named', 'claims_of', 'run_records', 'runs_of', 'Report',
-           'collect', 'unfilled']
+           'collect', 'unfilled', 'page_list']
 
-# %% ../nbs/92_reproduction.ipynb #59cc9c4f
+# %% ../nbs/92_reproduction.ipynb #64c4af5f
 import csv
 import functools
 import json
@@ -19,15 +19,16 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import Markdown
 
 from .cards import all_cards, count_rows
-from .config import data_root
+from .config import data_root, repo_root
 from .estimate import Estimate, noise_floor
 from .published import PAPERS, published
 from .report import asset, row
 from .store import Store
 
-# %% ../nbs/92_reproduction.ipynb #e101d73c
+# %% ../nbs/92_reproduction.ipynb #9e9a2463
 @dataclass(frozen=True)
 class Saved:
     "A table or figure of a paper notebook."
@@ -53,7 +54,7 @@ def read_saved(
     known = [(f, r) for f, r in records if isinstance(r, dict) and 'kind' in r]
     return [Saved(f.with_suffix(''), r['name'], r) for f, r in known]
 
-# %% ../nbs/92_reproduction.ipynb #d3f187fe
+# %% ../nbs/92_reproduction.ipynb #bacb2f15
 _TEXT = re.compile(r'(-?\d[\d.]*)(?: \[(-?[\d.]+), (-?[\d.]+)\])?, n = (\d[\d,]*\d|\d)([^,]*)(.*)')
 
 def read_estimate(
@@ -70,7 +71,7 @@ def read_estimate(
     return Estimate(float(value), *ends, int(n.replace(',', '')), known('chance', None), known('ties'),
                     int(known('no answer')), int(known('skipped')), unit.strip())
 
-# %% ../nbs/92_reproduction.ipynb #98447490
+# %% ../nbs/92_reproduction.ipynb #4bc7918b
 _KEYS = ('model', 'setting', 'task', 'metric', 'status', 'run')
 
 def _parsed(s):
@@ -95,7 +96,7 @@ def run_cells(
     table[numbers] = table[numbers].apply(pd.to_numeric, errors='coerce')
     return table
 
-# %% ../nbs/92_reproduction.ipynb #d38dcf46
+# %% ../nbs/92_reproduction.ipynb #2da76adc
 @dataclass(frozen=True)
 class Need:
     "What it takes to fill the cells of a published file."
@@ -112,7 +113,7 @@ class Need:
         takes = f'about {max(self.hours, .1):,.1f} h on {self.on}' if self.work else 'no computing'
         return f"{self.why} (data: {', '.join(self.cards) or 'none'}; {takes})"
 
-# %% ../nbs/92_reproduction.ipynb #07efcf58
+# %% ../nbs/92_reproduction.ipynb #376537f6
 @functools.cache
 def needs()->dict:        # (paper, file) -> `Need`
     "The table of needs that travels with the package."
@@ -127,7 +128,7 @@ def need_of(
     unknown = Need(f'no notebook fills {paper}/{file} and nobody said what it needs')
     return needs().get((paper, file), unknown)
 
-# %% ../nbs/92_reproduction.ipynb #f3eb50de
+# %% ../nbs/92_reproduction.ipynb #c66dc30c
 _COUNTED = [('VTWT', 'items', 'babylmms-eval/vtwt.csv', 1),
             ('SAYCam-S', 'tokens', 'multimodal-baby/vocab.json', 1),
             ('Baby Winoground', 'items', 'babylmms-eval/baby_winoground.csv', 2),
@@ -145,7 +146,7 @@ def counted(
         return row(owner, task, metric, Estimate(n, n=n), file, status='label-only')
     return [one(*c) for c in here]
 
-# %% ../nbs/92_reproduction.ipynb #3111bb3f
+# %% ../nbs/92_reproduction.ipynb #5aa9a508
 def computed()->list[dict]:   # from `row`
     "Published V1 values that follow from an architecture or a pair of sentences alone."
     import torch   # here: a list of cells should not wait for them
@@ -165,7 +166,7 @@ def computed()->list[dict]:   # from `row`
     return out + [row('a generated caption', 'SAYCam Caption', 'METEOR', Estimate(said, n=1),
                       status='same data: the pair of sentences in the figure')]
 
-# %% ../nbs/92_reproduction.ipynb #d2561314
+# %% ../nbs/92_reproduction.ipynb #41188cf9
 def _is_percent(metric): return '(%' in metric or metric.endswith('_pct')
 def _same(a, b): return a == a and b == b and abs(a - b) < 1e-9
 
@@ -186,7 +187,7 @@ def _reason(p, parts):
         if hit and hit[0] != 'no run of this model': return hit[0]
     return ''
 
-# %% ../nbs/92_reproduction.ipynb #5763ecdb
+# %% ../nbs/92_reproduction.ipynb #fa8b15d5
 _USUAL = {'toy world': 'the claim is tested, the number is not comparable'}
 
 def _cell(p, mine, parts):
@@ -202,7 +203,7 @@ def _cell(p, mine, parts):
     found = {k: c[k] for k in ('value', 'low', 'high', 'n', 'part', 'run')}
     return d | found | dict(status=status, why=why.strip() or _USUAL.get(status, ''))
 
-# %% ../nbs/92_reproduction.ipynb #dd14a9b2
+# %% ../nbs/92_reproduction.ipynb #d05fba3d
 def _extra(rows, columns):
     "Rows of `counted` and `computed` in the form of `run_cells`."
     out = [dict(r, paper='v1', part='', value=r['estimate'].value, n=r['estimate'].n) for r in rows]
@@ -226,7 +227,7 @@ def published_cells(
         out += [_cell(r, mine[mine.paper == paper], parts) for _, r in p.iterrows()]
     return pd.DataFrame(out).assign(difference=lambda d: d.value - d.published)
 
-# %% ../nbs/92_reproduction.ipynb #ce6eb4f7
+# %% ../nbs/92_reproduction.ipynb #9c962a9e
 def noise_floors(
     cells:pd.DataFrame,   # from `run_cells`
 )->pd.DataFrame:          # paper, task, n, noise floor
@@ -235,7 +236,7 @@ def noise_floors(
     d = d.groupby(['paper', 'task'], sort=False).n.max().reset_index()
     return d.assign(**{'noise floor': [noise_floor(int(n)) for n in d.n]})
 
-# %% ../nbs/92_reproduction.ipynb #bedef09d
+# %% ../nbs/92_reproduction.ipynb #01f51dcf
 def tables_named(
     saved:Iterable[Saved],  # from `read_saved`
     word:str,               # such as 'claims' or 'audit'
@@ -251,7 +252,7 @@ def claims_of(
     parts = [s.frame.assign(paper=s.paper) for s in tables_named(saved, 'claims') if 'verdict' in s.frame]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
-# %% ../nbs/92_reproduction.ipynb #8584a18b
+# %% ../nbs/92_reproduction.ipynb #a4e0850a
 def _journal(path, most=8):
     "How a journal of replies was answered, and its first lines."
     lines = path.read_text(encoding='utf-8').splitlines()
@@ -276,7 +277,7 @@ def run_records(
         out[run] = known | dict(place=f'{path.parent.parent.name}/{path.parent.name}', journals=journals)
     return out
 
-# %% ../nbs/92_reproduction.ipynb #ffd07ca0
+# %% ../nbs/92_reproduction.ipynb #c470e7c0
 def _mentions(record, model):
     "Whether a run's configuration names a model."
     found = json.dumps(record['config'])
@@ -294,7 +295,7 @@ def runs_of(
     mine = [r for r in every if r in records and records[r]['stage'].startswith('replies')]
     return [r for r in mine if _mentions(records[r], cell.model)] or every
 
-# %% ../nbs/92_reproduction.ipynb #bdfec47d
+# %% ../nbs/92_reproduction.ipynb #e90c08fa
 @dataclass(frozen=True)
 class Report:
     "All that a report shows."
@@ -317,7 +318,7 @@ class Report:
         return (f'Profile {self.profile}: {n:,} published values on record, {k:,} of them with a value of '
                 f"this run; {kinds.count('table')} tables and {kinds.count('figure')} figures.")
 
-# %% ../nbs/92_reproduction.ipynb #57140e2b
+# %% ../nbs/92_reproduction.ipynb #53257524
 def collect(
     folder,               # figures/<profile>
     store:Store=None,     # default: the store of this checkout
@@ -330,7 +331,7 @@ def collect(
     items = (Path(folder)/'explorer.html').exists()
     return Report(Path(folder).name, saved, cells, run_records(wanted, store), items)
 
-# %% ../nbs/92_reproduction.ipynb #b0ff5048
+# %% ../nbs/92_reproduction.ipynb #883f7b7c
 def unfilled(
     cells:pd.DataFrame,   # from `published_cells`
 )->pd.DataFrame:          # one row a published file with empty cells
@@ -342,3 +343,17 @@ def unfilled(
         out.append({'paper': paper, 'published file': file, 'empty cells': len(d), 'why': n.why,
                     'data cards': ', '.join(n.cards), 'hours (assumed rates)': hours, 'on': on})
     return pd.DataFrame(out)
+
+# %% ../nbs/92_reproduction.ipynb #955d0a8f
+def page_list(
+    paper:str,            # 'v1', 'v2' or 'hierarchy'
+    up:str='../',         # from the page that shows the list to the folder of the notebooks
+)->Markdown:
+    "Title and subtitle of every notebook of a paper, with links."
+    lines = []
+    for p in sorted((repo_root()/'nbs'/'papers'/paper).glob('*.ipynb')):
+        cells = json.loads(p.read_text(encoding='utf-8'))['cells']
+        head = ''.join(next(c['source'] for c in cells if c['cell_type'] == 'markdown')).splitlines()
+        title, said = head[0].removeprefix('# '), next((l[2:] for l in head if l.startswith('> ')), '')
+        lines.append(f'- [{title}]({up}papers/{paper}/{p.name}): {said}')
+    return Markdown('\n'.join(lines) or 'No notebook of this paper is in this checkout yet.')

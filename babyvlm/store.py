@@ -117,6 +117,12 @@ def _fsync(path):
     try: os.fsync(fd)
     finally: os.close(fd)
 
+def _to_disk(folder):
+    "Everything below a folder is on the disk; thousands of small files are flushed at once."
+    paths = [*folder.rglob('*'), folder]
+    if len(paths) > 500 and platform.system() == 'Linux': return os.sync()   # waits until all is written
+    for p in paths: _fsync(p)
+
 def _peak_gib():
     "Peak memory of this process; macOS counts bytes, Linux KiB."
     unit = 1024**3 if platform.system() == 'Darwin' else 1024**2
@@ -193,7 +199,7 @@ def _build(self:Store, stage, key, config, inputs, version, build):
                     seconds=round(time.time() - began, 2), peak_gib=round(_peak_gib(), 3))
     text = json.dumps(manifest, indent=1, default=_plain)
     (work/'manifest.json').write_text(text)
-    for p in (*work.rglob('*'), work): _fsync(p)
+    _to_disk(work)
     os.replace(work, final)
     _fsync(final.parent)
     return Artifact(final, key, stage, json.loads(text))

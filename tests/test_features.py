@@ -64,6 +64,68 @@ def test_babyllava_layers():
     torch.testing.assert_close(feats['projector'], model.mm_projector(tokens).mean(1))
 
 
+def llava():
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    vision = CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8)
+    text = LlamaConfig(vocab_size=64, hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2)
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=IMAGE, vision_feature_layer=-2)
+    return seeded(lambda: LlavaForConditionalGeneration(config), 0).eval()
+
+
+def test_llava_layers_with_padding_on_either_side():
+    "The encoder is what the projector reads (the layer before the last, no class token); padding counts nowhere."
+    model, x = llava(), torch.randn(2, 3, 32, 32)
+    ids = torch.tensor([[IMAGE]*16 + [5, 6, 7], [0, 0] + [IMAGE]*16 + [5]])
+    mask = (ids != 0).long()
+    taps = taps_of(model, vision=True)
+    feats = read_batch(model, dict(input_ids=ids, attention_mask=mask, pixel_values=x), taps, 2)
+    with torch.no_grad():
+        tower = model.model.vision_tower(x, output_hidden_states=True).hidden_states
+        hidden = model(input_ids=ids, attention_mask=mask, pixel_values=x, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(feats['encoder'], tower[-2][:, 1:].mean(1))
+    for i, h in enumerate(tower): torch.testing.assert_close(feats[f'vision.{i}'], h.mean(1))
+    for i, h in enumerate(hidden):
+        for row in (0, 1): torch.testing.assert_close(feats[f'language.{i}'][row], h[row][ids[row] == IMAGE].mean(0))
+    words = read_batch(model, dict(input_ids=ids, attention_mask=mask, pixel_values=x), taps_of(model, 'last', 'text'), 2)
+    for row, last in ((0, 18), (1, 18)): torch.testing.assert_close(words['language.2'][row], hidden[2][row, last])
+
+
+@pytest.mark.parametrize('kind', ['clip', 'siglip'])
+def test_dual_encoders(kind):
+    import transformers as t
+    size = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
+    vision, text = dict(**size, image_size=32, patch_size=8, projection_dim=16), dict(**size, vocab_size=40, max_position_embeddings=8, projection_dim=16)
+    config, make = (t.CLIPConfig, t.CLIPModel) if kind == 'clip' else (t.SiglipConfig, t.SiglipModel)
+    model = seeded(lambda: make(config(text_config=text, vision_config=vision)), 0).eval()
+    taps, x = taps_of(model), torch.randn(3, 3, 32, 32)
+    assert [p.name for p in taps] == ['vision.0', 'vision.1', 'vision.2', 'projector']
+    feats = read_batch(model, dict(pixel_values=x), taps, 3)
+    with torch.no_grad(): out = model.vision_model(pixel_values=x, output_hidden_states=True)
+    for i, h in enumerate(out.hidden_states): torch.testing.assert_close(feats[f'vision.{i}'], h.mean(1))
+    pooled = model.visual_projection(out.pooler_output) if kind == 'clip' else out.pooler_output
+    torch.testing.assert_close(feats['projector'], pooled.detach())
+    ids = torch.tensor([[5, 6, 7, 39], [8, 39, 1, 1]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    words = read_batch(model, dict(input_ids=ids, attention_mask=mask), taps_of(model, tokens='text'), 2)
+    with torch.no_grad(): hidden = model.text_model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(words['text.1'], torch.stack([hidden[1][0].mean(0), hidden[1][1, :2].mean(0)]))
+
+
+def test_only_a_batch_of_pictures_is_open_and_another_model_is_refused(tmp_path):
+    class Model(torch.nn.Module):
+        def __init__(self, value):
+            super().__init__(); self.layer, self.w = torch.nn.Identity(), torch.nn.Parameter(torch.full((1,), value))
+        def forward(self, x): held.append(len(alive)); alive.clear(); return self.layer(x)*self.w
+    alive, held = [], []
+    def opening(i):
+        alive.append(i)
+        return torch.full((2, 3), float(i))
+    args = [(f'u{i}', i) for i in range(30)], lambda p: dict(x=torch.stack(p)), [Tap('f', 'layer')], tmp_path/'f'
+    found = extract(Model(1.).eval(), *args, batch=4, shard=12, opening=opening, dtype=torch.float16)
+    assert max(held) == 4 and found.load('f').dtype == torch.float32 and found.load('f', ['u29'])[0, 0] == 29
+    with pytest.raises(ValueError, match='another model'): extract(Model(2.).eval(), *args, batch=4, shard=12, opening=opening, dtype=torch.float16)
+
+
 def _image_id(model): return getattr(model.config, 'image_token_id', None) or model.config.text_config.vocab_size
 def _with_image_tokens(model, n):
     from babyvlm.models.vision import num_image_tokens

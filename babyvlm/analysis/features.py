@@ -7,6 +7,7 @@ __all__ = ['PROJECTORS', 'Tap', 'taps_of', 'pool_tokens', 'listening', 'read_bat
 
 # %% ../../nbs/analysis/49_features.ipynb #ddbd38e9
 import contextlib
+import hashlib
 import inspect
 import json
 import os
@@ -48,19 +49,46 @@ def _language_blocks(modules):
         if norms: return [f'{n}.{i}' for i in range(len(m))], norms[0]
     raise ValueError('no language model with blocks and a final norm among the modules')
 
+# %% ../../nbs/analysis/49_features.ipynb #48f9b36a
+def _stack(modules, word):
+    "Path and length of the longest stack of blocks whose path holds a word."
+    kinds = ('layers', 'layer', 'blocks', 'resblocks', 'h')
+    found = [(len(m), n) for n, m in modules.items() if isinstance(m, nn.ModuleList)
+             and n.rsplit('.', 1)[-1] in kinds and word in n.lower()]
+    if not found: raise ValueError(f"no blocks whose path holds '{word}' among the modules")
+    size, path = max(found, key=lambda f: (f[0], -len(f[1])))
+    return path, size
+
+def _tower(modules, word, name, tokens, pool):
+    "Taps before each block of a tower and after the last."
+    path, size = _stack(modules, word)
+    before = [Tap(f'{name}.{i}', f'{path}.{i}', 'input', tokens, pool) for i in range(size)]
+    return [*before, Tap(f'{name}.{size}', f'{path}.{size - 1}', 'output', tokens, pool)]
+
+def _dual_taps(modules, pool, tokens):
+    "Taps of CLIP, SigLIP and their like: the picture's side, or the text's."
+    if tokens == 'text': return _tower(modules, 'text', 'text', 'text', pool)
+    heads = [n for n in modules if n.rsplit('.', 1)[-1] in ('visual_projection', 'head') and 'text' not in n]
+    seen = _tower(modules, 'vision', 'vision', 'all', pool)
+    return [*seen, *(Tap('projector', h, pool=pool) for h in heads[:1])]
+
+# %% ../../nbs/analysis/49_features.ipynb #789c1f60
 def taps_of(
-    model:nn.Module,          # a vision-language model
+    model:nn.Module,          # a vision-language model, or a dual encoder
     pool:str='mean',          # 'mean' or 'last'
     tokens:str='image',       # positions read in the language model: 'image' or 'text'
+    vision:bool=False,        # add vision.0 .. vision.L, the blocks of the picture's tower
 )->list[Tap]:                 # encoder, projector, language.0 (embeddings) .. language.L (final norm)
     "The usual places, found by their names."
     modules = dict(model.named_modules())
+    if hasattr(model, 'get_text_features'): return _dual_taps(modules, pool, tokens)
     projector = next((n for k in PROJECTORS for n in modules if n.rsplit('.', 1)[-1] == k), None)
     if projector is None: raise ValueError(f"no projector among the modules; known names: {PROJECTORS}")
     blocks, norm = _language_blocks(modules)
     taps = [Tap('encoder', projector, 'input', pool=pool), Tap('projector', projector, pool=pool)]
     layers = [Tap(f'language.{i}', b, 'input', tokens, pool) for i, b in enumerate(blocks)]
-    return [*taps, *layers, Tap(f'language.{len(blocks)}', norm, 'output', tokens, pool)]
+    seen = _tower(modules, 'vis', 'vision', 'all', pool) if vision else []
+    return [*seen, *taps, *layers, Tap(f'language.{len(blocks)}', norm, 'output', tokens, pool)]
 
 # %% ../../nbs/analysis/49_features.ipynb #afb6e500
 def _shares(total, n, grid):
@@ -80,7 +108,7 @@ def pool_tokens(
     grid:Tensor=None,         # (n, 3) image_grid_thw, for a packed list
 )->Tensor:                    # (n, d), float32
     "One vector a picture."
-    if values.ndim == 2: parts = values.split(_shares(len(values), n, grid))
+    if values.ndim == 2: parts = values.split(_shares(len(values), n, grid) if len(values) != n else [1]*n)
     elif keep is None or keep.shape[1] != values.shape[1]: parts = values.unbind()
     else: parts = [v[k] for v, k in zip(values, keep)]
     if len(parts) != n: raise ValueError(f'{len(parts)} rows of features for {n} pictures')
@@ -121,9 +149,17 @@ def _positions(model, inputs, image_token_id, wanted):
     ids, out = inputs.get('input_ids'), dict(all=None)
     if not wanted & {'image', 'text'}: return out
     if ids is None: raise ValueError("taps on 'image' or 'text' tokens need input_ids")
-    token = image_token_id if image_token_id is not None else _image_token(model.config)
     seen = inputs.get('attention_mask', torch.ones_like(ids)).bool()
+    if hasattr(model, 'get_text_features'): return out | dict(text=seen)
+    token = image_token_id if image_token_id is not None else _image_token(model.config)
     return out | dict(image=(ids == token) & seen, text=(ids != token) & seen)
+
+def _run(model, inputs):
+    "One forward pass, of the picture's or the text's side alone where only that is given."
+    for given, side in (('input_ids', 'get_image_features'), ('pixel_values', 'get_text_features')):
+        if given not in inputs and hasattr(model, side): return getattr(model, side)(**inputs)
+    keep = 'logits_to_keep' in inspect.signature(model.forward).parameters
+    return model(**inputs, **(dict(logits_to_keep=1) if keep else {}))
 
 # %% ../../nbs/analysis/49_features.ipynb #b2986dc3
 @torch.no_grad()
@@ -136,10 +172,9 @@ def read_batch(
 )->dict[str, Tensor]:         # name of a tap -> (n, d), float32
     "Features of one batch."
     if model.training: raise ValueError('the model is in training mode: call model.eval() first')
-    device, extra = next(model.parameters()).device, {}
+    device = next(model.parameters()).device
     inputs = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
-    if 'logits_to_keep' in inspect.signature(model.forward).parameters: extra['logits_to_keep'] = 1
-    with listening(model, taps) as heard: model(**inputs, **extra)
+    with listening(model, taps) as heard: _run(model, inputs)
     keep = _positions(model, inputs, image_token_id, {t.tokens for t in taps})
     grid = inputs.get('image_grid_thw')
     for t in taps:
@@ -173,7 +208,7 @@ def _part(path, tap):
     "One tap of one shard, without reading the others."
     with safe_open(path, 'pt') as f:
         if tap not in f.keys(): raise KeyError(f"no tap '{tap}' in {Path(path).name}, only {[*f.keys()]}")
-        return f.get_tensor(tap)
+        return f.get_tensor(tap).float()
 
 # %% ../../nbs/analysis/49_features.ipynb #76ca3dd9
 def open_features(
@@ -198,10 +233,10 @@ def _write(folder, k, values, uids, failed):
 
 def _claim(folder, request):
     "Refuse to add to features of another request."
-    folder.mkdir(parents=True, exist_ok=True)
     path, text = folder/'request.json', json.dumps(request, sort_keys=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.read_text() != text:
-        raise ValueError(f"{folder.name} holds features of other pictures or taps; choose another folder")
+        raise ValueError(f"{folder.name} is of another model, other pictures or taps; choose another folder")
     path.write_text(text)
 
 # %% ../../nbs/analysis/49_features.ipynb #5f90d5c8
@@ -214,26 +249,44 @@ def _open(pictures, opening):
     return opened, failed
 
 # %% ../../nbs/analysis/49_features.ipynb #ab73ff95
+def _signature(model):
+    "A short name for the weights: the kind of model and a few values of each parameter."
+    h = hashlib.sha256(type(model).__name__.encode())
+    for name, p in model.named_parameters():
+        h.update(f'{name}{tuple(p.shape)}'.encode())
+        h.update(p.detach().reshape(-1)[:8].float().cpu().numpy().tobytes())
+    return h.hexdigest()[:16]
+
+def _shard(pictures, batch, opening, read, dtype):
+    "Features, uids and failures of some pictures; only a batch of pictures is open at a time."
+    uids, failed, parts = [], {}, []
+    for i in range(0, len(pictures), batch):
+        opened, bad = _open(pictures[i:i + batch], opening)
+        if opened: parts.append(read([im for _, im in opened]))
+        uids, failed = uids + [u for u, _ in opened], failed | bad
+    values = {k: torch.cat([p[k] for p in parts]).to(dtype) for k in parts[0]} if parts else {}
+    return values, uids, failed
+
+# %% ../../nbs/analysis/49_features.ipynb #b93ab61e
 def extract(
     model:nn.Module,          # in eval mode
     pictures:Sequence[tuple], # (uid, what `opening` takes), uids unique
     prepare:Callable,         # list of opened pictures -> the model's inputs, one row each
     taps:Sequence[Tap],       # places to listen
     folder,                   # shards are written here; a run found here is resumed
-    batch:int=8,              # pictures a pass
+    batch:int=8,              # pictures a pass, and open at a time
     shard:int=1024,           # pictures a file
     opening:Callable=open_rgb,  # opens a picture; an OSError is counted, anything else is raised
     image_token_id:int=None,  # see `read_batch`
+    dtype:torch.dtype=torch.float32,  # of the files; float16 halves them
 )->Features:                  # rows of all pictures that opened, in order
     "Features of many pictures."
     folder, uids = Path(folder), [str(u) for u, _ in pictures]
     if len(set(uids)) != len(uids): raise ValueError('uids must be unique: a row is found by its uid')
-    _claim(folder, dict(uids=uids, shard=shard, taps=[asdict(t) for t in taps]))
+    request = dict(uids=uids, shard=shard, taps=[asdict(t) for t in taps], model=_signature(model))
+    _claim(folder, request | dict(dtype=str(dtype)))
     read = lambda images: read_batch(model, prepare(images), taps, len(images), image_token_id)
     for k, at in enumerate(range(0, len(pictures), shard)):
         if (folder/f'shard-{k:05d}.json').exists(): continue
-        opened, failed = _open(pictures[at:at + shard], opening)
-        parts = [read([im for _, im in opened[i:i + batch]]) for i in range(0, len(opened), batch)]
-        values = {t.name: torch.cat([p[t.name] for p in parts]) for t in taps} if parts else {}
-        _write(folder, k, values, [u for u, _ in opened], failed)
+        _write(folder, k, *_shard(pictures[at:at + shard], batch, opening, read, dtype))
     return open_features(folder)

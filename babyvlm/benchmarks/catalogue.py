@@ -31,21 +31,23 @@ class Task:
     answer:str            # 'letter', 'number', 'direction' or 'rounds'
     primary:str = 'acc'   # the metric that counts
 
-# %% ../../nbs/benchmarks/45_catalogue.ipynb #5ac2044e
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #a5697fb3
 _MATH, _EXEC, _LANG = 'mathematics', 'executive function and memory', 'language'
 _TABLE = f"""\
 looking_while_listening | Looking While Listening | | Looking While Listening | {_LANG} | 6-24 | letter | acc
 picture_vocabulary | Picture Vocabulary | baby_pv | Picture Vocabulary | {_LANG} | 25-42 | letter | acc
-localize | Localization | baby_localize | Mullen Receptive Language | {_LANG} | 1-42 | letter | acc
+localize | Localization | baby_localize | Mullen Receptive | {_LANG} | 1-42 | letter | acc
 leftright | Left/Right | baby_leftright | Mullen Visual Reception | {_EXEC} | 1-42 | letter | acc
-spatialdetails | Spatial Details | baby_spatialdetails | Mullen Visual Reception | {_EXEC} | 1-42 | letter | acc
+spatialdetails | Spatial Details | baby_spatialdetails | Mullen Visual Reception | {_EXEC} | 1-42 | \
+letter | acc
 vdr-binary | Visual Delayed Response, binary | baby_vdr_binary | Visual Delayed Response | {_EXEC} | 22-42 | \
 direction | acc_exact
 vdr-open | Visual Delayed Response, open | baby_vdr_open | Visual Delayed Response | {_EXEC} | 22-42 | \
 direction | acc_exact
-memory | Memory | baby_memory | Delayed Memory | {_EXEC} | 22-42 | rounds | acc_testing_adjusted
+memory | Memory | baby_memory | Memory Task | {_EXEC} | 22-42 | rounds | acc_testing_adjusted
 compare_real | Who Has More, naturalistic | baby_compare_real | Who Has More | {_MATH} | 25-42 | letter | acc
-compare_synthetic | Who Has More, synthetic | baby_compare_synthetic | Who Has More | {_MATH} | 25-42 | letter | acc
+compare_synthetic | Who Has More, synthetic | baby_compare_synthetic | Who Has More | {_MATH} | 25-42 | \
+letter | acc
 subitize | Subitizing, synthetic | | Subitizing | {_MATH} | 25-42 | number | acc
 subitize_real | Subitizing, naturalistic | | Subitizing | {_MATH} | 25-42 | number | acc
 count | Object Counting | baby_count | Counting | {_MATH} | 25-42 | number | acc"""
@@ -65,7 +67,7 @@ def task_name(
     near = difflib.get_close_matches(short, _ALIAS, 1, 0.)[0]
     raise ValueError(f"unknown DevCV task '{name}': did you mean '{_ALIAS[near]}'? known: {', '.join(TASKS)}")
 
-# %% ../../nbs/benchmarks/45_catalogue.ipynb #0d832214
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #703b7740
 def _places(folder, task, split):
     "Where a task's file may be, in order."
     names = dict.fromkeys((task, SHORT[task], *(a for a, t in _ALIAS.items() if t == task)))
@@ -85,8 +87,8 @@ def find_file(
     if not path.is_dir(): raise FileNotFoundError(f"no DevCV folder '{path.name}'")
     found = next((p for p in _places(path, task, split) if p.is_file()), None)
     if found is None:
-        raise FileNotFoundError(f"no file of {task} ({split}) in '{path.name}': expected {split}/{task}/data.json"
-                                f' (nested) or {SHORT[task]}_{split}.json (flat)')
+        raise FileNotFoundError(f"no file of {task} ({split}) in '{path.name}': expected {split}/{task}/"
+                                f'data.json (nested) or {SHORT[task]}_{split}.json (flat)')
     return found
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #e2d63ccd
@@ -217,7 +219,7 @@ def _item(task, d, i, where, root, top):
     if answer not in options: fail('answer outside the options', f"'{answer}' is none of {options}")
     return Item(**common, prompt=record.prompts[0], options=options, gold=options.index(answer), meta=meta)
 
-# %% ../../nbs/benchmarks/45_catalogue.ipynb #4a3ba887
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #dcc071ab
 class Items(ItemList):
     "Items of a DevCV file with the `ledger` of how they were read and the `faults` of what was left out."
     faults:tuple = ()
@@ -225,9 +227,10 @@ class Items(ItemList):
 
 def _top(task, rows):
     "Largest number among the answers, at least 4 (Subitizing) or 12 (Counting), at most 12."
-    said = [r['conversations'][-1]['value'] for r in rows if isinstance(r, dict) and r.get('conversations')
-            and isinstance(r['conversations'][-1], dict)]
-    numbers = [int(a) for a in said if isinstance(a, str) and a.strip().isdigit() and int(a) <= 12]
+    turns = [r['conversations'][-1] for r in rows if isinstance(r, dict)
+             and isinstance(r.get('conversations'), list) and r['conversations']]
+    said = [str(t.get('value')).strip() for t in turns if isinstance(t, dict)]
+    numbers = [int(a) for a in said if a in map(str, range(13))]
     return max([12 if task == 'count' else 4, *numbers])
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #08d544df

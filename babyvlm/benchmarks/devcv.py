@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'PRIMARY', 'round_item', 'converse', 'ask', 'memory_outcomes', 'score_items', 'ideal_replies', 'by_number',
            'Overall', 'overall', 'Leaderboard', 'leaderboard_scores', 'build_items', 'Result', 'evaluate_devcv']
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #c812794b
+# %% ../../nbs/benchmarks/45_devcv.ipynb #2ba73545
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .catalogue import TASKS, Fault, Items, _shape, find_file, find_tasks, load_items, task_name
+from .catalogue import TASKS, Fault, Items, _shape, find_file, find_tasks, load_items
+from .catalogue import options_of, task_name
 from .items import Item, Reply, Status, evaluate
 from .parsing import DIRECTIONS, parse_item, parse_letter
 from ..data.conversations import Record
@@ -24,7 +25,7 @@ from ..data.devcv import build
 from ..data.toolbox import HELD_OUT, known_answers, save_drafts, truth_file
 from ..estimate import Estimate, bootstrap, wilson
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #216282cb
+# %% ../../nbs/benchmarks/45_devcv.ipynb #908263bd
 def round_item(
     item:Item,            # a Memory record
     said:Sequence[str],   # the model's answers so far
@@ -40,6 +41,7 @@ def _said(item, reply):
     if reply.text is not None: return reply.text
     return item.options[int(np.argmax(reply.scores))]
 
+# %% ../../nbs/benchmarks/45_devcv.ipynb #7c54d75c
 def converse(
     model,                # a `ChatModel` or `LikelihoodModel`
     items:Sequence[Item], # Memory records
@@ -61,7 +63,7 @@ def converse(
         return Reply(uid, text=json.dumps(said[uid], ensure_ascii=False), rule='round by round')
     return [done(i.uid) for i in items]
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #096efec0
+# %% ../../nbs/benchmarks/45_devcv.ipynb #36aa431f
 def _how(model):
     "Words where the model speaks, else likelihoods."
     if hasattr(model, 'reply'): return 'chat'
@@ -81,7 +83,7 @@ def ask(
     if any(i.rounds for i in items): return converse(model, items, journal, protocol, batch_size)
     return evaluate(model, items, journal, batch_size=batch_size, protocol=protocol)
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #e101ee96
+# %% ../../nbs/benchmarks/45_devcv.ipynb #fd2d2828
 def _chosen(item, reply, rule):
     "Share of the choice that each option gets, or None for no answer."
     k = len(item.options); share = np.zeros(k)
@@ -109,7 +111,7 @@ def _tally(items, replies):
     before = getattr(items, 'ledger', None)
     return rows, len(items) - len(rows) + (before.seen - before.kept if before else 0)
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #879919cf
+# %% ../../nbs/benchmarks/45_devcv.ipynb #363ee99a
 def _choices(items, replies, rule):
     "Accuracy, and for directions also the adjacent one."
     rows, skipped = _tally(items, replies)
@@ -127,7 +129,7 @@ def _choices(items, replies, rule):
         return dict(acc_exact=exact, acc_adjacent=beside)
     return dict(acc=exact)
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #d1c26721
+# %% ../../nbs/benchmarks/45_devcv.ipynb #4348447d
 def memory_outcomes(
     item:Item,            # a Memory record
     said:Sequence[str],   # the replies to its rounds
@@ -143,7 +145,7 @@ def memory_outcomes(
     both = [all(r for r, p in zip(right[base:], pairs) if p == k) for k in range(base)]
     return right, float(np.mean(both)), found.count(None)
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #0cda9e01
+# %% ../../nbs/benchmarks/45_devcv.ipynb #d9f461fd
 def _memory(items, replies, rule):
     rows, skipped = _tally(items, replies)
     done = [memory_outcomes(i, json.loads(r.text or '[]'), rule) for i, r in rows]
@@ -151,13 +153,14 @@ def _memory(items, replies, rule):
     counts = dict(skipped=skipped, no_answer=sum(n for *_, n in done), n_boot=2000)
     adjusted = [a for _, a, _ in done if a is not None]
     free = float(np.mean([(1 + (b - 1)/2)/b for b in base])) if base else None
-    learning, testing = zip(*((r[:b].mean(), r[b:].mean()) for (r, *_), b in zip(done, base))) if done else ((), ())
+    learning = [r[:b].mean() for (r, *_), b in zip(done, base)]
+    testing = [r[b:].mean() for (r, *_), b in zip(done, base)]
     untold = counts | dict(skipped=skipped + len(done) - len(adjusted))
     return dict(acc_testing_adjusted=bootstrap(adjusted, chance=.25, **untold),
                 acc_learning=bootstrap(learning, chance=free, **counts),
                 acc_testing_raw=bootstrap(testing, chance=.5, **counts))
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #3422221b
+# %% ../../nbs/benchmarks/45_devcv.ipynb #f6e1067c
 def score_items(
     items:Sequence[Item], # of one task
     replies:Sequence[Reply],  # in the same order
@@ -167,7 +170,7 @@ def score_items(
     if items and items[0].rounds: return _memory(items, replies, rule)
     return _choices(items, replies, rule)
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #4f38f4ea
+# %% ../../nbs/benchmarks/45_devcv.ipynb #259c5a51
 def ideal_replies(
     items:Items,          # from `load_items`, with a truth file beside their JSON
 )->list[Reply]:           # what an ideal observer says
@@ -182,7 +185,7 @@ def ideal_replies(
         out.append(Reply(i.uid, text=json.dumps(said) if i.rounds else said[0], rule='ideal'))
     return out
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #644c1c7b
+# %% ../../nbs/benchmarks/45_devcv.ipynb #65ba851c
 def by_number(
     items:Sequence[Item], # of Object Counting or Subitizing
     replies:Sequence[Reply],  # in the same order
@@ -196,7 +199,7 @@ def by_number(
     cells = [rate([x for n, x in got if n == k]) for k in numbers]
     return pd.DataFrame(dict(number=numbers, acc=pd.Series(cells, dtype=object)))
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #5eaf6b8e
+# %% ../../nbs/benchmarks/45_devcv.ipynb #a9e798db
 COLUMNS = dict(columns=tuple(TASKS), leaderboard=tuple(t for t, x in TASKS.items() if x.key),
                tuned=tuple(t for t in TASKS if t not in HELD_OUT), held_out=HELD_OUT)
 
@@ -210,9 +213,9 @@ class Overall:
 
     def __repr__(self):
         lack = f", without {', '.join(self.missing)}" if self.missing else ''
-        return f'{self.value:.3f} (mean of {self.n - len(self.missing)} {self.columns}{lack})'
+        return f'{self.value:.3f} (mean of {self.n - len(self.missing)} of {self.n}, {self.columns}{lack})'
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #f3938677
+# %% ../../nbs/benchmarks/45_devcv.ipynb #96b8ba08
 def overall(
     scores:Mapping,       # task -> {metric: Estimate or number}
     columns:str='columns',  # a key of `COLUMNS`
@@ -224,7 +227,7 @@ def overall(
     missing = tuple(t for t in COLUMNS[columns] if t not in have)
     return Overall(float(mean), columns, len(COLUMNS[columns]), missing)
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #b72fb622
+# %% ../../nbs/benchmarks/45_devcv.ipynb #ec693438
 PRIMARY = {x.key: x.primary for x in TASKS.values() if x.key} | dict(baby_winoground='group_score')
 
 class Leaderboard(dict):
@@ -245,7 +248,7 @@ def _fraction(key, metric, v):
         raise ValueError(f'{key}, {metric}: {v!r} is no fraction between 0 and 1')
     return float(v)
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #932ba378
+# %% ../../nbs/benchmarks/45_devcv.ipynb #447a4932
 def leaderboard_scores(
     scores:Mapping,       # task or key -> {metric: Estimate or fraction}, or {'results': such a mapping}
 )->Leaderboard:           # key -> primary metric
@@ -263,7 +266,7 @@ def leaderboard_scores(
     out.unknown = tuple(unknown)
     return out
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #1bea0ab1
+# %% ../../nbs/benchmarks/45_devcv.ipynb #caddee27
 def build_items(
     bank,                 # `Bank` of annotated frames
     task:str,             # any name of a task
@@ -279,7 +282,7 @@ def build_items(
     drafts = build(task, bank, n, **options)
     return load_items(save_drafts(folder, task, drafts, split, layout, truth), task, strict=True)
 
-# %% ../../nbs/benchmarks/45_devcv.ipynb #be11db5e
+# %% ../../nbs/benchmarks/45_devcv.ipynb #e01f06d2
 @dataclass(frozen=True)
 class Result:
     "What a model got on one task."
@@ -288,6 +291,7 @@ class Result:
     replies:list          # one an item
     scores:dict           # metric -> Estimate
 
+# %% ../../nbs/benchmarks/45_devcv.ipynb #e29e8f70
 def evaluate_devcv(
     model,                # a `ChatModel` or `LikelihoodModel`
     folder,               # a released folder of either layout

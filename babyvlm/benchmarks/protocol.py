@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WORDS', 'MODES', 'Plan', 'plan_of', 'Items', 'taxonomy_of', 'load_items', 'ask', 'score', 'audited']
 
-# %% ../../nbs/benchmarks/46_protocol.ipynb #a7a0beb8
+# %% ../../nbs/benchmarks/46_protocol.ipynb #70e8c72c
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,6 +19,7 @@ from .items import Item, Reply, Status, evaluate, parsed
 from .parsing import parse_item, parse_yes_no
 from .questions import (Ask, Letters, Words, benchmark, confirmed, debiased, question_items,
                                           result_rows, score_items)
+from ..config import data_root
 from ..data.taxonomy import (RELEASED, Annotation, Taxonomy, check_annotations, load_annotations,
                                    load_hierarchy, released_file, taxonomy_name)
 from ..data.wording import STYLES, style
@@ -77,7 +78,7 @@ def taxonomy_of(
     paths = {a.label: (*a.truth[:-1], a.label) for a in rows}
     return Taxonomy(paths, name, RELEASED[name].ranks if name in RELEASED else ())
 
-# %% ../../nbs/benchmarks/46_protocol.ipynb #01bee74b
+# %% ../../nbs/benchmarks/46_protocol.ipynb #e8cafc58
 def _labels(plan, labels):
     "Rows and, if it is at hand, their taxonomy."
     path = Path(labels) if labels else None
@@ -86,14 +87,21 @@ def _labels(plan, labels):
     known = released_file(plan.taxonomy, root=path).is_file()
     return rows, load_hierarchy(plan.taxonomy, path) if known else None
 
+def _pictures(name):
+    "Where the data cards put the pictures of a taxonomy, if they are there."
+    folder = data_root() and data_root()/'images'/RELEASED[name].folder
+    return folder if folder and folder.is_dir() else None
+
+# %% ../../nbs/benchmarks/46_protocol.ipynb #1a140aa3
 def load_items(
     task:str,             # a name of `plan_of`
     labels=None,          # annotation file, or folder of the released data; None: BABYVLM_DATA
-    images=None,          # folder of the pictures; None: paths as written
+    images=None,          # folder of the pictures; None: where the data cards say, else paths as written
 )->Items:                 # rows in order, levels ascending
     "The items of a hierarchical evaluation."
     plan = plan_of(task)
     rows, tree = _labels(plan, labels)
+    if images is None and plan.kind == 'image': images = _pictures(plan.taxonomy)
     faults = check_annotations(rows, tree) if tree else ()
     tree = tree or taxonomy_of(rows, plan.taxonomy)
     extra = dict(taxonomy=tree) if plan.style == 'taxonomy' else {}
@@ -102,7 +110,7 @@ def load_items(
               benchmark=f'hierarchy/{plan}')
     return Items(question_items(rows, ask, images), rows, faults)
 
-# %% ../../nbs/benchmarks/46_protocol.ipynb #11c72216
+# %% ../../nbs/benchmarks/46_protocol.ipynb #3b736b1e
 MODES = ('fair', 'strict', 'reference')
 
 def ask(
@@ -123,7 +131,7 @@ def ask(
 
 def _legacy(item, text): return parse_item(item, text, 'legacy')
 
-# %% ../../nbs/benchmarks/46_protocol.ipynb #fe774787
+# %% ../../nbs/benchmarks/46_protocol.ipynb #8c1ac974
 def score(
     task:str,             # a name of `plan_of`
     items:Sequence[Item], # from `load_items`
@@ -143,7 +151,7 @@ def score(
     found, lost = result_rows(items.rows, items, replies)
     return score_rows(found, True, plan.taxonomy == 'CUB-200', len(lost), **kwargs)
 
-# %% ../../nbs/benchmarks/46_protocol.ipynb #c0a27c41
+# %% ../../nbs/benchmarks/46_protocol.ipynb #9f3707c9
 def audited(
     task:str,             # a name of `plan_of`
     items:Sequence[Item], # from `load_items`

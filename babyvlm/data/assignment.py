@@ -438,7 +438,8 @@ def _walk(L, V, S, T, r):
             T.at[r] = e
             _push(T, low, ~r)
             return
-        _relax(L, V, S, T, r, e)
+        j = L.col[e] if L.col[e] >= 0 else ~L.col[e]  # most entries fail this test, and a call would cost more
+        if T.near[r] + T.worth[r] + S.price[j] - L.sim[e] < min(T.dist[j], T.goal[0]): _relax(L, V, S, T, r, e)
         e += 1
 
 # %% ../../nbs/data/05_assignment.ipynb #1d69cb47

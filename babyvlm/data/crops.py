@@ -33,7 +33,7 @@ class Draft:
     @property
     def answers(self)->tuple: return tuple(a for _, a in self.turns)
 
-# %% ../../nbs/data/17_crops.ipynb #92f4c280
+# %% ../../nbs/data/17_crops.ipynb #c7e118c2
 def as_bytes(
     picture:Image.Image,  # RGB
     suffix:str='.jpg',    # '.jpg', '.jpeg' or '.png'
@@ -55,7 +55,7 @@ def balanced(
     rng.shuffle(out)
     return out
 
-# %% ../../nbs/data/17_crops.ipynb #b4efccb5
+# %% ../../nbs/data/17_crops.ipynb #b16c6557
 class Pool:
     "What the builders draw from: boxes by category, frames by count."
     def __init__(self,
@@ -64,7 +64,7 @@ class Pool:
         min_score:float=.3,  # of the detector
         words:Sequence[str]=None,  # categories that may be asked for; None: all
     ):
-        self.bank, self.words, self.boxes, self._open = bank, None if words is None else set(words), {}, {}
+        self.bank, self.words, self.boxes, self._open = bank, words and set(words), {}, {}
         for f in bank.frames:
             for b in f.boxes:
                 if b.score >= min_score and min(b.xywh[2:]) >= min_side*f.height:
@@ -83,11 +83,11 @@ class Pool:
     @cached_property
     def tracks(self)->dict: return _read_tracks(self.bank.root/'tracks.json')
 
+# %% ../../nbs/data/17_crops.ipynb #c51d4d6a
 def _read_tracks(path):
     "Where the target is in each frame of a clip, when the bank knows."
     return json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
 
-# %% ../../nbs/data/17_crops.ipynb #a2265759
 def _edges(box):
     x, y, w, h = box
     return int(x), int(y), max(int(x) + 1, round(x + w)), max(int(y) + 1, round(y + h))
@@ -101,7 +101,7 @@ def crop(
     "An object cut out of its frame."
     return self.picture(frame.image).crop(_edges(box.xywh))
 
-# %% ../../nbs/data/17_crops.ipynb #98a4e3bb
+# %% ../../nbs/data/17_crops.ipynb #5b99c318
 @patch
 def whole(
     self:Pool,
@@ -129,7 +129,7 @@ def cut(
     known = dict(frame=frame.image, box=list(box.xywh), objects=[[box.category, 0, 0, *picture.size]])
     return (as_bytes(picture, suffix), suffix), known
 
-# %% ../../nbs/data/17_crops.ipynb #6d33215f
+# %% ../../nbs/data/17_crops.ipynb #a4355c92
 def show_draft(
     draft:Draft,          # one item
     side:int=112,         # of a picture on the sheet, pixels
@@ -138,7 +138,7 @@ def show_draft(
     pictures = [Image.open(io.BytesIO(b)).convert('RGB') for b, _ in draft.pictures]
     return contact_sheet([ImageOps.pad(p, (side, side), color=(225, 225, 225)) for p in pictures])
 
-# %% ../../nbs/data/17_crops.ipynb #dca09ec6
+# %% ../../nbs/data/17_crops.ipynb #01cf5e49
 def draw(
     task:str,             # named in the error
     n:int,                # how many
@@ -157,7 +157,7 @@ def draw(
                          'or annotate more frames')
     return out
 
-# %% ../../nbs/data/17_crops.ipynb #2ea7f89e
+# %% ../../nbs/data/17_crops.ipynb #643aefef
 def need(
     task:str,             # named in the error
     have:Sequence,        # candidates
@@ -168,7 +168,7 @@ def need(
     if len(have) < least: raise ValueError(f'{task}: {len(have)} {what}, needs {least}; annotate more frames')
     return have
 
-# %% ../../nbs/data/17_crops.ipynb #f6ddba90
+# %% ../../nbs/data/17_crops.ipynb #e5923bfd
 SOURCES = ('saycam', 'ego4d', 'babyview')
 
 def plural(
@@ -177,7 +177,7 @@ def plural(
     "The published plural: spaces go, an s comes, whatever the word."
     return word.replace(' ', '') + 's'
 
-# %% ../../nbs/data/17_crops.ipynb #aafd0c72
+# %% ../../nbs/data/17_crops.ipynb #3acbca4a
 BUILDERS = {}             # task -> function(pool, n, rng, source, variant, options) of `Draft`s
 
 def builds(

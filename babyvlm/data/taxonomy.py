@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANKS', 'RELEASED', 'Taxonomy', 'Released', 'taxonomy_name', 'released_file', 'load_hierarchy', 'statistics',
            'oddities', 'Annotation', 'load_annotations', 'save_annotations', 'check_annotations', 'random_taxonomy',
-           'build_questions', 'choice_statistics']
+           'build_questions', 'prototypes', 'choice_statistics']
 
 # %% ../../nbs/data/16_taxonomy.ipynb #3d4fe30e
 import difflib
@@ -102,7 +102,7 @@ def siblings(self:Taxonomy,
              if len(p) >= level and tuple(n.lower() for n in p[:level - 1]) == up}
     return sorted(found)
 
-# %% ../../nbs/data/16_taxonomy.ipynb #5904b047
+# %% ../../nbs/data/16_taxonomy.ipynb #01c65357
 @dataclass(frozen=True)
 class Released:
     "Where a released taxonomy is kept and what its questions call things."
@@ -111,14 +111,16 @@ class Released:
     ranks:tuple           # names of the levels, () when they have none
     thing:str             # what a question calls the object
     images:int            # test pictures; inferred from the image sets, read for CUB
+    folder:str            # of the pictures, under `images` of the data
 
-RELEASED = {
-    'iNat21-Animal': Released('hierarchy_Inat_animal.json', 'inat21_animalia', RANKS, 'animal', 53880),
-    'iNat21-Plant': Released('hierarchy_Inat_plantae.json', 'inat21_plantae', RANKS, 'plant', 42710),
-    'ImgNet-Animal': Released('hierarchy_imagenet_animal.json', 'imagenet_animal', (), 'animal', 19850),
-    'ImgNet-Artifact': Released('hierarchy_imagenet_artifact.json', 'imagenet_artifact', (), 'object', 24700),
-    'CUB-200': Released('hierarchy_CUB200.json', 'CUB200', RANKS[3:], 'bird', 5794),
-    'Food-101': Released('hierarchy_Food.json', 'Food101', (), 'food item', 21000)}
+# %% ../../nbs/data/16_taxonomy.ipynb #a3719279
+RELEASED = {n: Released(f'hierarchy_{file}.json', *rest) for n, file, *rest in (
+    ('iNat21-Animal', 'Inat_animal', 'inat21_animalia', RANKS, 'animal', 53880, 'inat21'),
+    ('iNat21-Plant', 'Inat_plantae', 'inat21_plantae', RANKS, 'plant', 42710, 'inat21'),
+    ('ImgNet-Animal', 'imagenet_animal', 'imagenet_animal', (), 'animal', 19850, 'imagenet'),
+    ('ImgNet-Artifact', 'imagenet_artifact', 'imagenet_artifact', (), 'object', 24700, 'imagenet'),
+    ('CUB-200', 'CUB200', 'CUB200', RANKS[3:], 'bird', 5794, 'cub200'),
+    ('Food-101', 'Food', 'Food101', (), 'food item', 21000, 'food101'))}
 
 def _plain(name): return ''.join(c for c in str(name).lower() if c.isalnum())
 
@@ -132,7 +134,7 @@ def taxonomy_name(
     near = known[difflib.get_close_matches(word, known, 1, 0.)[0]]
     raise ValueError(f"unknown taxonomy '{name}': did you mean '{near}'? known: {', '.join(RELEASED)}")
 
-# %% ../../nbs/data/16_taxonomy.ipynb #d63ce38c
+# %% ../../nbs/data/16_taxonomy.ipynb #487e2b5e
 def _no_twice(pairs):
     "JSON keeps the last of two equal keys in silence; here the second one is an error."
     twice = [k for k, n in Counter(k for k, _ in pairs).items() if n > 1]
@@ -146,14 +148,14 @@ def released_file(
 )->Path:                  # the file, which may be missing
     "Where a released file should be."
     r, base = RELEASED[taxonomy_name(name)], Path(root) if root else data_root()
-    if base is None: raise FileNotFoundError('BABYVLM_DATA is not set: see data_cards/hierarchy/README.md')
+    if base is None: raise FileNotFoundError('BABYVLM_DATA is not set: see data_cards/taxonomy_cub200')
     base = base/'hierarchy' if (base/'hierarchy').is_dir() else base
     if kind == 'taxonomy': return base/'taxonomies'/r.file
     if kind not in ('similar', 'random'): raise ValueError(f"unknown kind '{kind}': similar or random")
     odd = 'Food101_with_choice_random' if (r.stem, kind) == ('Food101', 'random') else ''
     return base/'annotations'/f'{kind}_choices'/f'{odd or f"{r.stem}_with_{kind}_choice"}.jsonl'
 
-# %% ../../nbs/data/16_taxonomy.ipynb #bc8d1282
+# %% ../../nbs/data/16_taxonomy.ipynb #2684919c
 def load_hierarchy(
     source,               # path of a taxonomy file, or a name of `RELEASED`
     root=None,            # folder of the hierarchy data, when a name is given; None: BABYVLM_DATA
@@ -170,7 +172,7 @@ def load_hierarchy(
         raise ValueError(f'{path}: not JSON, {e.msg} in line {e.lineno}') from None
     except ValueError as e: raise ValueError(f'{path}: {e}') from None
 
-# %% ../../nbs/data/16_taxonomy.ipynb #1ddedef8
+# %% ../../nbs/data/16_taxonomy.ipynb #a00ba513
 def statistics(
     taxonomies:Iterable[Taxonomy],  # any number
 )->pd.DataFrame:          # one row each: leaves, depth, names per level, names, positions, images
@@ -188,7 +190,7 @@ def statistics(
                      'images': RELEASED[t.name].images if t.name in RELEASED else 0})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/data/16_taxonomy.ipynb #64e369c2
+# %% ../../nbs/data/16_taxonomy.ipynb #2625e5a8
 def oddities(
     taxonomy:Taxonomy,    # any
 )->dict:                  # kind -> names; empty when there is none
@@ -205,7 +207,7 @@ def oddities(
     found = {'at two levels': levels, 'under two parents': parents, 'spelled twice': spelled}
     return {k: v for k, v in found.items() if v}
 
-# %% ../../nbs/data/16_taxonomy.ipynb #9ea7e43c
+# %% ../../nbs/data/16_taxonomy.ipynb #cbaaceb6
 @dataclass(frozen=True)
 class Annotation:
     "A picture and the question of each level."
@@ -224,7 +226,7 @@ class Annotation:
             if c.count(t) != 1: raise ValueError(f"level {i}: '{t}' is {c.count(t)} times among {list(c)}")
             if len(set(c)) < len(c): raise ValueError(f"level {i}: an option occurs twice in {list(c)}")
 
-# %% ../../nbs/data/16_taxonomy.ipynb #935aa4bc
+# %% ../../nbs/data/16_taxonomy.ipynb #94b548cc
 def _annotation(d):
     "A row of the file; null levels count as absent, and nothing may follow the first absent one."
     if not isinstance(d, dict): raise ValueError('a row is an object')
@@ -247,7 +249,7 @@ def _row(a):
         d |= {f'level{i}': t, f'choices_level{i}': list(c)}
     return d
 
-# %% ../../nbs/data/16_taxonomy.ipynb #8d57a09a
+# %% ../../nbs/data/16_taxonomy.ipynb #157d5dc9
 def load_annotations(
     source,               # JSONL or Parquet file, or a name of `RELEASED`
     kind:str='similar',   # when a name is given: 'similar' or 'random'
@@ -267,7 +269,7 @@ def load_annotations(
         except ValueError as e: raise ValueError(f'{path} line {number}: {e}') from None
     return out
 
-# %% ../../nbs/data/16_taxonomy.ipynb #6eebfe62
+# %% ../../nbs/data/16_taxonomy.ipynb #e1e3ab89
 def save_annotations(
     rows:Iterable[Annotation],  # any iterable: streamed, never held whole
     path,                 # '.jsonl' (the paper's format) or '.parquet' (one row a question)
@@ -288,7 +290,7 @@ def _jsonl(rows, path, block):
         for n, a in enumerate(rows, 1): f.write(dump(_row(a)) + '\n')
     return n
 
-# %% ../../nbs/data/16_taxonomy.ipynb #04c07430
+# %% ../../nbs/data/16_taxonomy.ipynb #6d8bf252
 _SCHEMA = pa.schema([('row', pa.int32()), ('image', pa.string()), ('label', pa.string()),
                      ('split', pa.string()), ('level', pa.int8()), ('truth', pa.string()),
                      ('choices', pa.list_(pa.string()))])
@@ -313,7 +315,7 @@ def _from_parquet(path):
         r[2].append(d['truth']); r[3].append(d['choices'])
     return [Annotation(*r) for r in out.values()]
 
-# %% ../../nbs/data/16_taxonomy.ipynb #0115c3d0
+# %% ../../nbs/data/16_taxonomy.ipynb #36adb63d
 def check_annotations(
     rows:Sequence[Annotation],  # question rows
     taxonomy:Taxonomy,    # what they should agree with
@@ -330,7 +332,7 @@ def check_annotations(
                 for i, c in enumerate(a.choices[:len(names)]) for o in c if o not in names[i]]
     return out
 
-# %% ../../nbs/data/16_taxonomy.ipynb #765fe91d
+# %% ../../nbs/data/16_taxonomy.ipynb #b43bd354
 _ENDINGS = {'kingdom': 'ia', 'phylum': 'ata', 'class': 'ea', 'order': 'iformes', 'family': 'idae',
             'genus': 'us', 'species': 'i'}
 _ONSETS, _VOWELS = 'b d f g k l m n p r s t v z br dr gl kr pl st tr'.split(), 'a e i o u'.split()
@@ -347,7 +349,7 @@ def _new_name(rng, rank, used):
             used |= {name, stem}
             return name
 
-# %% ../../nbs/data/16_taxonomy.ipynb #269d920d
+# %% ../../nbs/data/16_taxonomy.ipynb #51774372
 def random_taxonomy(
     branching:Sequence=(3, 2, 2, 2),  # children a node has at each level; (low, high) draws them
     seed:int=0,           # same seed, same taxonomy
@@ -366,7 +368,7 @@ def random_taxonomy(
                  for _ in range(int(rng.integers(low, high + 1)))]
     return Taxonomy({p[-1]: p for p in paths}, name, (('root',) if root else ()) + ranks)
 
-# %% ../../nbs/data/16_taxonomy.ipynb #c7dd81f3
+# %% ../../nbs/data/16_taxonomy.ipynb #8b44eb00
 def _wrong_random(rng, truth, m, k):
     "k different wrong names out of m for each row: draw, and draw again where a name came twice."
     k = min(k, m - 1)
@@ -388,7 +390,7 @@ def _wrong_similar(images, names, truth, k, block):
         out[part] = s.topk(k, 1).indices.numpy()
     return out
 
-# %% ../../nbs/data/16_taxonomy.ipynb #c5706969
+# %% ../../nbs/data/16_taxonomy.ipynb #77d0d44d
 def _rows_of(name_rows, names):
     "Embeddings of a level's names, (m, d), from a mapping or a function."
     x = name_rows(names) if callable(name_rows) else [name_rows[n] for n in names]
@@ -406,7 +408,7 @@ def _level(taxonomy, level, paths, images, name_rows, k, rng, block):
     order = rng.random(shown.shape).argsort(1)     # drawn for all rows at once: blocks change nothing
     return have, np.array(names, object)[np.take_along_axis(shown, order, 1)].tolist()
 
-# %% ../../nbs/data/16_taxonomy.ipynb #923f728e
+# %% ../../nbs/data/16_taxonomy.ipynb #1a9d6db8
 def build_questions(
     taxonomy:Taxonomy,    # whose levels are asked
     images:Sequence[str], # n paths, written to the rows
@@ -433,7 +435,20 @@ def build_questions(
             choices[i].append(c)
     for image, label, path, c in zip(images, labels, paths, choices): yield Annotation(image, label, path, c)
 
-# %% ../../nbs/data/16_taxonomy.ipynb #08b320ca
+# %% ../../nbs/data/16_taxonomy.ipynb #4ca80538
+def prototypes(
+    taxonomy:Taxonomy,    # whose names are wanted
+    labels:Sequence[str], # n leaves
+    image_rows,           # (n, d) embeddings of pictures of them
+)->dict:                  # lower-case name -> (d,) unit row; a name at two levels means the deeper one
+    "Names as the mean of their pictures."
+    x, known, members = torch.as_tensor(image_rows, dtype=torch.float32), taxonomy.lower(), {}
+    x = torch.nn.functional.normalize(x, dim=1)
+    for i, label in enumerate(labels):
+        for n in known[label.lower()]: members.setdefault(n, []).append(i)
+    return {n: torch.nn.functional.normalize(x[rows].mean(0), dim=0) for n, rows in members.items()}
+
+# %% ../../nbs/data/16_taxonomy.ipynb #2209c696
 def choice_statistics(
     rows:Sequence[Annotation],  # question rows
     taxonomy:Taxonomy,    # theirs

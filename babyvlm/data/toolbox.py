@@ -88,7 +88,7 @@ def truth_file(
     "Where the scene graphs of a task's pictures are, when they are known."
     return Path(path).with_name(f'{Path(path).stem}.truth')
 
-# %% ../../nbs/data/18_toolbox.ipynb #cfc9c14f
+# %% ../../nbs/data/18_toolbox.ipynb #b3289fc2
 def write_devcv(
     folder,               # of the source
     bank:Bank,            # annotated frames of the split
@@ -103,21 +103,22 @@ def write_devcv(
     **options,            # words, shares, groups, augment ... of `build`
 )->dict:                  # task -> its JSON file
     "Write all tasks of a split in the released format."
-    pool, out = Pool(bank, **{k: options.pop(k) for k in ('words', 'min_side', 'min_score') if k in options}), {}
-    known = [t for t in BUILDERS if variant in VARIANTS.get(t, ('released',))]
-    if tasks is None: tasks = [t for t in known if split != 'train' or t not in HELD_OUT]
+    of_pool = {k: options.pop(k) for k in ('words', 'min_side', 'min_score') if k in options}
+    pool, out = Pool(bank, **of_pool), {}
+    if tasks is None: tasks = [t for t in BUILDERS if variant in VARIANTS.get(t, ('released',))
+                               and (split != 'train' or t not in HELD_OUT)]
+    options = dict(augment=split == 'train') | options
     for t in tasks:
         n = sizes.get(t, 0) if isinstance(sizes, Mapping) else sizes
-        drafts = build(t, pool, n, seed, variant, source, **dict(augment=split == 'train') | options) if n else ()
+        drafts = build(t, pool, n, seed, variant, source, **options) if n else ()
         if drafts: out[t] = save_drafts(folder, t, drafts, split, layout, truth)
     return out
 
-# %% ../../nbs/data/18_toolbox.ipynb #9d8dfe05
+# %% ../../nbs/data/18_toolbox.ipynb #0333ead7
 _ASKED = {'picture_vocabulary': r"image of '(.+?)'", 'localize': r'Point at the (.+?)\. Is it',
           'compare_real': r'has more (?:of )?(.+?)\?', 'count': r'How many (?:of )?(.+?) do you see'}
 _LIKE = {'looking_while_listening': 'picture_vocabulary', 'compare_synthetic': 'compare_real',
-         'subitize': 'count', 'subitize_real': 'count'}
-
+         'subitize': 'count', 'subitize_real': 'count'}      # tasks that are asked and answered alike
 def asked_word(
     task:str,             # a key of `SHORT`
     question:str,         # of a human turn
@@ -127,6 +128,7 @@ def asked_word(
     found = re.search(pattern, question) if pattern else None
     return found[1] if found else ''
 
+# %% ../../nbs/data/18_toolbox.ipynb #8236342f
 def _many(shown, word):
     "How many of what the word means a picture shows."
     return sum(n for c, n in shown.get('counts', {}).items() if word in (c, plural(c)))
@@ -137,7 +139,7 @@ def _left(track, size):
     side = [n for n, out in (('top', y < 0), ('bottom', y > H), ('left', x < 0), ('right', x > W)) if out]
     return ' '.join(side)
 
-# %% ../../nbs/data/18_toolbox.ipynb #47025b61
+# %% ../../nbs/data/18_toolbox.ipynb #51b27f42
 def _pick(task, question, shows):
     "The letter, number or direction of a single question."
     word = asked_word(task, question); kind = _LIKE.get(task, task)
@@ -145,13 +147,14 @@ def _pick(task, question, shows):
     if kind == 'localize':
         box = next(o[1:] for o in shows[0]['objects'] if o[0] == word)
         return quadrant(box, *shows[0]['size'])
-    if kind == 'leftright': return 'ABC'[[(s['frame'], s['flip']) for s in shows[1:]].index(
-        (shows[0]['frame'], shows[0]['flip']))]
-    if kind == 'spatialdetails': return 'ABC'[[s['frame'] for s in shows[1:]].index(shows[0]['frame'])]
+    if kind in ('leftright', 'spatialdetails'):
+        query, *seen = [(s['frame'], s.get('flip') if kind == 'leftright' else 0) for s in shows]
+        return 'ABC'[seen.index(query)]
     if kind == 'compare_real': return 'AB'[_many(shows[1], word) > _many(shows[0], word)]
     if kind == 'count': return str(_many(shows[0], word))
     return _left(shows[-1]['target'], shows[-1]['size'])
 
+# %% ../../nbs/data/18_toolbox.ipynb #2f1df553
 def _new(turns, shows):
     "The letters of a Memory record: what has not been seen before is new."
     seen, out, at = set(), [], 0
@@ -168,7 +171,7 @@ def known_answers(
     "What somebody who knows the scene answers."
     return _new(record.prompts, shows) if task == 'memory' else (_pick(task, record.prompts[0], shows),)
 
-# %% ../../nbs/data/18_toolbox.ipynb #7f2e292d
+# %% ../../nbs/data/18_toolbox.ipynb #b42975f8
 _FEWER = {'memory': .5, 'vdr-binary': .5, 'vdr-open': .5}
 
 def toy_sizes(
@@ -179,14 +182,19 @@ def toy_sizes(
     named = {t: more[k] for t in BUILDERS if (k := t.replace('-', '_')) in more}
     return {t: max(2, round(n*_FEWER.get(t, 1))) if n else 0 for t in BUILDERS} | named
 
-# %% ../../nbs/data/18_toolbox.ipynb #3cbf23d5
+# %% ../../nbs/data/18_toolbox.ipynb #6b14105f
+def _wanted(n, split):
+    "Items a task in a split; the held-out tasks are not in training."
+    n = n if isinstance(n, Mapping) else toy_sizes(n)
+    return {t: k for t, k in n.items() if k and (split != 'train' or t not in HELD_OUT)}
+
 def _bank(root, world, sizes, there, where):
     "A bank large enough for the sizes."
     clips = max(sizes.get(t, 0) for t in ('vdr-binary', 'vdr-open'))
     frames = max(1.5*max(sizes.values()) + 30, 3*sizes.get('subitize_real', 0) + 60)
     return draw_bank(root, world, round(frames), clips, there, where)
 
-# %% ../../nbs/data/18_toolbox.ipynb #da625da4
+# %% ../../nbs/data/18_toolbox.ipynb #b6fb61dd
 def toy_devcv(
     root,                 # folder to write to
     world:Nursery=Nursery(),  # seed, and the frames' width as its size
@@ -197,19 +205,16 @@ def toy_devcv(
     layout:str='nested',  # or 'flat'
 )->dict:                  # (source, split) -> {task: JSON file}
     "Small DevCV sets of the nursery: home/{train,val,test}, elsewhere/test, hardened/test."
-    root = Path(root); there = visits(world, recordings)
+    root, there = Path(root), visits(world, recordings)
     how = dict(layout=layout, seed=world.seed, truth=True, start='canvas')
-    where = assign_splits([v.name for v in there], (.5, .2, .3), world.seed); out = {}
-    sizes = {s: dict(n) if isinstance(n, Mapping) else toy_sizes(n)
-             for s, n in dict(train=train, val=val, test=test).items()}
-    for t in HELD_OUT: sizes['train'].pop(t, None)
-    for s, n in sizes.items():
-        if not any(n.values()): continue
+    where, out = assign_splits([v.name for v in there], (.5, .2, .3), world.seed), {}
+    for s, n in dict(train=train, val=val, test=test).items():
+        n = _wanted(n, s)
+        if not n: continue
         bank = _bank(root/'banks'/s, world, n, [v for v in there if where[v.name] == s], 'home')
         out['home', s] = write_devcv(root/'home', bank, n, s, **how)
         if s == 'test':
             out['hardened', s] = write_devcv(root/'hardened', bank, n, s, variant='hardened', **how)
-    if any(sizes['test'].values()):
-        bank = _bank(root/'banks'/'elsewhere', world, sizes['test'], 12, 'elsewhere')
-        out['elsewhere', 'test'] = write_devcv(root/'elsewhere', bank, sizes['test'], **how)
+            bank = _bank(root/'banks'/'elsewhere', world, n, 12, 'elsewhere')
+            out['elsewhere', s] = write_devcv(root/'elsewhere', bank, n, **how)
     return out

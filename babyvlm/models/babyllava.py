@@ -75,6 +75,7 @@ class BabyLlavaConfig(PretrainedConfig):
         text_config=None,     # GPT2Config, LlamaConfig or its dictionary; default: the published GPT-2
         projector:str='mlp2x_gelu',  # the connector; the published one is the only one there is
         frozen_batchnorm:str='eval', # a frozen encoder's BatchNorm: 'eval', or 'reference' (keeps adapting)
+        standardize:bool=False,  # centre and scale the encoder's channels; off in the published models
         **kwargs,             # what every configuration takes
     ):
         self.vision_config = _sub(vision_config, resnext50())
@@ -82,7 +83,7 @@ class BabyLlavaConfig(PretrainedConfig):
         if projector != 'mlp2x_gelu': raise ValueError(f"unknown projector '{projector}', not 'mlp2x_gelu'")
         if frozen_batchnorm not in ('eval', 'reference'):
             raise ValueError(f"frozen_batchnorm must be 'eval' or 'reference', got '{frozen_batchnorm}'")
-        self.projector, self.frozen_batchnorm = projector, frozen_batchnorm
+        self.projector, self.frozen_batchnorm, self.standardize = projector, frozen_batchnorm, standardize
         kwargs.pop('tie_word_embeddings', None)
         super().__init__(tie_word_embeddings=self.text_config.tie_word_embeddings, **kwargs)
 
@@ -140,6 +141,9 @@ class BabyLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         wide, deep = config.vision_config.hidden_size, config.text_config.hidden_size
         self.vision_tower = vision_encoder(config.vision_config)
         self.mm_projector = nn.Sequential(nn.Linear(wide, deep), nn.GELU(), nn.Linear(deep, deep))
+        if config.standardize:  # buffers: saved with the weights, no parameters
+            self.register_buffer('feature_mean', torch.zeros(wide))
+            self.register_buffer('feature_std', torch.ones(wide))
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
@@ -160,6 +164,17 @@ def get_output_embeddings(self:BabyLlavaForConditionalGeneration):  # nn.Linear,
     return self.language_model.get_output_embeddings()
 
 register(BabyLlavaConfig, BabyLlavaForConditionalGeneration, AutoModelForImageTextToText)
+
+# %% ../../nbs/models/23_babyllava.ipynb #v2save01
+@patch
+def save_pretrained(self:BabyLlavaForConditionalGeneration,
+    save_directory,           # folder, created when missing
+    save_original_format:bool=False,  # True: names of older versions of `transformers`
+    **kwargs,                 # of `PreTrainedModel.save_pretrained`
+):
+    "Write weights and configuration."
+    how = dict(kwargs, save_original_format=save_original_format)
+    PreTrainedModel.save_pretrained(self, save_directory, **how)
 
 # %% ../../nbs/models/23_babyllava.ipynb #44bf16af
 @patch(as_prop=True)
@@ -183,7 +198,8 @@ def vision_features(self:BabyLlavaForConditionalGeneration,
 )->Tensor:                    # (n, T, channels), before the connector
     "What the vision encoder sees."
     with torch.set_grad_enabled(torch.is_grad_enabled() and not self.vision_frozen):
-        return self.vision_tower(pixel_values.to(self.vision_tower.dtype)).last_hidden_state
+        seen = self.vision_tower(pixel_values.to(self.vision_tower.dtype)).last_hidden_state
+    return (seen - self.feature_mean)/self.feature_std if self.config.standardize else seen
 
 @patch
 def image_tokens(self:BabyLlavaForConditionalGeneration,
@@ -272,9 +288,8 @@ def forward(self:BabyLlavaForConditionalGeneration,
     "Read pictures and words."
     cache = kwargs.pop('past_key_values', cache)  # the old name
     if inputs_embeds is None:
-        blind = pixel_values is None and image_features is None
-        tokens = None if blind else self.image_tokens(pixel_values, image_features, image_index)
-        inputs_embeds = self.embed(input_ids, tokens)
+        seen = (pixel_values, image_features, image_index)
+        inputs_embeds = self.embed(input_ids, None if seen[:2] == (None, None) else self.image_tokens(*seen))
     if position_ids is None and attention_mask is not None and cache is None:
         position_ids = positions_of(attention_mask)
     out = self.language_model.base_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask,
@@ -412,6 +427,25 @@ def image_tokens(self:BabyLlava,
     self.model.eval()
     parts = [self.processor.image_processor(list(images[i:i + batch])) for i in range(0, len(images), batch)]
     return torch.cat([self.model.image_tokens(p.to(self.device)) for p in parts])
+
+# %% ../../nbs/models/23_babyllava.ipynb #8a299571
+@patch
+@torch.no_grad()
+def fit_features(self:BabyLlava,
+    images:Sequence,          # training frames, PIL images or paths
+    batch:int=64,             # pictures encoded together
+):                            # the bundle; its model standardizes features from now on
+    "Measure mean and spread of the encoder's channels."
+    model, prepare = self.model.eval(), self.processor.image_processor
+    if not model.config.standardize: raise ValueError('this model was built with standardize=False')
+    if not len(images): raise ValueError('no frames to measure: give the frames of the training pairs')
+    model.feature_mean.zero_(), model.feature_std.fill_(1)
+    parts = [prepare(list(images[i:i + batch])).to(self.device) for i in range(0, len(images), batch)]
+    seen = torch.cat([model.vision_features(p).flatten(0, 1) for p in parts]).double()
+    model.feature_mean.copy_(seen.mean(0))
+    # a channel that never changes stays as it is: nothing is known about its spread
+    model.feature_std.copy_(torch.where(seen.std(0) > 1e-6, seen.std(0), 1.))
+    return self
 
 # %% ../../nbs/models/23_babyllava.ipynb #828a2db2
 @patch

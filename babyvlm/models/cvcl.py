@@ -9,7 +9,7 @@ __all__ = ['contrastive_loss', 'CVCLConfig', 'cvcl_toy', 'CVCLOutput', 'CVCLMode
 # %% ../../nbs/models/22_cvcl.ipynb #8e1eb1ee
 from .tokenizers import load_vocab, word_tokenizer
 from .vision import BabyImageProcessor, ResNeXtConfig, resnext50, resnext_toy, vision_encoder
-from .weights import (count_parameters, model_card, read_checkpoint, register, seeded,
+from .weights import (count_parameters, model_card, quiet, read_checkpoint, register, seeded,
                                     strict_load)
 
 import argparse
@@ -291,7 +291,8 @@ def save_pretrained(self:CVCL,
 )->Path:                      # the folder
     "Write everything that is needed to use the model again."
     folder = Path(folder)
-    for part in (self.model, self.tokenizer, self.image_processor): part.save_pretrained(folder)
+    with quiet():
+        for part in (self.model, self.tokenizer, self.image_processor): part.save_pretrained(folder)
     title = card.pop('title', 'CVCL, a contrastive baby model')
     text = model_card(title, count_parameters(self.model), tags=('babyvlm', 'contrastive'), **card)
     (folder/'README.md').write_text(text, encoding='utf-8')
@@ -306,7 +307,8 @@ def from_pretrained(cls:CVCL,
     "Read a saved model."
     if not Path(folder, 'config.json').is_file():
         raise FileNotFoundError(f"no CVCL checkpoint in '{folder}': config.json is missing")
-    parts = [c.from_pretrained(folder) for c in (CVCLModel, PreTrainedTokenizerFast, BabyImageProcessor)]
+    with quiet():
+        parts = [c.from_pretrained(folder) for c in (CVCLModel, PreTrainedTokenizerFast, BabyImageProcessor)]
     return cls(*parts, device, batch_size)
 
 # %% ../../nbs/models/22_cvcl.ipynb #ffc10b7d

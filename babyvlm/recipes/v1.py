@@ -28,13 +28,13 @@ from ..models.cvcl import CVCL, CVCLConfig, CVCLModel, cvcl_tokenizer, cvcl_toy
 from ..models.tokenizers import word_tokenizer
 from ..models.vision import (image_processor, load_teacher, num_image_tokens, resnext50, resnext_toy,
                                    vision_encoder)
-from ..models.weights import read_folder, seeded, strict_load
+from ..models.weights import quiet, read_folder, seeded, strict_load
 from .sources import find_data
 from .v1_data import V1Data
 from ..report import row
 from ..store import Artifact
 from ..training.contrastive import load_pixels, train_cvcl
-from ..training.dino import RESNEXT50, TOY, pretrain
+from ..training.dino import RESNEXT50, TOY, VIT_L16, pretrain
 from ..training.generative import PHASE1, PHASE2, encode_once, train_phase
 from ..training.language import train_language
 
@@ -96,19 +96,33 @@ def _made(self:V1, stage, section, build, *inputs, version=1, **more):
     config = dict(section.model_dump(mode='json'), threads=self.profile.threads, **more)
     return self.note(self.store.get(stage, config, build, [i for i in inputs if i is not None], version))
 
+def _save(model, path):
+    with quiet(): model.save_pretrained(path)
+
+def _teacher(weights, config):
+    "One file; or, in a folder, `resnext50.pth` for BabyLLaVA-GPT2 and `vitl16.pth` for -Llama."
+    names = {'babyvlm_resnext': 'resnext50.pth', 'vit': 'vitl16.pth'}
+    return Path(weights)/names[config.model_type] if Path(weights).is_dir() else Path(weights)
+
+# %% ../../nbs/recipes/59_v1.ipynb #391f5e8e
 @patch
-def eyes(self:V1)->Artifact:   # `teacher` weights in the released format
+def eyes(self:V1,
+    model:str='BabyLLaVA-GPT2',  # or 'BabyLLaVA-Llama'
+)->Artifact:                   # weights of the encoder in its own folder
     "The vision encoder that BabyLLaVA keeps frozen: DINO on the child's frames."
-    c, root, config = self.profile.vision, self.folder('saycam'), self.vision_config()
+    c, root, config = self.profile.vision, self.folder('saycam'), self.llava_config(model).vision_config
+    kind = config.model_type
+    real = VIT_L16 if kind == 'vit' else RESNEXT50
     def build(path):
         encoder = seeded(lambda: vision_encoder(config), 0)
-        if c.weights: return load_teacher(encoder, c.weights).save_pretrained(path)
+        if c.weights: return _save(load_teacher(encoder, _teacher(c.weights, config)), path)
         paths = [root/p for p in self.splits()['train']['image']]
         frames = load_pixels(paths, image_processor(config.image_size))
-        recipe = replace(RESNEXT50 if c.real_size else TOY, epochs=c.epochs, batch=c.batch, lr=c.lr)
+        recipe = replace(real if c.real_size else TOY, epochs=c.epochs, batch=c.batch, lr=c.lr)
         dino, _ = pretrain(encoder, frames, path/'checkpoints', recipe, threads=self.profile.threads)
-        dino.teacher['backbone'].save_pretrained(path)
-    return self._made('dino', c, build, self.sources.folder('saycam')[1])
+        _save(dino.teacher['backbone'], path)
+    more = dict(kind=kind) if kind == 'vit' else {}
+    return self._made('dino', c, build, self.sources.folder('saycam')[1], **more)
 
 # %% ../../nbs/recipes/59_v1.ipynb #a24c06ce
 @patch
@@ -124,12 +138,13 @@ def vision_config(self:V1):    # ResNeXtConfig
 def llava_config(self:V1,
     model:str,                 # 'BabyLLaVA-GPT2' or 'BabyLLaVA-Llama'
 )->BabyLlavaConfig:
-    "BabyLLaVA's size in this profile; the Llama is several times larger in either."
+    "BabyLLaVA's size in this profile; the Llama is larger in either."
     words, llama = len(self.tokenizer()), model.endswith('Llama')
     if self.profile.babyllava.real_size: return babyllava_llama(words) if llama else babyllava_gpt2(words)
-    kind, width, layers = ('llama', 128, 4) if llama else ('gpt2', 64, 2)
+    kind, width, layers = ('llama', 128, 2) if llama else ('gpt2', 64, 2)
     toy = babyllava_toy(words, kind, width=width, layers=layers, image_size=self.profile.world.size)
-    return BabyLlavaConfig(self.vision_config(), toy.text_config)
+    even = self.profile.babyllava.standardize
+    return BabyLlavaConfig(self.vision_config(), toy.text_config, standardize=even)
 
 # %% ../../nbs/recipes/59_v1.ipynb #c6229f5f
 @patch
@@ -143,7 +158,7 @@ def language(self:V1,
         lm = seeded(lambda: AutoModelForCausalLM.from_config(self.llava_config(model).text_config), seed)
         train_language(lm, self.tokenizer(), said, path/'checkpoints', held, c.block, seed=seed,
                        threads=self.profile.threads, **c.phase0.model_dump())
-        lm.save_pretrained(path)
+        _save(lm, path)
     return self._made('language', c.phase0, build, self.sources.folder('saycam')[1], model=model, seed=seed,
                       block=c.block, real_size=c.real_size)
 
@@ -169,12 +184,13 @@ def _babyllava(self:V1, spec, path):
     "Phases 1 and 2 on a mix, from the encoder's and the language model's weights."
     c, rows = self.profile.babyllava, self.mix(spec.mix, spec.seed)
     model = seeded(lambda: BabyLlavaForConditionalGeneration(self.llava_config(spec.model)), spec.seed)
-    strict_load(model.vision_tower, read_folder(self.eyes().path), 'vision encoder')
+    strict_load(model.vision_tower, read_folder(self.eyes(spec.model).path), 'vision encoder')
     strict_load(model.language_model, read_folder(self.language(spec.model, spec.seed).path), 'phase 0')
     vision = model.config.vision_config
     prepare = image_processor(vision.image_size)
     processor = BabyLlavaProcessor(prepare, self.tokenizer(), num_image_tokens(vision))
     bundle = BabyLlava(model.to(pick_device()), processor)
+    if c.standardize: bundle.fit_features([r['image'] for r in self.saycam_rows()])
     data = dict(features=encode_once(bundle, [r['image'] for r in rows], '/'))
     for phase, p in ((PHASE1, c.phase1), (PHASE2, c.phase2)):
         phase = replace(phase, **p.model_dump(include={'epochs', 'batch', 'lr', 'weight_decay', 'warmup'}))
@@ -195,7 +211,7 @@ def checkpoint(self:V1,
     what = dict(asdict(spec), world=self.profile.world.size)
     if spec.model == 'CVCL':
         return self._made('cvcl', self.profile.cvcl, lambda p: self._cvcl(spec, p), *inputs, **what)
-    inputs += [self.eyes(), self.language(spec.model, spec.seed)]
+    inputs += [self.eyes(spec.model), self.language(spec.model, spec.seed)]
     build = lambda p: self._babyllava(spec, p)
     return self._made('babyllava', self.profile.babyllava, build, *inputs, **what)
 
@@ -227,7 +243,8 @@ def request(self:V1,
         for t in self.tasks(spec):
             journal = Journal(path/f'{t}.jsonl', dict(model=spec.name))
             evaluate(model, self.items(t), journal, batch_size=self.profile.evaluation.batch)
-    known = self.profile.model_dump(mode='json', exclude={'name', 'evaluation'})
+    parts = {'threads', 'world', 'data', 'clip', 'vision', 'cvcl', 'babyllava'}  # what an answer depends on
+    known = self.profile.model_dump(mode='json', include=parts)
     inputs = [self.sources.folder('labels')[1] or 'released labels']
     return dict(stage='replies', config=dict(known, spec=asdict(spec)), build=build, inputs=inputs)
 

@@ -16,6 +16,7 @@ import pandas as pd
 from datasets import Dataset
 from fastcore.basics import patch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from ..config import Profile
 from ..data.child_directed import Endpoint, LocalChat, Rules, transfer
@@ -38,7 +39,9 @@ class V1Data:
     store:Store = field(default_factory=Store)  # where artifacts go
     used:dict = field(default_factory=dict)     # artifacts this object has rested on, by key
 
-    def __post_init__(self): self.sources = Sources(self.profile, self.store)
+    def __post_init__(self):
+        self.sources = Sources(self.profile, self.store)
+        disable_progress_bar()  # dozens of models are saved and loaded; one bar each hides the page
 
     def note(self,
         artifact:Artifact|None,  # something a result rests on; None for real folders
@@ -126,8 +129,8 @@ def scored(self:V1Data,
     split:str='train',       # 'train' or 'val'
 )->Embedded:                 # similarity and picture embedding of every pair
     "Pairs as the generic model sees them."
-    model, name = self.clip()
-    got = embed_pairs(self.splits()[split], model, name, self.folder('saycam'), self.store)
+    pairs = self.splits()[split]  # first: data that are missing name their card
+    got = embed_pairs(pairs, *self.clip(), self.folder('saycam'), self.store)
     self.note(got.artifact)
     return got
 

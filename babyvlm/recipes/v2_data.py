@@ -68,7 +68,7 @@ def toolbox(self:V2Data)->Path:     # holds home/, elsewhere/, hardened/
     def build(path): toy_devcv(path, Nursery(seed=w.seed, size=w.size), toy_sizes(d.train, **few), 0, d.test)
     return self.note(self.store.get('nursery-devcv', config, build)).path
 
-# %% ../../nbs/recipes/58_v2_data.ipynb #eb6640fd
+# %% ../../nbs/recipes/58_v2_data.ipynb #48ae2bfb
 @patch
 def thresholds(self:V2Data)->PretrainingConfig:
     "V2's filters, with the profile's thresholds."
@@ -93,6 +93,7 @@ def clip_scores(self:V2Data)->dict:  # clip uid -> cosine, or a reason
     made = self.note(self.store.get('clip_scores', dict(encoder=str(name)), build, [self._raw()]))
     return json.loads((made.path/'scores.json').read_text())
 
+# %% ../../nbs/recipes/58_v2_data.ipynb #61f15661
 @patch
 def _raw(self:V2Data):
     "What the recordings are, for keys."
@@ -100,7 +101,7 @@ def _raw(self:V2Data):
     self.recordings()
     return next(a for a in self.used.values() if a.stage == 'nursery-recordings')
 
-# %% ../../nbs/recipes/58_v2_data.ipynb #6c0dcc70
+# %% ../../nbs/recipes/58_v2_data.ipynb #6c45dbbe
 @patch
 def frames(self:V2Data)->tuple:      # (`Frames`, folder that holds images/)
     "One frame a second of every clip that fits."
@@ -118,7 +119,7 @@ def frames(self:V2Data)->tuple:      # (`Frames`, folder that holds images/)
     ledger = Ledger.from_dict(json.loads((made.path/'ledger.json').read_text()))
     return Frames(Dataset.from_list(rows, features=PAIR_FEATURES), ledger), made.path
 
-# %% ../../nbs/recipes/58_v2_data.ipynb #11725b86
+# %% ../../nbs/recipes/58_v2_data.ipynb #3a6af3bf
 @patch
 def similarity(self:V2Data)->dict:   # frame uid -> cosine
     "How well each frame fits its utterance."
@@ -127,7 +128,7 @@ def similarity(self:V2Data)->dict:   # frame uid -> cosine
     self.note(scored.artifact)
     return frame_scores(scored, shots.pairs)
 
-# %% ../../nbs/recipes/58_v2_data.ipynb #3604c100
+# %% ../../nbs/recipes/58_v2_data.ipynb #199a405d
 @patch
 def pretraining(self:V2Data)->Path:  # holds train/, val/ and flow.json
     "The four files of both splits."
@@ -147,7 +148,7 @@ def flow(self:V2Data)->Flow:
     "What every step kept."
     return read_flow(json.loads((self.pretraining()/'flow.json').read_text()))
 
-# %% ../../nbs/recipes/58_v2_data.ipynb #6c9705d8
+# %% ../../nbs/recipes/58_v2_data.ipynb #1e88f200
 ARMS = ('speech', 'captions')
 
 @patch
@@ -176,7 +177,7 @@ def corpus(self:V2Data,
     "What phase 0 reads."
     return json.loads((self.pretraining()/split/'language.json').read_text())
 
-# %% ../../nbs/recipes/58_v2_data.ipynb #fc29d144
+# %% ../../nbs/recipes/58_v2_data.ipynb #43fb2ecb
 @patch
 def instructions(self:V2Data,
     task:str=None,           # a key of `TASKS`; None: the mixture
@@ -205,7 +206,7 @@ def items(self:V2Data,
     "Test items of a task."
     return load_items(self.toolbox()/source, task)
 
-# %% ../../nbs/recipes/58_v2_data.ipynb #2fb959ca
+# %% ../../nbs/recipes/58_v2_data.ipynb #9b34eabf
 @patch
 def tokenizer(self:V2Data):
     "Byte-level BPE of the profile's size."

@@ -28,6 +28,7 @@ import torch
 from fastcore.basics import patch
 
 from ..config import pick_device
+from .trackers import asked_tracker
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
@@ -317,6 +318,7 @@ class BabyTrainer(Trainer):
 def _start(self:BabyTrainer, model, args, collate, train, val, patience, progress, kwargs):
     "Hand over to `Trainer`, with our callbacks and without its printing ones."
     ours = [_EpochSync(self.sampler), _KeepTwo(), _OneBar(progress), *kwargs.pop('callbacks', ())]
+    ours += asked_tracker(args.output_dir)
     if patience: ours.append(EarlyStoppingCallback(patience))
     with kept_random_state():
         Trainer.__init__(self, model, args, collate, train, val, callbacks=ours, **kwargs)
@@ -466,6 +468,17 @@ def save_model(self:BabyTrainer, output_dir=None, _internal_call=False):
     if not self.args.should_save: return
     (out/'training_args.bin').unlink(missing_ok=True)
     (out/'training_args.json').write_text(self.args.to_json_string())
+
+# %% ../../nbs/training/30_trainer.ipynb #v2resume0
+@patch
+def _issue_warnings_after_load(self:BabyTrainer, load_result):
+    "Weights that a checkpoint lacks must not stay as they were drawn: that would be another run."
+    m = self.model
+    may = 'all_tied_weights_keys', '_keys_to_ignore_on_save'   # their partners carry them
+    tied = {k for name in may for k in getattr(m, name, None) or ()}
+    lost = [k for k in (*load_result.missing_keys, *load_result.unexpected_keys) if k not in tied]
+    if lost: raise RuntimeError(f'the checkpoint does not fit the model: {len(lost)} names differ, as {lost[0]}')
+    if hasattr(m, 'tie_weights'): m.tie_weights()
 
 # %% ../../nbs/training/30_trainer.ipynb #1bffe9d4
 def _state(checkpoint):

@@ -1,0 +1,105 @@
+"""Clusters: each notebook asks for what it needs, the plan travels, two processes through accelerate equal one, trackers write."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from babyvlm.batch import paper_notebooks, plan, resources_of, snakemake_command
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT/'configs'/'accelerate').glob('*.yaml'))
+PAGES = [p.relative_to('nbs/papers').with_suffix('').as_posix() for p in paper_notebooks()]
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_every_notebook_declares_what_it_needs(page):
+    toy, paper = resources_of(page, 'toy'), resources_of(page, 'paper')
+    assert toy['gpu'] == 0 and toy['mem_mb'] <= 4000
+    assert paper['gpu'] in range(9) and paper['cpus'] >= 1 and 1000 <= paper['mem_mb'] and 10 <= paper['minutes'] <= 7 * 24 * 60
+
+
+def test_an_unknown_profile_has_no_resources():
+    with pytest.raises(ValueError, match='resources.csv'): resources_of('v1/63_main_results', 'tiny')
+
+
+@pytest.mark.parametrize('where', [None, 'profiles/slurm', 'profiles/local'])
+def test_dry_run(where, tmp_path):
+    if where == 'profiles/slurm': pytest.importorskip('snakemake_executor_plugin_slurm', reason='the SLURM plugin is not installed')
+    steps = plan('paper', 'v1', '63')
+    (tmp_path/'plan.json').write_text(json.dumps(steps))
+    words = snakemake_command('paper', 'v1', '63', 8, ['--dry-run'], where)
+    env = os.environ | dict(BABYVLM_PLAN=str(tmp_path/'plan.json'))
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
+    said = done.stdout + done.stderr
+    need = resources_of('v1/63_main_results', 'paper')
+    assert done.returncode == 0, said[-2000:]
+    assert f"gpu={need['gpu']}" in said and f"mem_mb={need['mem_mb']}" in said and 'v1/63_main_results' in said
+
+
+def test_jobs_elsewhere_are_not_tied_to_this_process():
+    assert '--profile' in snakemake_command(cluster='profiles/slurm') and '--cores' not in snakemake_command(cluster='profiles/slurm')
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+def test_accelerate_reads_its_configurations(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+    config = load_config_from_file(str(path))   # refuses keys it does not know
+    assert config.num_processes == yaml.safe_load(path.read_text())['num_processes']
+
+
+TRAIN = '''
+import json, os, sys
+import torch
+from torch import nn
+from babyvlm.training.trainer import BabyTrainer, Columns, training_arguments
+torch.manual_seed(0)
+class Line(nn.Module):
+    def __init__(self): super().__init__(); self.f = nn.Linear(4, 1)
+    def forward(self, x, y): return dict(loss=((self.f(x) - y) ** 2).mean())
+x = torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
+data = Columns([f'r{i}' for i in range(32)], x=x, y=x.sum(1, keepdim=True))
+args = training_arguments(sys.argv[1] + '/checkpoints', epochs=2, batch=8, lr=1e-2, device='cpu')
+model = Line()
+h = BabyTrainer(model, args, data).fit()
+if int(os.environ.get('RANK', 0)) == 0:
+    json.dump(dict(losses=h.losses().tolist(), w=model.f.weight.tolist()), open(sys.argv[1] + '/out.json', 'w'))
+'''
+
+
+def test_two_processes_through_accelerate_equal_one(tmp_path):
+    (tmp_path/'train.py').write_text(TRAIN)
+    env = {k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')} | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), ACCELERATE_USE_CPU='true')
+    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--config_file', str(ROOT/'configs'/'accelerate'/'cpu.yaml'), '--main_process_port', '0']
+    out = []
+    for name, words in (('one', [sys.executable]), ('two', launch)):
+        (tmp_path/name).mkdir()
+        r = subprocess.run([*words, str(tmp_path/'train.py'), str(tmp_path/name)], env=env, capture_output=True, text=True, timeout=240)
+        assert r.returncode == 0, r.stderr[-3000:]
+        out.append(json.loads((tmp_path/name/'out.json').read_text()))
+    assert torch.allclose(torch.tensor(out[0]['losses']), torch.tensor(out[1]['losses']), rtol=1e-4, atol=1e-6)
+    assert torch.allclose(torch.tensor(out[0]['w']), torch.tensor(out[1]['w']), rtol=1e-4)
+
+
+def test_one_variable_makes_a_training_write_to_tensorboard(tmp_path, monkeypatch):
+    pytest.importorskip('tensorboard', reason='TensorBoard is not installed')
+    from torch import nn
+    from babyvlm.training.trainer import BabyTrainer, Columns, training_arguments
+    class Line(nn.Module):
+        def __init__(self): super().__init__(); self.f = nn.Linear(2, 1)
+        def forward(self, x): return dict(loss=self.f(x).square().mean())
+    def train(folder):
+        data = Columns([str(i) for i in range(8)], x=torch.randn(8, 2))
+        BabyTrainer(Line(), training_arguments(folder, epochs=1, batch=4, lr=1e-2, device='cpu'), data).fit()
+    train(tmp_path/'plain')
+    assert not list((tmp_path/'plain').rglob('events.*'))
+    monkeypatch.setenv('BABYVLM_TRACKER', 'tensorboard')
+    train(tmp_path/'watched')
+    events = list((tmp_path/'watched').rglob('events.*'))
+    assert events and b'loss' in events[0].read_bytes()
+    monkeypatch.setenv('BABYVLM_TRACKER', 'pencil')
+    with pytest.raises(ValueError, match='unknown tracker'): train(tmp_path/'never')

@@ -1,0 +1,299 @@
+"DevCV: faults of released files, laws of the builders, ideal and blind observers, kill and resume."
+import json
+import random
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from babyvlm.benchmarks.audit import guess
+from babyvlm.benchmarks.catalogue import TASKS, Fault, find_tasks, load_items
+from babyvlm.benchmarks.devcv import (ask, by_number, evaluate_devcv, ideal_replies, leaderboard_scores, overall,
+                                      score_items)
+from babyvlm.benchmarks.items import Item, Reply, Status, open_image
+from babyvlm.benchmarks.shortcuts import open_ways, option_table, shortcut_audit
+from babyvlm.data.annotations import Bank, Box, Frame, load_bank
+from babyvlm.data.clips import draw_bank
+from babyvlm.data.crops import BUILDERS, Pool
+from babyvlm.data.devcv import build, corner_crop
+from babyvlm.data.nursery import Nursery
+from babyvlm.data.toolbox import HELD_OUT, toy_devcv, truth_file
+from babyvlm.estimate import versus_chance
+
+SIZES = {t: 24 for t in TASKS} | {'memory': 12, 'vdr-binary': 16, 'vdr-open': 16}
+
+
+@pytest.fixture(scope='module')
+def toy(tmp_path_factory):
+    root = tmp_path_factory.mktemp('toy')
+    return root, toy_devcv(root, Nursery(seed=5), train={'vdr-binary': 4, 'count': 6, 'subitize': 4}, val=0, test=SIZES, recordings=9)
+
+
+@pytest.fixture(scope='module')
+def bank(toy): return load_bank(toy[0]/'banks'/'test')
+
+
+class Says:
+    "Answers each item by a function."
+    def __init__(self, say, name='says'): self.say, self.name, self.asked = say, name, []
+    def reply(self, items):
+        self.asked += items
+        for i in items: [open_image(p) for p in i.images]
+        return [Reply(i.uid, text=self.say(i)) for i in items]
+
+
+@pytest.mark.parametrize('source', ['home', 'elsewhere', 'hardened'])
+def test_ideal_is_always_right(toy, source):
+    for task in find_tasks(toy[0]/source):
+        items = load_items(toy[0]/source, task, strict=True)
+        scores = score_items(items, ideal_replies(items))
+        assert {e.value for e in scores.values()} == {1.}, (source, task, scores)
+        assert {e.value for e in score_items(items, ideal_replies(items), 'devcv').values()} == {1.}
+
+
+def test_blind_is_at_chance(toy):
+    for task in find_tasks(toy[0]/'home'):
+        items = load_items(toy[0]/'home', task)
+        table = shortcut_audit(items, names=('most frequent answer', 'text only'))
+        assert not open_ways(table), open_ways(table)
+        hits = []
+        for seed in range(30):
+            rng = random.Random(f'{task}{seed}')
+            if task == 'memory': replies = [Reply(i.uid, text=json.dumps([rng.choice(r['options']) for r in i.rounds])) for i in items]
+            else: replies = guess(items, seed)
+            hits.append({m: e.value for m, e in score_items(items, replies).items()})
+        chance = {m: e.chance for m, e in score_items(items, replies).items()}
+        for m, c in chance.items():
+            values = [h[m] for h in hits]
+            assert abs(np.mean(values) - c) < 4*np.std(values)/30**.5 + 1e-9, (task, m, np.mean(values), c)
+
+
+def test_no_recording_is_shared_and_held_out_tasks_are_not_trained_on(toy):
+    root, made = toy
+    assert not set(made['home', 'train']) & set(HELD_OUT) and set(made['home', 'test']) == set(TASKS)
+    seen = {s: set(load_bank(root/'banks'/s).recordings()) for s in ('train', 'test')}
+    assert not seen['train'] & seen['test']
+
+
+def test_train_clips_come_twice(toy):
+    rows = json.loads(toy[1]['home', 'train']['vdr-binary'].read_text())
+    assert [r['id'].rsplit('_', 1)[1] for r in rows] == ['original']*4 + ['augmented']*4
+
+
+def test_answers_are_even(toy):
+    for task in ('picture_vocabulary', 'localize', 'leftright', 'spatialdetails', 'compare_real', 'compare_synthetic', 'count', 'subitize'):
+        counts = Counter(i.gold for i in load_items(toy[0]/'home', task))
+        assert max(counts.values()) - min(counts.values()) <= 1, (task, counts)
+    t = option_table(toy[0]/'home').set_index('task')
+    assert (t['items'] == [SIZES[k] for k in t.index]).all() and t.left_out.sum() == 0
+
+
+def test_hardened_variants_close_the_way(bank, tmp_path):
+    from babyvlm.benchmarks.devcv import build_items
+    loose = {t: build_items(bank, t, tmp_path/'a', n, start='canvas') for t, n in dict(leftright=30, count=120, localize=60).items()}
+    tight = {t: build_items(bank, t, tmp_path/'b', n, variant='hardened') for t, n in dict(leftright=30, count=120, localize=40).items()}
+    for task, rules in dict(leftright=['pixel matcher', 'odd one out'], count=['object size only'], localize=['busiest corner']).items():
+        for rule in rules:
+            open_, shut = (shortcut_audit(x[task], names=[rule]).loc[rule, 'acc'] for x in (loose, tight))
+            assert versus_chance(open_) == 'above', (rule, open_)
+            assert versus_chance(shut) != 'above' and shut.value < open_.value - .15, (rule, open_, shut)
+
+
+def test_hardened_localization_needs_the_word(toy):
+    items = load_items(toy[0]/'hardened', 'localize')
+    for a, b in zip(items[::2], items[1::2]):
+        assert open_image(a.images[0]) == open_image(b.images[0]) and a.gold != b.gold and a.meta['word'] != b.meta['word']
+
+
+@pytest.mark.parametrize('box,size,crop', [((158, 6, 197, 155), (640, 480), (158, 6, 640, 480)), ((400, 10, 50, 60), (640, 480), (0, 10, 450, 480)),
+                                           ((10, 400, 50, 60), (640, 480), (10, 0, 640, 460)), ((0, 0, 640, 480), (640, 480), (0, 0, 640, 480))])
+def test_localization_crop(box, size, crop): assert corner_crop(box, *size) == crop
+
+
+def test_memory_structure(toy):
+    rows = json.loads(toy[1]['home', 'test']['memory'].read_text())
+    for r in rows:
+        said = [t['value'] for t in r['conversations'] if t['from'] == 'gpt']
+        new = [l['AB'.index(a)] for l, a in zip(r['labels'], said)]
+        old = [l[1 - 'AB'.index(a)] for l, a in zip(r['labels'][1:], said[1:])]
+        assert len(said) == 15 and len(r['image']) == 29 and len(set(new)) == 15
+        assert old[:4] == new[:4] and sorted(old[4:9]) == sorted(old[9:]) == sorted(new[:5])
+
+
+def test_memory_uses_the_models_own_answers(toy):
+    items = load_items(toy[0]/'home', 'memory')[:2]
+    model = Says(lambda i: 'B')
+    replies = ask(model, items)
+    assert [i.rounds[-1]['answer'] for i in model.asked if i.rounds] == ['B']*28
+    scores = score_items(items, replies)
+    new_is_b = np.mean([r['gold'] == 'B' for i in items for r in i.rounds[5:]])
+    assert scores['acc_testing_raw'].value == pytest.approx(new_is_b)
+
+
+def test_memory_pairs_without_labels(toy, tmp_path):
+    folder = shutil.copytree(toy[1]['home', 'test']['memory'].parent, tmp_path/'memory')
+    rows = json.loads((folder/'data.json').read_text()); labelled = [i.meta['pairs'] for i in load_items(folder, 'memory')]
+    for r in rows: del r['labels']
+    (folder/'data.json').write_text(json.dumps(rows))
+    assert [i.meta['pairs'] for i in load_items(folder, 'memory')] == labelled      # the file comes back
+    for k, r in enumerate(rows):                                                     # a copy of the file comes back
+        for j, p in enumerate(r['image']): shutil.copy(folder/p, folder/f'images/x_{k}_{j}.jpg'); r['image'][j] = f'images/x_{k}_{j}.jpg'
+    (folder/'data.json').write_text(json.dumps(rows))
+    assert [i.meta['pairs'] for i in load_items(folder, 'memory')] == labelled
+    for p in (folder/'images').glob('x_*'): p.write_bytes(p.read_bytes() + p.name.encode())
+    items = load_items(folder, 'memory')
+    adjusted = score_items(items, ask(Says(lambda i: i.options[-1]), items))['acc_testing_adjusted']
+    assert adjusted.n == 0 and adjusted.skipped == len(items)
+
+
+FAULTS = {'image count does not match tokens': lambda r: r['image'].append(r['image'][0]),
+          'answer outside the options': lambda r: r['conversations'][-1].update(value='F'),
+          'path leaves the folder': lambda r: r['image'].__setitem__(0, 'images/../../x.jpg'),
+          'missing picture': lambda r: r['image'].__setitem__(0, 'images/gone.jpg'),
+          'empty conversation': lambda r: r.update(conversations=[]),
+          'bad turn': lambda r: r['conversations'].__setitem__(0, {'from': 'human'}),
+          'bad record': lambda r: r['conversations'][0].update({'from': 'user'}),
+          'no picture': lambda r: r.update(image=[])}
+
+
+@pytest.mark.parametrize('reason', FAULTS)
+def test_each_fault_is_named_and_counted(toy, tmp_path, reason):
+    folder = shutil.copytree(toy[1]['home', 'test']['localize'].parent, tmp_path/'localize')
+    rows = json.loads((folder/'data.json').read_text())
+    FAULTS[reason](rows[3]); (folder/'data.json').write_text(json.dumps(rows))
+    items = load_items(folder, 'localize')
+    assert items.ledger.skipped == {reason: 1} and items.ledger.seen == len(rows) and len(items) == len(rows) - 1
+    assert items.faults[0].reason == reason and 'record 3' in str(items.faults[0])
+    with pytest.raises(Fault, match='record 3'): load_items(folder, 'localize', strict=True)
+    scores = score_items(items, ask(Says(lambda i: 'A'), items))
+    assert scores['acc'].skipped == 1 and scores['acc'].n == len(rows) - 1
+
+
+def test_sixteen_rounds_and_an_unreadable_picture(toy, tmp_path):
+    folder = shutil.copytree(toy[1]['home', 'test']['memory'].parent, tmp_path/'memory')
+    rows = json.loads((folder/'data.json').read_text())
+    rows[1]['conversations'] += rows[1]['conversations'][-2:]; rows[1]['image'] += rows[1]['image'][-2:]
+    rows[2]['conversations'][2]['value'] = "Let's try more. Touch the new image. (A) <image>"; rows[2]['image'].pop()
+    (folder/rows[3]['image'][5]).write_bytes(b'<html>not a picture')
+    (folder/'data.json').write_text(json.dumps(rows))
+    items = load_items(folder, 'memory')
+    assert items.ledger.skipped == {'wrong number of rounds': 1, 'wrong round': 1}
+    replies = ask(Says(lambda i: 'A'), items)
+    lost = [r for r in replies if r.status == Status.SKIPPED]
+    assert len(lost) == 1 and 'a web page' in lost[0].reason
+    assert score_items(items, replies)['acc_learning'].skipped == 3
+
+
+def test_every_kind_of_junk_is_a_fault(tmp_path):
+    junk = [None, 3, 'x', [], {}, {'id': 1}, {'conversations': 3, 'image': 'a'}, {'conversations': [{'from': 'human', 'value': '<image> (A) (B)'}], 'image': ['a']},
+            {'conversations': [{'from': 'human', 'value': 'a'}, {'from': 'gpt', 'value': 'A'}], 'image': [3]},
+            {'conversations': [{'from': 'human', 'value': '<image> (A) (B)'}, {'from': 'gpt', 'value': 'A'}], 'image': ['a\0b'], 'labels': 3},
+            {'conversations': [{'from': 'human', 'value': '<image> (A) (B)'}, {'from': 'gpt', 'value': 'A'}], 'image': ['n'*5000]}]
+    for task in TASKS:
+        (tmp_path/'data.json').write_text(json.dumps(junk))
+        items = load_items(tmp_path/'data.json', task)
+        assert len(items) == 0 and items.ledger.seen == len(junk) == len(items.faults)
+    for text in ('{', '{}', '3'):
+        (tmp_path/'data.json').write_text(text)
+        with pytest.raises(ValueError, match='data.json'): load_items(tmp_path/'data.json', 'count')
+
+
+def test_released_wordings(tmp_path):
+    "Forms of the pinned samples: other sources, bare paths, missing tokens, singular, notes last."
+    from PIL import Image
+    for k in range(4): Image.new('RGB', (8, 8), (k*40, 9, 9)).save(tmp_path/f'{k}.png')
+    four = [f'{k}.png' for k in range(4)]
+    def one(task, question, answer, n, **more):
+        row = dict(id='count_1', conversations=[{'from': 'human', 'value': question}, {'from': 'gpt', 'value': answer}], image=four[:n], **more)
+        (tmp_path/'data.json').write_text(json.dumps([row, row])); return load_items(tmp_path/'data.json', task, strict=True)[0]
+    pv = one('pv', "<image> Touch the image of 'ball' (A) top left image (B) top right image (C) bottom left image (D) bottom right image.", 'C', 1)
+    assert pv.options == tuple('ABCD') and pv.gold == 2 and pv.meta['word'] == 'ball'
+    assert one('compare_real', 'Which image has more of cup? (A) <image> (B) <image>', 'A', 2, notes='first should have 4').meta['word'] == 'cup'
+    count = one('count', 'How many bottle do you see?', '11', 1)
+    assert count.prompt.startswith('<image>') and count.options[count.gold] == '11'
+    vdr = one('vdr_binary', "<image><image> does the ball leave the frame through the top side of the frame or the bottom side of the frame? "
+              "respond ONLY with 'top' or 'bottom'.", 'bottom', 2, gif='x.gif')
+    assert vdr.options == ('top', 'bottom') and vdr.gold == 1
+    spatial = one('spatialdetails', '<image> Which ...? (A) <image> (B) <image> (C) <image>. Pay attention to details and give a letter A-C.', 'B', 4)
+    assert spatial.options == tuple('ABC')
+    for item in (pv, count, vdr): assert 'notes' not in str(item) and 'gif' not in str(item) and 'bb' not in item.meta
+    row = json.loads((tmp_path/'data.json').read_text())[0]; row['image'] = '0.png'; row['conversations'][0]['value'] = '<image> How many cups do you see?'
+    row['conversations'][1]['value'] = '3'; (tmp_path/'data.json').write_text(json.dumps([row]))
+    assert len(load_items(tmp_path/'data.json', 'count', strict=True)) == 1
+
+
+def test_killed_run_resumes(toy, tmp_path):
+    class Dies(Says):
+        def reply(self, items):
+            if len(self.asked) > 30: raise KeyboardInterrupt
+            return super().reply(items)
+    whole = evaluate_devcv(Says(lambda i: 'A'), toy[0]/'home', ['memory', 'count'], batch_size=4)
+    with pytest.raises(KeyboardInterrupt): evaluate_devcv(Dies(lambda i: 'A'), toy[0]/'home', ['memory', 'count'], journals=tmp_path, batch_size=4)
+    again = Says(lambda i: 'A')
+    done = evaluate_devcv(again, toy[0]/'home', ['memory', 'count'], journals=tmp_path, batch_size=4)
+    assert {t: r.scores for t, r in done.items()} == {t: r.scores for t, r in whole.items()}
+    assert len(again.asked) < 12*15 + 24
+
+
+def test_likelihood_ranking_of_memory_and_letters(toy):
+    class Ranks:
+        "Likes the last option; ties when there is one."
+        def loglik(self, items): return [np.arange(len(i.options), dtype=float) for i in items]
+    out = evaluate_devcv(Ranks(), toy[0]/'home', ['memory', 'localize'])
+    assert out['localize'].scores['acc'].value == np.mean([i.gold == 3 for i in out['localize'].items])
+    assert json.loads(out['memory'].replies[0].text)[:3] == ['A', 'B', 'B']
+
+
+def test_number_scores_and_rules():
+    items = [Item(f'count/{k}', 'devcv/count', ('a',), options=tuple(map(str, range(1, 13))), gold=k, meta=dict(answer='number')) for k in range(12)]
+    said = ['One.', '2', 'three', 'four', '5', 'I see 6 cups', 'seven', '8', 'nine', 'ten', 'eleven', '']
+    replies = [Reply(i.uid, text=t) for i, t in zip(items, said)]
+    assert score_items(items, replies)['acc'].value == 11/12 and score_items(items, replies)['acc'].no_answer == 1
+    assert score_items(items, replies, 'devcv')['acc'].value == 10/12        # the published parser stops at ten
+    table = by_number(items, replies)
+    assert [e.value for e in table['acc']] == [1.]*11 + [0.]
+    with pytest.raises(ValueError, match='stands at'): score_items(items, replies[::-1])
+
+
+def test_directions():
+    options = 'top', 'bottom', 'left', 'right', 'top right', 'top left', 'bottom right', 'bottom left'
+    items = [Item(f'v/{k}', 'devcv/vdr-open', ('a',), options=options, gold=2, meta=dict(answer='direction')) for k in range(4)]
+    replies = [Reply(i.uid, text=t) for i, t in zip(items, ('left', 'Left.', 'top left', 'right'))]
+    fair, published = (score_items(items, replies, r) for r in ('strict', 'devcv'))
+    assert (fair['acc_exact'].value, fair['acc_adjacent'].value, fair['acc_adjacent'].chance) == (.5, .75, .375)
+    assert (published['acc_exact'].value, published['acc_adjacent'].value) == (.25, .5)
+
+
+def test_leaderboard(toy):
+    board = leaderboard_scores({'results': {'baby_pv': {'acc,none': .5, 'alias': 'x'}, 'baby_memory': {'acc_learning': 1.}, 'mmlu': {'acc': 1.}}})
+    assert board['baby_pv'] == .5 and board['baby_memory'] == 0. and board.unknown == ('mmlu',) and len(board) == 11
+    assert board.overall == pytest.approx(100*.5/11) and 'baby_memory' in board.missing
+    for bad in (True, 1.2, -.1, float('nan'), '0.5'):
+        with pytest.raises(ValueError, match='no fraction'): leaderboard_scores({'baby_pv': {'acc': bad}})
+    with pytest.raises(ValueError, match='no known score'): leaderboard_scores({'mmlu': {'acc': 1.}})
+    assert overall({'count': {'acc': .5}}, 'leaderboard').missing[0] == 'picture_vocabulary'
+
+
+def test_builders_are_deterministic_and_say_when_they_cannot(bank):
+    for task in BUILDERS: assert build(task, bank, 5, seed=1) == build(task, Pool(bank), 5, seed=1) != build(task, bank, 5, seed=2)
+    few = Bank(bank.root, bank.frames[:2], (), 'saycam')
+    for task in ('memory', 'spatialdetails', 'vdr-open', 'localize'):
+        with pytest.raises(ValueError, match=task): build(task, few, 50)
+
+
+def test_other_corpora_by_the_annotation_format(tmp_path):
+    "A bank that the nursery did not draw: plain pictures, real sizes."
+    from PIL import Image
+    rng, frames = random.Random(0), []
+    (tmp_path/'f').mkdir()
+    for k in range(24):
+        Image.linear_gradient('L').rotate(90).resize((640, 480)).convert('RGB').save(tmp_path/f'f/{k}.jpg')
+        boxes = tuple(Box(c, (20 + 300*(j % 2), 20 + 220*(j // 2), 100 + k, 80)) for j, c in enumerate(rng.sample(['cup', 'toy cup', 'shoe', 'book', 'dog'], 4)))
+        frames.append(Frame(f'f/{k}.jpg', f'r{k % 4}', 640, 480, boxes, {'cup': 1 + k % 7}))
+    Bank(tmp_path, tuple(frames), (), 'ego4d').save('parquet')
+    bank = load_bank(tmp_path)
+    for task in ('picture_vocabulary', 'localize', 'leftright', 'spatialdetails', 'compare_real', 'compare_synthetic', 'count', 'subitize_real'):
+        drafts = build(task, bank, 8)
+        assert len(drafts) == 8 and all(len(d.pictures) == sum(q.count('<image>') for q, _ in d.turns) for d in drafts)
+    assert 'toycups' in ' '.join(q for d in build('count', bank, 40) for q, _ in d.turns)

@@ -1,0 +1,122 @@
+"""The report: every published value once, links that hold, nothing run as a command; verification that can fail."""
+import json
+import re
+import shutil
+import subprocess
+
+import nbformat
+import pandas as pd
+import pytest
+
+from babyvlm import verification
+from babyvlm.estimate import Estimate
+from babyvlm.published import PAPERS, published
+from babyvlm.report import compare, row, save_table
+from babyvlm.report_page import report_html, write_report
+from babyvlm.reproduction import collect, needs, published_cells, read_saved
+from babyvlm.store import Store
+from browser import browser, opened
+
+NASTY = '</td><script>document.title="TAKEN"</script> 50% & x_1 | #1 $2 {a}'
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    "A saved table with a run and its journal behind it, and names that try to become part of the page."
+    monkeypatch.setenv('BABYVLM_FIGURES', str(tmp_path/'figures'))
+    store = Store(tmp_path/'store')
+    def build(path):
+        lines = [dict(journal=1), dict(uid='vtwt_1', chosen=0, status='answered', rule=NASTY, text='the canary sings at noon')]
+        (path/'vtwt.jsonl').write_text('\n'.join(map(json.dumps, lines)) + '\n')
+    made = store.get('replies', dict(spec=dict(model='CVCL', note=NASTY)), build)
+    rows = [row('CVCL', 'VTWT', 'accuracy', Estimate(.71, .66, .76, 400, .5), run=made), row(NASTY, NASTY, NASTY, Estimate(.5, n=3), status=f'toy world: {NASTY}')]
+    table = compare(rows, published('v1', 'main'), {'CLIP-large': NASTY})
+    save_table(table.drop(columns=['run']), 'v1/63_main_results', NASTY, 'toy')
+    return tmp_path/'figures'/'toy', store, made
+
+
+def test_every_published_value_is_there_once_with_a_value_or_a_reason():
+    cells = published_cells([])
+    assert len(cells) == sum(len(published(p)) for p in PAPERS) and cells.id.is_unique
+    assert (cells.value.notna() | (cells.why.str.len() > 10)).all()
+    assert {(p, f) for p in PAPERS for f in published(p).file} == set(needs())
+
+
+def test_numbers_and_runs_are_those_that_were_saved(run):
+    folder, store, made = run
+    r = collect(folder, store)
+    c = r.cells[(r.cells.model == 'CVCL') & (r.cells.task == 'VTWT') & (r.cells.file == 'main')].iloc[0]
+    assert (c.published, c.value, c.low, c.high, c.n, c.run) == (.649, .71, .66, .76, 400, made.run)
+    assert r.cells[(r.cells.model == 'CLIP-large') & (r.cells.file == 'main')].why.eq(NASTY).all()
+    assert 'canary' not in json.dumps(r.records), 'what a model wrote stays in the store'
+
+
+def test_page_takes_no_command_from_data_and_every_link_holds(run):
+    folder, store, made = run
+    page = report_html(collect(folder, store))
+    assert page.count('<script') == page.count('</script>') == 1
+    ids, targets = set(re.findall(r' id="([^"]+)"', page)), set(re.findall(r'href="#([^"]+)"', page))
+    assert targets <= ids and len(re.findall(r' id="cell-', page)) == sum(len(published(p)) for p in PAPERS)
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page), 'self-contained'
+
+
+def test_three_forms_hold_the_same_values(run):
+    folder, store, _ = run
+    write_report(folder, store)
+    md, tex = (folder/'report.md').read_text(), (folder/'report.tex').read_text()
+    for text in (md, tex): assert '0.710' in text and '0.649' in text
+    assert tex.count(r'\begin{longtable}') == tex.count(r'\end{longtable}') == 5
+    body = re.sub(r'\\[a-z]+\{[^{}]*\}|\\.', '', tex.split(r'\scriptsize')[1])
+    assert not re.search('[#%_^~$]', body), 'a special character of LaTeX is left'
+    rows = [l for l in md.splitlines() if l.startswith('| ') and 'main results' in l]
+    assert len({len(re.split(r'(?<!\\)\|', l)) for l in rows}) == 1
+
+
+def test_in_a_real_browser(run):
+    folder, store, made = run
+    write_report(folder, store)
+    with browser() as b:
+        page = opened(b, folder/'report.html')
+        every = sum(len(published(p)) for p in PAPERS)
+        assert page.title() == 'Reproduction report' and page.locator('#count').inner_text() == f'{every} of {every}'
+        page.select_option('#s', 'toy world')
+        assert page.locator('#cells tbody tr:visible').count() == 1
+        page.click(f'#cells a[href="#run-{made.run}"]')
+        page.wait_for_function(f"document.getElementById('run-{made.run}').open")
+        assert 'vtwt_1' in page.locator(f'[id="run-{made.run}"]').inner_text() and page.complaints == []
+        phone = opened(b, folder/'report.html', width=380, color_scheme='dark')
+        assert phone.evaluate('document.documentElement.scrollWidth') <= 380
+
+
+def page_that_saves(value):
+    code = ('import pandas as pd\nfrom babyvlm.estimate import Estimate\nfrom babyvlm.report import save_table\n'
+            f"_ = save_table(pd.DataFrame([dict(model='CVCL', estimate=Estimate({value}, {value} - .05, {value} + .05, 400), n=400)]), 'v1/61_small', 'Small.')")
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("profile_name = 'toy'", metadata=dict(tags=['parameters'])), nbformat.v4.new_code_cell(code)],
+                                    metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')))
+
+
+def test_verify_runs_the_tables_again_and_can_fail(tmp_path, monkeypatch):
+    for k in ('BABYVLM_DATA', 'BABYVLM_FIGURES', 'BABYVLM_STORE'): monkeypatch.delenv(k, raising=False)
+    papers = tmp_path/'nbs'/'papers'/'v1'; papers.mkdir(parents=True)
+    (tmp_path/'settings.ini').write_text('')
+    nbformat.write(page_that_saves(.7), papers/'61_small.ipynb')
+    monkeypatch.chdir(tmp_path)
+    figures = tmp_path/'figures'
+    made = verification.rerun([papers.relative_to(tmp_path)/'61_small.ipynb'], tmp_path/'once', say=lambda l: None)
+    assert made == {'v1/61_small': ''}
+    shutil.copytree(tmp_path/'once'/'figures', figures)
+    for words in (['init', '-q'], ['add', 'figures'], ['-c', 'user.name=t', '-c', 'user.email=t@t', 'commit', '-qm', 'x']): subprocess.run(['git', *words], check=True)
+    said = []
+    assert verification.verify(say=said.append) == 0 and any('1 agree, 0 differ' in l for l in said), said
+    (figures/'toy'/'v1'/'61_small.csv').write_text('spoilt after the commit')   # the commit counts, not what lies around
+    nbformat.write(page_that_saves(.74), papers/'61_small.ipynb')
+    said = []
+    assert verification.verify(say=said.append) == 1 and any("'0.700" in l and "'0.740" in l for l in said), said
+
+
+def test_a_failing_notebook_is_a_difference(tmp_path):
+    old = {'v1/61_small': pd.DataFrame({'a': ['1']})}
+    assert verification.compare_tables(old, tmp_path, {'v1/61_small': 'NameError: x'}) == {'v1/61_small': ['its notebook failed: NameError: x']}
+
+
+def test_committed_tables_are_read(): assert all(s.path.with_suffix('.csv').exists() for s in read_saved('figures/toy') if s.kind == 'table')
