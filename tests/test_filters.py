@@ -63,6 +63,29 @@ def test_workers_decode_the_same(tmp_path):
     assert a.uids == b.uids and np.array_equal(a.similarity, b.similarity) and a.faults == b.faults == {'u003': 'file is not an image'}
 
 
+class Prepared(Counting):
+    "The same encoder, with a preparation that workers can run and many small tensors to send."
+    def encode_images(self, images): raise AssertionError('pictures should have been prepared')
+    def encode_pixels(self, pixels):
+        angle = pixels.mean((1, 2, 3))*3
+        return 5*torch.stack([angle.cos(), angle.sin()], 1)  # of any length
+    def pixel_preparation(self): return brightness
+
+def brightness(im): return torch.from_numpy(np.array(im)).permute(2, 0, 1)/255
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_workers_prepare_what_the_encoder_would_have(tmp_path, workers):
+    pairs = world(tmp_path, 40)
+    (tmp_path/'003.png').write_text('<html>')
+    a = embed_pairs(pairs, Counting(), 'e', tmp_path, Store(tmp_path/'a'), batch=7, per_shard=2)
+    b = embed_pairs(pairs, Prepared(), 'e', tmp_path, Store(tmp_path/'b'), batch=7, per_shard=2, workers=workers)
+    assert a.uids == b.uids and a.faults == b.faults == {'u003': 'file is not an image'}
+    np.testing.assert_allclose(a.similarity, b.similarity, atol=1e-5)
+    facts = b.artifact.manifest['extra']
+    assert facts['wait_s'] <= facts['other_s'] and facts['encoded'] == 40
+
+
 def test_an_interrupted_run_goes_on(tmp_path):
     pairs, store = world(tmp_path), Store(tmp_path/'store')
     with pytest.raises(KeyboardInterrupt): embed_pairs(pairs, Counting(fail_after=8), 'e', tmp_path, store, batch=2, per_shard=2)
