@@ -16,8 +16,8 @@ from .cards import all_cards
 from .estimate import Estimate
 
 # %% ../nbs/91_hub.ipynb #2723e970
-_LIMITS = ('For research on learning from little. It knows a few thousand words and one home; it is no product, and it '
-           'says nothing about any child. Do not try to recover what was recorded.')
+_LIMITS = ('For research on learning from little. It knows a few thousand words and one home; it is no product, '
+           'and it says nothing about any child. Do not try to recover what was recorded.')
 
 def model_card(
     folder:Path,          # a saved model, with config.json
@@ -55,5 +55,6 @@ def push_model(
     where = api.create_repo(repo_id, repo_type='model', private=private, exist_ok=True)
     skip = ['checkpoints/*', '*.jsonl', '*.lock', 'README.md']
     api.upload_folder(folder_path=str(folder), repo_id=repo_id, repo_type='model', ignore_patterns=skip)
-    api.upload_file(path_or_fileobj=card.encode(), path_in_repo='README.md', repo_id=repo_id, repo_type='model')
+    to = dict(repo_id=repo_id, repo_type='model')
+    api.upload_file(path_or_fileobj=card.encode(), path_in_repo='README.md', **to)
     return str(where)
