@@ -264,7 +264,8 @@ class Ranked:
     ):                     # float64 arrays, one an item
         "Scores of the options."
         def words(i): return ' '.join([f"{r['prompt']} {r['answer']}" for r in i.rounds] + [i.prompt])
-        asked = [replace(i, prompt=' '.join(words(i).replace('<image>', ' ').split()), rounds=()) for i in items]
+        said = [words(i).replace('<image>', ' ').split() for i in items]
+        asked = [replace(i, prompt=' '.join(w), rounds=()) for i, w in zip(items, said)]
         return self.model.loglik(asked)
 
 # %% ../nbs/95_evaluation.ipynb #1d5622f7
