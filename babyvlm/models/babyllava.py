@@ -286,8 +286,7 @@ def forward(self:BabyLlavaForConditionalGeneration,
         blind = pixel_values is None and image_features is None
         tokens = None if blind else self.image_tokens(pixel_values, image_features, image_index)
         inputs_embeds = self.embed(input_ids, tokens)
-    if position_ids is None and attention_mask is not None and cache is None:
-        position_ids = positions_of(attention_mask)
+    if position_ids is cache is None and attention_mask is not None: position_ids = positions_of(attention_mask)
     out = self.language_model.base_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask,
                                          position_ids=position_ids, **{CACHE: cache}, **kwargs)
     return self.read_out(out, labels, num_items_in_batch, logits_to_keep)
