@@ -16,8 +16,8 @@ from .cards import all_cards
 from .estimate import Estimate
 
 # %% ../nbs/91_hub.ipynb #2723e970
-_LIMITS = ('For research on learning from little. It knows a few thousand words and one home; it is no product, '
-           'and it says nothing about any child. Do not try to recover what was recorded.')
+_LIMITS = ('For research on learning from little. It knows a few thousand words and one home; it is no '
+           'product, and it says nothing about any child. Do not try to recover what was recorded.')
 
 def model_card(
     folder:Path,          # a saved model, with config.json
