@@ -180,7 +180,7 @@ register(Family(
     ask=lambda model, task, items, path: evaluate(model, items, path),
     score=lambda task, items, replies, mode: score(task, replies, mode, items), audit=_audit_v1, modes=MODES))
 
-# %% ../nbs/95_evaluation.ipynb #a095f3d1
+# %% ../nbs/95_evaluation.ipynb #5d529c3b
 def evaluate_benchmark(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
@@ -193,18 +193,18 @@ def evaluate_benchmark(
     "Ask a model a benchmark, score it and set the audit beside it."
     family, tasks, mode = _tasks(name, labels, split, mode)
     found = ((t, family.find_items(t, labels, images, split)) for t in tasks)
-    return [_evaluate(model, family, t, items, journal, mode) for t, items in found]
+    return [_evaluate(model, family, t, items, journal, mode, len(tasks) == 1) for t, items in found]
 
-# %% ../nbs/95_evaluation.ipynb #bb67ffc3
-def _evaluate(model, family, task, items, journal, mode):
-    "One task."
+# %% ../nbs/95_evaluation.ipynb #dc15f788
+def _evaluate(model, family, task, items, journal, mode, alone):
+    "One task; when it is the only one, it must not be lost whole."
     path = journal and Path(journal(task))
     if path: path.parent.mkdir(parents=True, exist_ok=True)
     faults = tuple(map(str, getattr(items, 'faults', ())))
     if not items: raise ValueError('\n'.join([f'{family.name}/{task}: no item can be asked', *faults[:9]]))
     replies = family.ask(model, task, items, path)
     lost = [r for r in replies if r.status == Status.SKIPPED]
-    if len(lost) == len(items):
+    if len(lost) == len(items) and alone:
         raise FileNotFoundError(f'none of {len(items)} items can be asked: {lost[0].reason}; wrong folder?')
     table = family.audit(task, items, mode)[0] if family.below else None
     notes = faults + _left_out(lost)
@@ -267,7 +267,22 @@ class Ranked:
         def plain(i): return ' '.join(words(i).replace('<image>', ' ').split())
         return self.model.loglik([replace(i, prompt=plain(i), rounds=()) for i in items])
 
-# %% ../nbs/95_evaluation.ipynb #1d5622f7
+# %% ../nbs/95_evaluation.ipynb #3e489855
+def _room(model, item):
+    "Why a V1 model cannot read an item, or ''."
+    words = sum(len(q.split()) for q in (item.prompt, *(r['prompt'] for r in item.rounds)))
+    need = len(item.images)*model.model.processor.num_image_tokens + 2*words
+    have = getattr(model.model.language_model.config, 'max_position_embeddings', need)
+    return '' if need <= have else f'needs {need} positions, the model has {have}'
+
+def _ask_devcv(model, task, items, path):
+    "Words where a model answers, ranks where it only captions."
+    if not isinstance(model, Generative): return devcv.ask(model, items, path)
+    why = {i.uid: _room(model, i) for i in items}
+    said = {r.uid: r for r in devcv.ask(Ranked(model), [i for i in items if not why[i.uid]], path)}
+    return [said.get(i.uid) or Reply(i.uid, status=Status.SKIPPED, reason=why[i.uid]) for i in items]
+
+# %% ../nbs/95_evaluation.ipynb #09618c96
 _RULES = dict(fair='strict', reference='devcv')
 
 def _audit_devcv(task, items, mode):
@@ -279,8 +294,7 @@ def _devcv_tasks(labels, split): return devcv.TASKS if labels is None else devcv
 register(Family(
     'devcv', _devcv_tasks, devcv.task_name,
     find_items=lambda task, labels, images, split: devcv.load_items(labels, task, split, images),
-    ask=lambda model, task, items, path: devcv.ask(
-        Ranked(model) if isinstance(model, Generative) else model, items, path),
+    ask=_ask_devcv,
     score=lambda task, items, replies, mode: devcv.score_items(items, replies, _RULES[mode]),
     audit=_audit_devcv, modes=tuple(_RULES), below=True))
 
