@@ -281,9 +281,10 @@ def _summary(profile, steps, status, minutes, peak):
     copies, log = {g: root/f'{folder}/{g}.failed.ipynb' for g in failed}, root/folder/'snakemake.log'
     for g, copy in copies.items():
         gap, where = unfound(copy), (copy if copy.exists() else log).relative_to(root)
-        print(f'  WAITS  {g}: {gap[0]}' if gap else f'  FAILED {g}: see {where}')
+        print(f'  WAITS  {g}: for {gap[0].split(":")[0]}' if gap else f'  FAILED {g}: see {where}')
     if status and not any(c.exists() for c in copies.values()): print(_tail(log))
-    for line in missing_data(profile): print('  ' + line)
+    gaps = {f'missing: {gap}' for copy in copies.values() for gap in unfound(copy)}
+    for line in sorted(gaps | set(missing_data(profile))): print('  ' + line)
     for what, where in results(profile).items(): print(f'{what:<20} {where}')
     return int(bool(status or failed))
 
@@ -311,7 +312,6 @@ def missing_data(
     records = (json.loads(f.read_text()) for f in sorted(figures.rglob('*.json')))
     settings = (r.get('settings') for r in records if isinstance(r, dict))
     found = {m for s in settings if isinstance(s, dict) for m in s.get('missing', ())}
-    for page in (repo_root()/'_runs'/profile).rglob('*.failed.ipynb'): found |= set(unfound(page))
     return [f'missing: {m}' for m in sorted(found)]
 
 # %% ../nbs/98_batch.ipynb #5e4127b3

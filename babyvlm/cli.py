@@ -99,7 +99,7 @@ def data_check(
     if gaps: typer.echo(f'{gaps} of {len(found)} places: how to get them is in data_cards/{name}/README.md')
     raise typer.Exit(int(bool(gaps)))
 
-# %% ../nbs/99_cli.ipynb #384f9580
+# %% ../nbs/99_cli.ipynb #4bd102ce
 BENCHMARK = typer.Option(..., help="family/task: 'v1/vtwt', 'devcv/count', 'hierarchy/cub200'; "
                          "'devcv': all tasks there")
 LABELS = typer.Option(None, help='label file, or the folder that holds it (DevCV: nested or flat); '

@@ -116,7 +116,7 @@ class V2Config(Section):
     phase2: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=2e-3)  # language model and connector
     phase3: PhaseConfig = PhaseConfig(epochs=7, batch=16, lr=2e-3)  # everything, on instructions
     vision_lr: float = Field(2e-3, gt=0)           # of the vision encoder in phase 3
-    alone: int = Field(6, ge=1)                    # epochs of a model that is tuned on one task
+    alone: int = Field(4, ge=1)                    # epochs of a model that is tuned on one task
     blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
 
 # %% ../nbs/00_config.ipynb #c7ea70e1
@@ -130,10 +130,11 @@ class CreaturesConfig(Section):
     tests: int = Field(3, ge=1)                    # of a species, to ask about
     epochs: int = Field(7, ge=1)                   # passes of the vision encoder
     width: int = Field(64, ge=16)                  # of the language model
-    layers: int = Field(2, ge=1)                   # of the language model
-    steps: int = Field(260, ge=1)                  # of language model and projector
-    batch: int = Field(160, ge=2)                  # sentences and captioned pictures a step
-    lr: float = Field(8e-3, gt=0)                  # AdamW learning rate
+    layers: int = Field(1, ge=1)                   # of the language model
+    steps: int = Field(220, ge=1)                  # of language model and projector
+    batch: int = Field(180, ge=2)                  # sentences and captioned pictures a step
+    lr: float = Field(1e-2, gt=0)                  # AdamW learning rate
+    tuning: int = Field(120, ge=1)                 # steps of LoRA
     penalties: tuple[float, ...] = (.03, 3e-3, 3e-4)  # candidates of the probes
     shares: tuple[float, ...] = (0., .25, .5, .75, 1.)  # of the species whose facts are told
     seeds: tuple[int, ...] = (0, 1)                # which species, and all random weights

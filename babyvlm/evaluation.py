@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'weights_id', 'load_model', 'task_of', 'find_items', 'Evaluation', 'Family', 'register', 'family_of',
-           'evaluate_benchmark', 'audit_benchmark', 'evaluate_v1', 'audit_v1']
+           'evaluate_benchmark', 'audit_benchmark', 'evaluate_v1', 'audit_v1', 'Ranked']
 
-# %% ../nbs/95_evaluation.ipynb #9b5f08b4
+# %% ../nbs/95_evaluation.ipynb #2a81439b
 from . import _compat  # before transformers
 
 import difflib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import open_clip
@@ -28,12 +28,13 @@ from .benchmarks.v1 import FILES, LOADERS, MODES, TASKS, benchmark, score
 from .config import pick_device
 from .estimate import Estimate
 from .models.babyllava import BabyLlava
+from .models.babyllava_v2 import BabyLlavaV2
 from .models.dual_encoders import load_dual_encoder
 from .models.vlms import load_vlm
 from .models.weights import quiet
 from .store import sha256_file, sha256_text
 
-# %% ../nbs/95_evaluation.ipynb #406d5f1d
+# %% ../nbs/95_evaluation.ipynb #10d1ae25
 def weights_id(
     folder:str|Path,      # of a saved model
 )->str:                   # 8 hexadecimal digits
@@ -57,7 +58,7 @@ def _is_hub_name(spec):
 def load_model(
     spec:str|Path,        # folder of a saved model, 'ViT-L-14/openai', a hub name, 'endpoint:gpt-4o-..'
     device:str=None,      # default: the best at hand
-):                        # a `DualEncoder`, a `Generative` for BabyLLaVA, or an adapter of `models.vlms`
+):                        # a `DualEncoder`, `Generative`, `BabyLlavaV2` or an adapter of `models.vlms`
     "The model that a folder or a name stands for."
     folder = Path(spec)
     if str(spec).startswith('endpoint:'): return load_vlm(spec, cache=Path('replies')/'endpoint')
@@ -68,14 +69,16 @@ def load_model(
     known = json.loads(config.read_text()) if config.is_file() else {}
     kind, built = known.get('model_type'), str(known.get('architectures'))
     with quiet():
-        if 'ForConditionalGeneration' in built and kind != 'babyllava' or 'ForCausalLM' in built:
+        if (folder/'record_processor.json').is_file():
+            model = BabyLlavaV2.from_pretrained(folder, pick_device(device))
+        elif 'ForConditionalGeneration' in built and kind != 'babyllava' or 'ForCausalLM' in built:
             model = load_vlm(folder, device)
         elif kind == 'babyllava': model = Generative(BabyLlava.from_pretrained(folder, pick_device(device)))
         else: model = load_dual_encoder(spec, device=device)
     if folder.is_dir(): model.name = f'{folder.resolve().name}@{weights_id(folder)}'
     return model
 
-# %% ../nbs/95_evaluation.ipynb #f5d7ea6b
+# %% ../nbs/95_evaluation.ipynb #fa7f28c5
 def task_of(
     name:str,             # 'v1/vtwt', or 'vtwt'
 )->str:                   # one of `TASKS`
@@ -100,7 +103,7 @@ def find_items(
     beside = path.parent/('labeled_s' if task == 'labeled_s' else 'frames')
     return LOADERS[task](path, images or (beside if beside.is_dir() else path.parent))
 
-# %% ../nbs/95_evaluation.ipynb #22dace82
+# %% ../nbs/95_evaluation.ipynb #b5817998
 @dataclass(frozen=True)
 class Evaluation:
     "What came out of an evaluation."
@@ -122,7 +125,7 @@ class Evaluation:
         head = f'{self.model} on {self.task}, {self.mode}'
         return '\n'.join([head, *lines, *below, f'items: {counts}', *left])
 
-# %% ../nbs/95_evaluation.ipynb #3724af2d
+# %% ../nbs/95_evaluation.ipynb #901a76c2
 @dataclass(frozen=True)
 class Family:
     "How the benchmarks of one paper are found, asked, scored and audited."
@@ -137,7 +140,7 @@ class Family:
     below:bool = False    # print the audit under each score
     finds:bool = False    # labels are found by themselves when none are given
 
-# %% ../nbs/95_evaluation.ipynb #15bcb468
+# %% ../nbs/95_evaluation.ipynb #a87852bc
 FAMILIES = {}             # name -> `Family`
 
 def register(
@@ -146,7 +149,7 @@ def register(
     "Make a family known to `babyvlm evaluate` and `babyvlm audit`."
     FAMILIES[family.name] = family
 
-# %% ../nbs/95_evaluation.ipynb #c15bd4a5
+# %% ../nbs/95_evaluation.ipynb #d3eac929
 def family_of(
     name:str,             # 'v1/vtwt', 'vtwt', 'devcv/count' or 'devcv'
 )->tuple:                 # (`Family`, task or None for all of them)
@@ -166,7 +169,7 @@ def _tasks(name, labels, split, mode):
     if mode not in family.modes: raise ValueError(f"unknown mode '{mode}': one of {', '.join(family.modes)}")
     return family, [task] if task else list(family.tasks(labels, split)), mode
 
-# %% ../nbs/95_evaluation.ipynb #ac5ac11f
+# %% ../nbs/95_evaluation.ipynb #394fd892
 def _audit_v1(task, items, mode):
     table = audit(benchmark(task, items, mode))
     return table, surprises(table)
@@ -177,7 +180,7 @@ register(Family(
     ask=lambda model, task, items, path: evaluate(model, items, path),
     score=lambda task, items, replies, mode: score(task, replies, mode, items), audit=_audit_v1, modes=MODES))
 
-# %% ../nbs/95_evaluation.ipynb #0dc7681f
+# %% ../nbs/95_evaluation.ipynb #a095f3d1
 def evaluate_benchmark(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
@@ -192,7 +195,7 @@ def evaluate_benchmark(
     found = ((t, family.find_items(t, labels, images, split)) for t in tasks)
     return [_evaluate(model, family, t, items, journal, mode) for t, items in found]
 
-# %% ../nbs/95_evaluation.ipynb #f9d8b0f3
+# %% ../nbs/95_evaluation.ipynb #bb67ffc3
 def _evaluate(model, family, task, items, journal, mode):
     "One task."
     path = journal and Path(journal(task))
@@ -216,7 +219,7 @@ def _left_out(replies):
     return tuple(f'{u[0]}: {why}' if len(u) == 1 else f'{u[0]} and {len(u) - 1} more: {why}'
                  for why, u in same.items())
 
-# %% ../nbs/95_evaluation.ipynb #f0dce95f
+# %% ../nbs/95_evaluation.ipynb #433b6cab
 def audit_benchmark(
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
     labels:str|Path=None, # label file, or its folder; hierarchy: None takes BABYVLM_DATA
@@ -227,7 +230,7 @@ def audit_benchmark(
     family, tasks, mode = _tasks(name, labels, split, mode)
     return [family.audit(t, family.find_items(t, labels, None, split), mode) for t in tasks]
 
-# %% ../nbs/95_evaluation.ipynb #9f3dc15a
+# %% ../nbs/95_evaluation.ipynb #6509b587
 def evaluate_v1(
     model,                # from `load_model`, or any model that the protocols know
     name:str,             # benchmark, such as 'v1/vtwt'
@@ -240,7 +243,7 @@ def evaluate_v1(
     keep = journal and (lambda task: journal)
     return evaluate_benchmark(model, f'v1/{task_of(name)}', labels, images, keep, mode)[0]
 
-# %% ../nbs/95_evaluation.ipynb #8ff78f51
+# %% ../nbs/95_evaluation.ipynb #f76064a7
 def audit_v1(
     name:str,             # benchmark, such as 'v1/vtwt'
     labels:str|Path,      # label file, or the folder that holds it; no pictures are needed
@@ -249,7 +252,22 @@ def audit_v1(
     "What models that cannot see get on a benchmark."
     return audit_benchmark(f'v1/{task_of(name)}', labels, mode)[0]
 
-# %% ../nbs/95_evaluation.ipynb #1e3a3176
+# %% ../nbs/95_evaluation.ipynb #85df0a6c
+class Ranked:
+    "BabyLLaVA of V1 on questions: it only ranks, with all pictures first and the words after them."
+    def __init__(self,
+        model:Generative,  # it captions in words, and does not answer
+    ): self.model, self.name = model, getattr(model, 'name', type(model).__name__)
+
+    def loglik(self,
+        items:Sequence[Item],  # closed items, with or without earlier rounds
+    ):                     # float64 arrays, one an item
+        "Scores of the options."
+        def words(i): return ' '.join([f"{r['prompt']} {r['answer']}" for r in i.rounds] + [i.prompt])
+        def plain(i): return ' '.join(words(i).replace('<image>', ' ').split())
+        return self.model.loglik([replace(i, prompt=plain(i), rounds=()) for i in items])
+
+# %% ../nbs/95_evaluation.ipynb #1d5622f7
 _RULES = dict(fair='strict', reference='devcv')
 
 def _audit_devcv(task, items, mode):
@@ -261,7 +279,8 @@ def _devcv_tasks(labels, split): return devcv.TASKS if labels is None else devcv
 register(Family(
     'devcv', _devcv_tasks, devcv.task_name,
     find_items=lambda task, labels, images, split: devcv.load_items(labels, task, split, images),
-    ask=lambda model, task, items, path: devcv.ask(model, items, path),
+    ask=lambda model, task, items, path: devcv.ask(
+        Ranked(model) if isinstance(model, Generative) else model, items, path),
     score=lambda task, items, replies, mode: devcv.score_items(items, replies, _RULES[mode]),
     audit=_audit_devcv, modes=tuple(_RULES), below=True))
 

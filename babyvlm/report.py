@@ -207,6 +207,7 @@ STYLE = {'axes.spines.top': False, 'axes.spines.right': False, 'axes.titlesize':
          'savefig.bbox': 'tight', 'figure.constrained_layout.use': True, 'axes.grid': False}
 LOOK = {'CLIP-large': ('#4c6a92', 'D'), 'LLaVA-v1.5-7B': ('#7a5c99', 'P'), 'CVCL': ('#2f8f6b', 'o'),
         'BabyLLaVA-GPT2': ('#d9792b', 's'), 'BabyLLaVA-Llama': ('#b5483a', '^'),
+        'BabyLLaVA-filtered': ('#d9792b', 's'), 'BabyLLaVA-aug': ('#d9792b', 's'),  # V1's ablation
         'Random chance': ('#8d8d8d', 'x'), 'blind': ('#8d8d8d', 'v'), 'ideal observer': ('#333333', '*')}
 
 def use_style():

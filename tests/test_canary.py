@@ -69,7 +69,7 @@ def test_search_finds_a_canary(tmp_path):
 
 def plain(text): return ' '.join(re.findall(r"[a-z']+", text.lower().replace('\u2019', "'")))
 def words(path):
-    try: return plain(path.read_text(encoding='utf-8'))
+    try: return plain(re.sub(r'[A-Za-z0-9+/=]{300,}', ' ', path.read_text(encoding='utf-8')))   # pictures as text
     except UnicodeDecodeError: return ''
 
 
@@ -82,9 +82,12 @@ def test_no_sentence_of_the_children_leaves(real_data):
     file = real_data/'babylmms-eval'/'SAYCam_caption.csv'
     if not file.exists(): pytest.skip('the released captions are not here')
     with open(file, encoding='utf-8', newline='') as f: said = {plain(r['text'].replace(" '", "'").replace(" n't", "n't")) for r in csv.DictReader(f)}
-    said = {s for s in said if len(s.split()) >= 6}
+    said = {' '.join(s.split()[:6]) for s in said if len(s.split()) >= 6} - {'zero one two three four five'}   # counting aloud names nobody
     assert len(said) > 100
-    pattern = re.compile('|'.join(map(re.escape, sorted(said))))
-    found = {p.name: m[0][:20] for p in leaving() if p.suffix in ('.ipynb', '.md', '.html', '.py', '.csv', '.json', '.tex', '.js')
-             for m in [pattern.search(words(p))] if m}
+    found = {}
+    for p in leaving():
+        if p.suffix not in ('.ipynb', '.md', '.html', '.py', '.csv', '.json', '.tex', '.js'): continue
+        tokens = words(p).split()
+        hits = {' '.join(tokens[i:i + 6]) for i in range(len(tokens) - 5)} & said
+        if hits: found[p.name] = len(hits)
     assert not found, f'transcribed speech in {found}'

@@ -105,3 +105,15 @@ def test_gated_data_are_never_sent(name, tmp_path):
     assert not hub.calls
     push_card(name, 'me/x', api=hub)
     assert 'upload_folder' not in [c[0] for c in hub.calls]
+
+
+def test_a_model_goes_to_the_hub_with_its_card(tmp_path):
+    from babyvlm.estimate import Estimate
+    from babyvlm.hub import model_card, push_model
+    (tmp_path/'config.json').write_text('{"model_type": "cvcl"}')
+    card = model_card(tmp_path, 'CVCL', ['saycam_frames', 'nursery'], {'VTWT': Estimate(.7, .6, .8, 400)})
+    assert 'SAYCam frames (request)' in card and '0.700 [0.600, 0.800]' in card and card.startswith('---\n')
+    hub = FakeHub()
+    push_model(tmp_path, 'me/cvcl', card, api=hub)
+    assert [c[0] for c in hub.calls] == ['create_repo', 'upload_folder', 'upload_file']
+    assert hub.calls[0][2]['private'] is True and '*.jsonl' in hub.calls[1][2]['ignore_patterns']

@@ -1,12 +1,16 @@
 """The documentation builds offline: everything up to the call of Quarto."""
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
+
+from browser import browser, opened
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(p.relative_to(ROOT/'nbs') for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
@@ -28,7 +32,6 @@ def test_configuration_parses(site):
 
 
 def test_every_notebook_has_a_page(site):
-    import nbformat
     seen = {}
     for p in NOTEBOOKS:
         nb = nbformat.read(site/p, 4)
@@ -45,7 +48,89 @@ def test_data_cards_travel(site):
     for card in cards: assert (site/'data_cards'/card.name/'README.md').exists(), card.name
 
 
+LINK = re.compile(r'(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)')
+CODE = re.compile(r'^```.*?^```$|`[^`\n]+`', re.M | re.S)
+
+
+def markdown(path):
+    "Markdown of a notebook (cells and outputs) or of a card."
+    if path.suffix == '.md': return path.read_text(encoding='utf-8')
+    cells = nbformat.read(path, 4).cells
+    said = [c.source for c in cells if c.cell_type == 'markdown']
+    return '\n\n'.join(said + [o.data['text/markdown'] for c in cells for o in c.get('outputs', ()) if 'text/markdown' in o.get('data', {})])
+
+
+def slug(heading): return re.sub(r'[^0-9a-z]+', '-', heading.lower()).strip('-')
+
+
+@pytest.mark.parametrize('path', [ROOT/'nbs'/p for p in NOTEBOOKS] + sorted((ROOT/'data_cards').glob('*/README.md')), ids=lambda p: f'{p.parent.name}/{p.stem}')
+def test_no_dead_link(path):
+    for bang, label, target in LINK.findall(CODE.sub('', markdown(path))):
+        if re.match(r'[a-z]+:', target): continue
+        name, _, part = target.partition('#')
+        file = (path.parent/name).resolve() if name else path
+        assert file.exists(), f'{path.name} refers to {target}, which does not exist'
+        if bang: assert len(label) > 20, f'{path.name}: the picture {target} has no description'
+        if part and file.suffix in ('.ipynb', '.md'):
+            heads = {slug(h) for h in re.findall(r'^#+ (.+)$', markdown(file), re.M)}
+            assert slug(part) in heads or file.suffix == '.ipynb', f'{path.name}: no heading {part} in {file.name}'
+
+
+SOME = ['index.ipynb', 'guides/01_start_toy.ipynb', 'guides/07_questions.ipynb', '03_published.ipynb', 'papers/v1/63_main_results.ipynb',
+        'data_cards/vtwt/index.md']
+
+
+@pytest.fixture(scope='module')
+def plain(site, tmp_path_factory):
+    "Some pages as plain HTML, by the renderer that `make docs` uses where Quarto is missing."
+    pytest.importorskip('latex2mathml', reason='latex2mathml is not installed')
+    sys.path.insert(0, str(ROOT/'.ci'))
+    try: import render
+    finally: sys.path.remove(str(ROOT/'.ci'))
+    return render.render(site, tmp_path_factory.mktemp('site'), SOME), {render.target(p, render.head(site, p)) for p in
+                                                                       [q for _, ps in render.outline(site) for q in ps]}
+
+
+def test_links_of_the_site_lead_to_pages_of_the_site(plain):
+    to, pages = plain
+    for file in to.rglob('*.html'):
+        if file.name in ('report.html', 'explorer.html'): continue
+        here = file.relative_to(to).parent
+        for attribute, target in re.findall(r'(href|src)="((?!data:|#|[a-z]+:)[^"]+)"', file.read_text(encoding='utf-8')):
+            goal = os.path.normpath(here/target.partition('#')[0])
+            assert goal in pages or (to/goal).exists(), f'{file.relative_to(to)}: {attribute} {target} leads nowhere'
+
+
+def test_every_picture_has_words(plain):
+    for file in plain[0].rglob('*.html'):
+        for image in re.findall(r'<img\b[^>]*>', file.read_text(encoding='utf-8')):
+            alt = re.search(r'alt="([^"]*)"', image)
+            assert alt and len(alt[1]) > 3 and 'No description' not in alt[1], f'{file.name}: {image[:80]}'
+
+
+def test_site_in_a_real_browser(plain):
+    to, _ = plain
+    with browser() as b:
+        page = opened(b, to/'index.html')
+        assert page.locator('main h1').inner_text() == 'babyvlm' and page.complaints == []
+        before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.click('#dark')
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+        page.fill('#search', 'departures')
+        page.wait_for_selector('#found a')
+        page.click('#found a')
+        assert 'departures' in page.locator('main h1').inner_text() and page.locator('math').count() > 0
+        assert page.locator('nav a[aria-current]').count() == 1
+        for name in ('index.html', 'guides/start_toy.html', 'guides/questions.html', 'papers/v1/main_results.html', 'data_cards/vtwt/index.html'):
+            phone = opened(b, to/name, width=380)
+            assert phone.evaluate('document.documentElement.scrollWidth') <= 380, f'{name} is wider than a phone'
+            assert not phone.locator('nav').is_visible() and phone.complaints == []
+            phone.click('#menu')
+            assert phone.locator('nav').is_visible()
+
+
 @pytest.mark.skipif(not shutil.which('quarto'), reason='Quarto is not on the PATH; the pages are checked up to its call')
 def test_quarto_renders(site, tmp_path):
     subprocess.run(['quarto', 'render', str(site), '--no-execute', '--output-dir', str(tmp_path)], check=True)
     assert (tmp_path/'index.html').exists()
+    with browser() as b: assert 'babyvlm' in opened(b, tmp_path/'index.html').title()

@@ -84,7 +84,7 @@ def test_command_exists(words):
 
 
 @pytest.mark.parametrize('line', ['make dance', 'make reproduce COLOUR=red', 'babyvlm dance', 'babyvlm data', 'babyvlm data dance',
-                                  'babyvlm audit --benchmark v1/vtwt', 'babyvlm verify --dance'])
+                                  'babyvlm audit --labels my_labels', 'babyvlm verify --dance'])
 def test_wrong_commands_are_found(line):
     words = line.split()
     assert make_problem(words, (ROOT/'Makefile').read_text()) if words[0] == 'make' else babyvlm_problem(words)
@@ -101,8 +101,68 @@ def test_ten_lines_are_ten():
 
 
 def test_every_paper_page_is_on_the_map():
+    "Each paper has a page that lists all its notebooks, and the front page leads to it."
+    from babyvlm.published import PAPERS
+    from babyvlm.reproduction import page_list
+    here = {t for _, _, t in relative(TEXT)}
+    for paper in PAPERS:
+        guide, = (NBS/'guides').glob(f'*_{paper}.ipynb')
+        assert f'guides/{guide.name}' in here and 'page_list' in guide.read_text()
+        here |= {t.removeprefix('../') for _, _, t in relative(page_list(paper).data)}
     pages = {str(p.relative_to(NBS)) for p in (NBS/'papers').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts}
-    assert pages <= {t for _, _, t in relative(TEXT)}, 'a page of results that the front page does not lead to'
+    assert pages <= here, 'a page of results that the front page does not lead to'
+
+
+GUIDES = {p.stem: '\n\n'.join(c.source for c in nbformat.read(p, 4).cells if c.cell_type == 'markdown') for p in sorted((NBS/'guides').glob('*.ipynb'))}
+
+
+def accelerate_problem(words):
+    "What is wrong with an accelerate command, or ''."
+    if words[:2] != ['accelerate', 'launch']: return 'only `accelerate launch` is used here'
+    config = words[words.index('--config_file') + 1] if '--config_file' in words else ''
+    return '' if (ROOT/config).is_file() else f'no file {config}'
+
+
+@pytest.mark.parametrize('line', sorted({l for t in [TEXT, *GUIDES.values()] for block in FENCE.findall(t) for l in block.splitlines() if l.strip()}))
+def test_every_shell_line_parses(line):
+    words = shlex.split(line, comments=True)
+    if not words: return
+    if words[0] == 'make': problem = make_problem(words, (ROOT/'Makefile').read_text())
+    elif words[0] == 'babyvlm': problem = babyvlm_problem(words)
+    elif words[0] == 'accelerate': problem = accelerate_problem(words)
+    else: problem = '' if words[:2] == ['pip', 'install'] and words[2] in (ROOT/'settings.ini').read_text() else f'nobody checks {words[0]}'
+    assert not problem, f'{line}: {problem}'
+    for w in words:
+        if w.startswith(('profiles/', 'configs/')): assert (ROOT/w).exists(), w
+
+
+def numbers(text):
+    "Numbers of a text that say how large something is; names, sections, years, versions and links do not."
+    text = re.sub(r'```.*?```|`[^`]*`|\]\([^)]*\)|\$[^$]+\$|https?://\S+', ' ', text, flags=re.S)
+    text = re.sub(r'arXiv [\d.]+|(?:ICCV|CVPR|NeurIPS) \d+|Python [\d.]+|V[12]\b|\b20\d\d\b|(?:section|equation|table|figure)s? [\d.]+|95 %|\b[A-Za-z]+-?\d[\w.]*', ' ', text, flags=re.I)
+    return {n.rstrip('.,').replace(',', '') for n in re.findall(r'(?<![\w.])\d[\d,.]*(?!\w)', text)} - set('0123456789') - {'10', '11', '12'}
+
+
+def said_by_cells(cells):
+    "Numbers in a page's code and outputs."
+    text = ' '.join(c.source + ' ' + str(c.get('outputs', '')) for c in cells if c.cell_type == 'code')
+    return {n.replace(',', '').rstrip('.') for n in re.findall(r'\d[\d,.]*', text)}
+
+
+@pytest.mark.parametrize('page', ['index', *(f'guides/{g}' for g in GUIDES)])
+def test_numbers_come_from_a_cell_or_from_a_published_value(page):
+    from babyvlm.published import PAPERS, published
+    cells = nbformat.read(NBS/f'{page}.ipynb', 4).cells
+    known = said_by_cells(cells)
+    for p in PAPERS:
+        d = published(p)
+        known |= set(d.text) | {f'{v:g}' for v in d.value.dropna()} | {f'{v:.0f}' for v in d.value.dropna()}
+    text = '\n\n'.join(c.source for c in cells if c.cell_type == 'markdown')
+    assert not numbers(text) - known, 'numbers in the prose that nothing on the page or among the published values produced'
+
+
+def test_the_search_for_numbers_finds_some():
+    assert numbers('It scored 0.731 on 4,711 items (section 4.2, 95 %, CVPR 2026, arXiv 2504.09426).') == {'0.731', '4711'}
 
 
 def test_readme_links_from_the_top():

@@ -174,12 +174,12 @@ def test_a_picture_is_an_answer_and_a_clip_plays(browser, items, tmp_path):
 
 
 def test_real_files_of_several_people_are_analysed(browser, items, tmp_path):
-    page_file = build_survey(items, tmp_path/'many.html', checks=2)
-    for person in (1, 2, 3):
+    page_file = build_survey([items[0], items[4]], tmp_path/'many.html', checks=1)
+    for person in (1, 2):
         page = opened(browser, page_file, person)
         with page.expect_download() as download: answer_all(page, 'keyboard', KEY)
         download.value.save_as(tmp_path/'answers'/download.value.suggested_filename)
         page.close()
     found = analyse(read_responses(tmp_path/'answers', tmp_path/'many.key.json'), n_boot=100)
-    assert found.ledger.kept == 3 and found.ledger.before.seen == 3
+    assert found.ledger.kept == 2 and found.ledger.before.seen == 2
     assert found.tasks.set_index('task').accuracy['count'].value == 1

@@ -176,7 +176,7 @@ def exclude(
     return replace(responses, answers=a[a.person.isin(keep) & (a.options > 1)].reset_index(drop=True),
                    checks=responses.checks[responses.checks.person.isin(keep)], ledger=ledger)
 
-# %% ../../nbs/analysis/52_survey.ipynb #8d865dd1
+# %% ../../nbs/analysis/52_survey.ipynb #72673497
 def by_person(
     right,                 # (n,) credit of each answer, 0..1
     person,                # (n,) who gave it
@@ -187,6 +187,7 @@ def by_person(
     sums = pd.DataFrame(dict(k=np.asarray(right, float), n=1.)).groupby(np.asarray(person)).sum()
     return from_sums(sums.k, sums.n, chance, level)
 
+# %% ../../nbs/analysis/52_survey.ipynb #94def573
 def from_sums(
     k,                     # (people,) credit of each person
     n,                     # (people,) answers of each person, > 0

@@ -75,7 +75,7 @@
       on_load: () => wire(t),
       on_finish: d => {
         unwire()
-        if (d.response === null) return   // stopped while this question was open
+        if (d.response == null) return   // stopped while this question was open
         const answer = (d.response + shift) % k
         rows.push({survey: survey.survey, person, session, kind, item: t.item, round: t.round, task: t.task, answer,
           place: d.response, right: kind === 'check' ? Number(answer === t.gold) : '', milliseconds: Math.round(d.rt), trial: number, given})

@@ -149,7 +149,7 @@ def item_key(
 # %% ../../nbs/benchmarks/40_items.ipynb #50b63b40
 def _line(reply, key):
     d = dict(asdict(reply), status=str(reply.status), item=key)
-    said = {k: v for k, v in d.items() if v is not None and v != ''}
+    said = {k: v for k, v in d.items() if v is not None and (v != '' or k == 'text')}  # silence is an answer
     return json.dumps(said, ensure_ascii=False, allow_nan=False) + '\n'
 
 class Journal:

@@ -8,7 +8,7 @@ __all__ = ['LOADER', 'as_doc', 'as_item', 'pair_docs', 'doc_images', 'doc_questi
            'labeled_s_acc', 'write_tasks', 'Adapter', 'words', 'losses', 'conversations', 'load_by_name', 'Replayed',
            'lmms_model', 'manifest', 'register_submission', 'lmms_arguments', 'main']
 
-# %% ../../nbs/benchmarks/47_lmms_eval.ipynb #8fa633d8
+# %% ../../nbs/benchmarks/47_lmms_eval.ipynb #dd67a6ae
 import argparse
 import functools
 import hashlib
@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .devcv import TASKS, converse, find_tasks, load_items, memory_outcomes, options_of
+from .catalogue import TASKS, find_tasks, load_items, options_of
+from .devcv import converse, memory_outcomes
 from .items import (ChatModel, DualEncoder, Item, Journal, LikelihoodModel, evaluate,
                                       open_image)
 from .parsing import parse_item

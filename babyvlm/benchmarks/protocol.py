@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WORDS', 'MODES', 'Plan', 'plan_of', 'Items', 'taxonomy_of', 'load_items', 'ask', 'score', 'audited']
 
-# %% ../../nbs/benchmarks/46_protocol.ipynb #70e8c72c
+# %% ../../nbs/benchmarks/46_protocol.ipynb #6d003544
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,8 +17,8 @@ from .audit import audit, surprises
 from .hierarchy import score_rows
 from .items import Item, Reply, Status, evaluate, parsed
 from .parsing import parse_item, parse_yes_no
-from .questions import (Ask, Letters, Words, benchmark, confirmed, debiased, question_items,
-                                          result_rows, score_items)
+from .questions import (Ask, Letters, Words, benchmark, confirmed, debiased, order_changes,
+                                          question_items, result_rows, score_items)
 from ..config import data_root
 from ..data.taxonomy import (RELEASED, Annotation, Taxonomy, check_annotations, load_annotations,
                                    load_hierarchy, released_file, taxonomy_name)
@@ -131,7 +131,7 @@ def ask(
 
 def _legacy(item, text): return parse_item(item, text, 'legacy')
 
-# %% ../../nbs/benchmarks/46_protocol.ipynb #8c1ac974
+# %% ../../nbs/benchmarks/46_protocol.ipynb #cd628867
 def score(
     task:str,             # a name of `plan_of`
     items:Sequence[Item], # from `load_items`
@@ -145,7 +145,9 @@ def score(
     if plan.style == 'binary':
         rule = 'legacy' if reference else 'strict'
         return score_items(*confirmed(items, replies, lambda t: parse_yes_no(t, rule)), **kwargs)
-    if plan.order == 'cyclic': return score_items(*debiased(items, replies), **kwargs)
+    if plan.order == 'cyclic':
+        moved = order_changes(items, replies, **kwargs)
+        return score_items(*debiased(items, replies), **kwargs) | {'changes with the order': moved}
     if not reference: return score_items(items, replies, 'split' if mode == 'fair' else 'none', **kwargs)
     replies = [parsed(i, r, _legacy) for i, r in zip(items, replies)]
     found, lost = result_rows(items.rows, items, replies)

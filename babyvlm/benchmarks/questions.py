@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ORDERS', 'PHOTO', 'locate', 'Ask', 'question_items', 'to_question', 'Letters', 'Words', 'credit', 'path_scores',
-           'crossed_scores', 'by_row', 'score_items', 'benchmark', 'result_rows', 'order_sensitivity', 'debiased',
-           'confirmed']
+           'crossed_scores', 'by_row', 'score_items', 'benchmark', 'result_rows', 'order_sensitivity', 'order_changes',
+           'debiased', 'confirmed']
 
 # %% ../../nbs/benchmarks/46_questions.ipynb #012ac0c1
 from collections import Counter
@@ -291,7 +291,19 @@ def order_sensitivity(
         out.append({'level': level, 'questions': len(each), 'changes': changes, **shares})
     return pd.DataFrame(out).fillna(0.)
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #bafb75ba
+# %% ../../nbs/benchmarks/46_questions.ipynb #8a18a135
+def order_changes(
+    items:Sequence[Item],     # from `Ask(order='cyclic')`
+    replies:Sequence[Reply],  # same order
+    **kwargs,             # n_boot, seed
+)->Estimate:              # 0: the order never matters; 1: it always does
+    "Share of questions whose answer depends on the order, interval by species."
+    species = {(i.meta['row'], i.meta['level']): i.group for i in items}
+    lost = {i.meta['row'] for i, r in zip(items, replies) if r.status == Status.SKIPPED}
+    found = {k: len(set(c)) > 1 for k, (c, _) in _names_chosen(items, replies).items() if k[0] not in lost}
+    return bootstrap(np.array(list(found.values()), float), [species[k] for k in found], **kwargs)
+
+# %% ../../nbs/benchmarks/46_questions.ipynb #678dbd61
 def debiased(
     items:Sequence[Item],     # from `Ask(order='cyclic')`
     replies:Sequence[Reply],  # same order
@@ -313,7 +325,7 @@ def debiased(
                          status=Status.NOANSWER if silent else Status.ANSWERED, rule='all orders'))
     return kept, out
 
-# %% ../../nbs/benchmarks/46_questions.ipynb #d7a1d72d
+# %% ../../nbs/benchmarks/46_questions.ipynb #21b650e3
 def confirmed(
     items:Sequence[Item],     # from a binary style
     replies:Sequence[Reply],  # in words, not parsed

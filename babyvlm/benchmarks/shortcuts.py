@@ -43,12 +43,13 @@ def most_frequent(
     counts = Counter(map(_gold, items))
     return [_say(i, [counts[o] for o in i.options]) for i in items]
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #e5e19dbf
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #9578fffa
 def _fit_predict(items, train, fit, predict):
     "Predict each item from the training items, or from the half of the items that it is not in."
     if train is not None: model = fit(train); return [predict(model, i) for i in items]
-    halves = [items[k::2] for k in (0, 1)]; models = [fit(h) for h in halves[::-1]]
-    return [predict(models[k % 2], i) for k, i in enumerate(items)]
+    half = np.random.default_rng(0).permutation(len(items)) % 2    # by chance: files may come in pairs
+    models = [fit([i for i, h in zip(items, half) if h != k]) for k in (0, 1)]
+    return [predict(models[h], i) for i, h in zip(items, half)]
 
 def text_only(
     items:Sequence[Item], # of one task, Memory excepted
@@ -94,7 +95,7 @@ def odd_one_out(
     best = [oddest([open_image(p) for p in i.images[1:]]) for i in items]
     return [Reply(i.uid, text=i.options[b], rule='shortcut') for i, b in zip(items, best)]
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #f503c662
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #33635902
 def blobs(
     path,                 # of a canvas
     dark:int=40,          # at most this bright is background, 0 to 255
@@ -109,10 +110,10 @@ def blobs(
 
 def _by_feature(items, train, feature, k=7):
     "The answer of the nearest items in one number."
-    value = {i.uid: np.log1p(feature(i)) for i in [*items, *(train or ())]}
-    def fit(known): return np.array([value[i.uid] for i in known]), [_gold(i) for i in known]
+    value = {i.images: np.log1p(feature(i)) for i in [*items, *(train or ())]}   # uids repeat between splits
+    def fit(known): return np.array([value[i.images] for i in known]), [_gold(i) for i in known]
     def predict(model, i):
-        x, golds = model; near = np.argsort(np.abs(x - value[i.uid]), kind='stable')[:k]
+        x, golds = model; near = np.argsort(np.abs(x - value[i.images]), kind='stable')[:k]
         votes = Counter(golds[j] for j in near)
         return _say(i, [votes[o] for o in i.options])
     return _fit_predict(items, train, fit, predict)
@@ -133,7 +134,7 @@ def covered_area(
     if _task(items) == 'compare_synthetic': return [_say(i, [blobs(p)[1] for p in i.images]) for i in items]
     return _by_feature(items, train, lambda i: blobs(i.images[0])[1])
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #835d3a22
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #97f66f67
 def busiest_corner(
     items:Sequence[Item], # Localization
     train:Sequence[Item]=None,  # not used
@@ -152,7 +153,7 @@ def largest_picture(
     "The largest crop; neither word nor content is looked at."
     return [_say(i, [np.prod(open_image(p).size) for p in i.images]) for i in items]
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #04f88c99
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #f5d235d4
 _VOCABULARY = ('looking_while_listening', 'picture_vocabulary')
 SHORTCUTS = {'most frequent answer': (most_frequent, tuple(TASKS)),
              'text only': (text_only, tuple(t for t in TASKS if t != 'memory')),
@@ -170,7 +171,7 @@ def _readable(items):
         except ImageError: return False
     return [i for i in items if opens(i)]
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #0c8a8688
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #32e63a90
 def shortcut_audit(
     items:Sequence[Item], # of one task
     train:Sequence[Item]=None,  # to learn from; None: the other half of the items
@@ -189,7 +190,7 @@ def shortcut_audit(
     table = pd.DataFrame.from_dict({'chance': chance, **rows}, orient='index', columns=metrics, dtype=object)
     return table.rename_axis(f'devcv/{task}')
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #3dda59d8
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #b4b8cc5d
 def open_ways(
     table:pd.DataFrame,   # from `shortcut_audit`
 )->list[str]:             # one sentence a shortcut
@@ -198,7 +199,7 @@ def open_ways(
             for name, row in table.iloc[1:].iterrows() for m, e in row.items()
             if isinstance(e, Estimate) and e.chance is not None and versus_chance(e) == 'above']
 
-# %% ../../nbs/benchmarks/45_shortcuts.ipynb #caff0cd4
+# %% ../../nbs/benchmarks/45_shortcuts.ipynb #90d4c3b9
 def option_table(
     folder,               # a released folder of either layout
     split:str='test',     # 'train', 'val' or 'test'

@@ -481,7 +481,8 @@ def plot(self:Flow,
         ax.text(.012, y, f'{l.kept:,} kept', va='center', fontsize=9, color='white', weight='bold')
         why = '\n'.join(f'{k:,} {r}' for r, k in l.skipped.items())
         ax.text(1.015, y, why, va='center', fontsize=7.5, color='#a8541a', transform=ax.get_yaxis_transform())
-    ax.set_yticks(range(n), [f'{s.name}\n{s.ledger.seen:,} {s.ledger.unit}' for s in self.steps], fontsize=8.5)
+    names = [f'{s.name}\n{s.ledger.seen:,} {s.ledger.unit}' for s in self.steps]
+    ax.set_yticks(range(n), names, fontsize=8.5)
     ax.set(ylim=(n - .5, -.5), xlim=(0, 1), xticks=[]); ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return fig

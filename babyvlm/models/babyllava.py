@@ -288,10 +288,10 @@ def forward(self:BabyLlavaForConditionalGeneration,
     "Read pictures and words."
     cache = kwargs.pop('past_key_values', cache)  # the old name
     if inputs_embeds is None:
-        seen = (pixel_values, image_features, image_index)
-        inputs_embeds = self.embed(input_ids, None if seen[:2] == (None, None) else self.image_tokens(*seen))
-    if position_ids is None and attention_mask is not None and cache is None:
-        position_ids = positions_of(attention_mask)
+        blind = pixel_values is None and image_features is None
+        tokens = None if blind else self.image_tokens(pixel_values, image_features, image_index)
+        inputs_embeds = self.embed(input_ids, tokens)
+    if position_ids is cache is None and attention_mask is not None: position_ids = positions_of(attention_mask)
     out = self.language_model.base_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask,
                                          position_ids=position_ids, **{CACHE: cache}, **kwargs)
     return self.read_out(out, labels, num_items_in_batch, logits_to_keep)

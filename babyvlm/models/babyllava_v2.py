@@ -334,7 +334,8 @@ def loglik(self:BabyLlavaV2,
         tokens, bad = self._open(part)
         if bad: raise ImageError(*next(iter(bad.values())).split(': ', 1))
         asked = {i.uid: self.ids([*history_of(i), (rounds_of(i)[-1][0], None)]) for i in part}
-        rows = [(asked[i.uid], self.processor.ids(f' {o}') + end, tokens[i.uid]) for i in part for o in i.options]
+        rows = [(asked[i.uid], self.processor.ids(f' {o}') + end, tokens[i.uid])
+                for i in part for o in i.options]
         scores = iter(self._score(rows))
         out += [np.array([next(scores) for _ in i.options]) for i in part]
     return out

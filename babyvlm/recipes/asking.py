@@ -6,7 +6,7 @@
 __all__ = ['WORDINGS', 'answers', 'as_matrix', 'asked', 'Seen', 'seen', 'with_choices', 'by_prototype', 'worded', 'named_first',
            'confirmed_names', 'original', 'original_text']
 
-# %% ../../nbs/recipes/59_asking.ipynb #fb9d8e2a
+# %% ../../nbs/recipes/59_asking.ipynb #528be1db
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -146,7 +146,7 @@ def confirmed_names(
         out.append(float(yes == i.options[i.gold]))
     return np.array(out).reshape(-1, run.taxonomy.depth), silent / len(items)
 
-# %% ../../nbs/recipes/59_asking.ipynb #2085917c
+# %% ../../nbs/recipes/59_asking.ipynb #55d6acf8
 def original(
     run:Planted,          # the experiment
     arm:Arm,              # which sentences, which seed
@@ -159,7 +159,8 @@ def original(
         args = training_arguments(path/'checkpoints', lr=c.lr, epochs=1, max_steps=c.steps, batch=c.batch,
                                   warmup=.1, betas=(.9, .95), seed=arm.seed)
         still = ['vision_tower', 'mm_projector']
-        BabyTrainer(b.model, args, data, frozen=still, threads=run.profile.threads).fit()
+        def words(model, batch): return model(**batch.get('text', batch)).loss
+        BabyTrainer(b.model, args, data, loss=words, frozen=still, threads=run.profile.threads).fit()
         b.model.eval()
         b.save_pretrained(path, data=f'{arm.name}, no pictures', seed=arm.seed)
     settings = run.c.model_dump(mode='json', exclude={'shares', 'seeds'})

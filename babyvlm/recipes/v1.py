@@ -340,8 +340,8 @@ def rows(self:V1,
             if metric not in (metrics or list(METRICS[task])[:1]): continue
             for (model, mix), x in self.credit(answers, task, metric).items():
                 e = crossed(x, self.clusters(task), chance, self.profile.evaluation.n_boot)
-                out.append(row(name(model, mix), TASKS[task], metric, e, f'{mix} {len(x)} seeds'.strip(),
-                               status=self.status))
+                setting = f'{mix} {len(x)} seed{"s"*(len(x) > 1)}'.strip()
+                out.append(row(name(model, mix), TASKS[task], metric, e, setting, status=self.status))
     return out
 
 # %% ../../nbs/recipes/59_v1.ipynb #211843f7

@@ -71,14 +71,16 @@ class Pictures:
         out = (pixels - mean)/std
         return torch.zeros_like(out) if self.blind else out
 
-    def one(self,
-        name:str,             # below the root
-    )->Tensor:                # (3, s, s), uint8
-        "Open one picture."
-        if name in self.kept: return self.kept[name]
-        got = torch.from_numpy(self.prepare.pixels(open_rgb(self.root/name)).copy()).permute(2, 0, 1)
-        if self.keep: self.kept[name] = got
-        return got
+# %% ../../nbs/training/36_instructions.ipynb #v2pics001
+@patch
+def one(self:Pictures,
+    name:str,                 # below the root
+)->Tensor:                    # (3, s, s), uint8
+    "Open one picture."
+    if name in self.kept: return self.kept[name]
+    got = torch.from_numpy(self.prepare.pixels(open_rgb(self.root/name)).copy()).permute(2, 0, 1)
+    if self.keep: self.kept[name] = got
+    return got
 
 # %% ../../nbs/training/36_instructions.ipynb #7177cc64
 class RecordData(Dataset):

@@ -477,7 +477,7 @@ def _issue_warnings_after_load(self:BabyTrainer, load_result):
     may = 'all_tied_weights_keys', '_keys_to_ignore_on_save'   # their partners carry them
     tied = {k for name in may for k in getattr(m, name, None) or ()}
     lost = [k for k in (*load_result.missing_keys, *load_result.unexpected_keys) if k not in tied]
-    if lost: raise RuntimeError(f'the checkpoint does not fit the model: {len(lost)} names differ, as {lost[0]}')
+    if lost: raise RuntimeError(f'the checkpoint does not fit: {len(lost)} names differ, as {lost[0]}')
     if hasattr(m, 'tie_weights'): m.tie_weights()
 
 # %% ../../nbs/training/30_trainer.ipynb #1bffe9d4

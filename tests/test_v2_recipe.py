@@ -1,0 +1,64 @@
+"""The V2 recipe's arithmetic, and what it refuses, without training anything."""
+import babyvlm  # noqa: F401
+import numpy as np
+import pytest
+
+from babyvlm.benchmarks.devcv import COLUMNS, Result, score_items
+from babyvlm.benchmarks.items import Item, Reply
+from babyvlm.config import profile
+from babyvlm.data.toolbox import HELD_OUT
+from babyvlm.models.babyllava_v2 import babyllava_v2_toy
+from babyvlm.recipes.v2 import Tuned, V2, _read, credit, gain, mean_of, published_cells
+from babyvlm.store import Store
+
+
+def result(task, right, n=20):
+    items = [Item(f'{task}/{i}', f'devcv/{task}', (), f'(A) or (B), number {i}?', ('A', 'B'), i % 2, meta=dict(answer='letter'))
+             for i in range(n)]
+    replies = [Reply(i.uid, text='AB'[(i.gold + (k >= right)) % 2].lower()) for k, i in enumerate(items)]
+    return Result(task, items, replies, score_items(items, replies))
+
+
+def test_credit_adds_up_to_the_score():
+    for right in (0, 7, 20):
+        r = result('compare_real', right)
+        assert credit(r).mean() == r.scores['acc'].value == right/20
+
+
+def test_gain_is_paired_and_antisymmetric():
+    a, b = result('compare_real', 15), result('compare_real', 5)
+    assert gain(a, b).value == pytest.approx(.5) and gain(b, a).value == pytest.approx(-.5)
+    assert gain(a, a).low == gain(a, a).high == 0
+
+
+def test_mean_weighs_tasks_and_not_items():
+    rs = dict(compare_real=result('compare_real', 20, 20), compare_synthetic=result('compare_synthetic', 0, 200))
+    e = mean_of(rs, ('compare_real', 'compare_synthetic'))
+    assert e.value == .5 and e.n == 2 and e.low <= .5 <= e.high
+
+
+def test_held_out_tasks_are_held_out(tmp_path):
+    run = V2(profile('toy', {'v2_data': dict(train=8, test=8)}), Store(tmp_path))
+    for t in HELD_OUT:
+        with pytest.raises(ValueError, match='held out'): run.instructions(t)
+    assert not set(HELD_OUT) & set(COLUMNS['tuned'])
+    assert not any(r.id.split('/')[0] in HELD_OUT for r in run.instructions())
+
+
+def test_an_unfinished_journal_is_an_error(tmp_path):
+    items = result('compare_real', 3).items
+    with pytest.raises(RuntimeError, match='never answered'): _read(tmp_path/'none.jsonl', items)
+
+
+def test_names_and_published_cells():
+    assert len({Tuned(on).name for on in ('all', 'none', 'all, blind', 'count')}) == 4
+    d = published_cells()
+    assert not d.metric.str.contains('pct').any()
+    assert d[(d.model == 'BabyLLaVA-V2') & (d.task == 'Left/Right')].value.tolist() == [96.4]
+
+
+def test_the_longest_toy_record_fits():
+    c = babyllava_v2_toy(900)
+    tokens = (c.vision_config.image_size//c.vision_config.patch_size)**2 + 1
+    assert 29*tokens + 15*45 < c.text_config.max_position_embeddings
+    assert np.isclose(c.vision_config.hidden_size, c.text_config.hidden_size)
