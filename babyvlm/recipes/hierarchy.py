@@ -334,6 +334,7 @@ def labels(self:Planted)->dict:  # rank -> (rows,) names, for the rows of `featu
     ranks = [rank_of(self.taxonomy, i + 1) for i in range(self.taxonomy.depth)]
     return {r: np.array([self.taxonomy[leaf][i] for leaf in leaves]) for i, r in enumerate(ranks)}
 
+# %% ../../nbs/recipes/59_hierarchy.ipynb #fbdf2dc2
 @patch
 def probe(self:Planted,
     arm:Arm,              # whose stages
