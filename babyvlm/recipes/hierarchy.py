@@ -61,7 +61,8 @@ class Planted:
     def arms(self)->list[Arm]: return [Arm(s, k) for s in self.c.shares for k in self.c.seeds]
     @property
     def record(self)->dict:
-        return dict(runs=self.used.values(), settings=dict(creatures=self.c.model_dump(mode='json')))
+        settings = dict(creatures=self.c.model_dump(mode='json'))
+        return dict(runs=self.used.values(), settings=settings)
     @cached_property
     def taxonomy(self)->Taxonomy: return random_taxonomy(self.c.branching, self.c.world, root='')
     @cached_property
@@ -138,6 +139,7 @@ def eyes(self:Planted)->Artifact:  # weights, features.safetensors, pictures/
         self._keep_pictures(path/'pictures')
     return self._made('creature_eyes', build)
 
+# %% ../../nbs/recipes/59_hierarchy.ipynb #34e5c0b2
 @patch
 def _keep_pictures(self:Planted, folder):
     folder.mkdir(exist_ok=True)
@@ -272,6 +274,7 @@ def replies(self:Planted,
     right = np.array([float(done[i.uid].chosen == i.gold) for i in items])
     return right.reshape(-1, max(i.meta['level'] for i in items))
 
+# %% ../../nbs/recipes/59_hierarchy.ipynb #eacb96b2
 @patch
 def told(self:Planted,
     arm:Arm,              # which share, which seed
@@ -331,6 +334,7 @@ def labels(self:Planted)->dict:  # rank -> (rows,) names, for the rows of `featu
     ranks = [rank_of(self.taxonomy, i + 1) for i in range(self.taxonomy.depth)]
     return {r: np.array([self.taxonomy[leaf][i] for leaf in leaves]) for i, r in enumerate(ranks)}
 
+# %% ../../nbs/recipes/59_hierarchy.ipynb #fbdf2dc2
 @patch
 def probe(self:Planted,
     arm:Arm,              # whose stages
