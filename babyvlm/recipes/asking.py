@@ -156,7 +156,7 @@ def original(
         c, b = run.c, run.bundle(arm.seed)
         unseen = load_file(run.eyes().path/'features.safetensors')['test']
         data = Mixed(b.processor, run.sentences(arm), [], unseen)
-        args = training_arguments(path/'checkpoints', lr=c.lr, epochs=1, max_steps=c.steps, batch=c.batch,
+        args = training_arguments(path/'checkpoints', lr=.3*c.lr, epochs=1, max_steps=c.steps, batch=c.batch,
                                   warmup=.1, betas=(.9, .95), seed=arm.seed)
         still = ['vision_tower', 'mm_projector']
         def words(model, batch): return model(**batch.get('text', batch)).loss
@@ -165,7 +165,7 @@ def original(
         b.save_pretrained(path, data=f'{arm.name}, no pictures', seed=arm.seed)
     settings = run.c.model_dump(mode='json', exclude={'shares', 'seeds'})
     config = dict(settings, threads=run.profile.threads, **asdict(arm))
-    made = run.store.get('planted_language', config, build, [run.eyes()], 1)
+    made = run.store.get('planted_language', config, build, [run.eyes()], 2)
     run.used[made.key] = made
     return made
 
