@@ -286,12 +286,12 @@ def forward(self:BabyLlavaForConditionalGeneration,
     **kwargs,                 # passed to the language model
 )->CausalLMOutputWithPast:    # with labels: loss and no logits; without: logits
     "Read pictures and words."
-    cache = kwargs.pop('past_key_values', cache)  # the old name
+    cache, seen = kwargs.pop('past_key_values', cache), (pixel_values, image_features)  # the old name of cache
     if inputs_embeds is None:
-        blind = pixel_values is None and image_features is None
-        tokens = None if blind else self.image_tokens(pixel_values, image_features, image_index)
+        tokens = None if seen == (None, None) else self.image_tokens(*seen, image_index)
         inputs_embeds = self.embed(input_ids, tokens)
-    if position_ids is cache is None and attention_mask is not None: position_ids = positions_of(attention_mask)
+    fresh = position_ids is None and cache is None
+    if fresh and attention_mask is not None: position_ids = positions_of(attention_mask)
     out = self.language_model.base_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask,
                                          position_ids=position_ids, **{CACHE: cache}, **kwargs)
     return self.read_out(out, labels, num_items_in_batch, logits_to_keep)
