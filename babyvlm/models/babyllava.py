@@ -286,7 +286,7 @@ def forward(self:BabyLlavaForConditionalGeneration,
     **kwargs,                 # passed to the language model
 )->CausalLMOutputWithPast:    # with labels: loss and no logits; without: logits
     "Read pictures and words."
-    cache, seen = kwargs.pop('past_key_values', cache), (pixel_values, image_features)  # the old name of cache
+    cache, seen = kwargs.pop('past_key_values', cache), (pixel_values, image_features)  # old name of cache
     if inputs_embeds is None:
         tokens = None if seen == (None, None) else self.image_tokens(*seen, image_index)
         inputs_embeds = self.embed(input_ids, tokens)
