@@ -83,8 +83,8 @@ def _made(self:V2, stage, section, build, *inputs, **more):
 
 @patch
 def _rests_on(self:V2, *stages):
-    "Artifacts of some stages that were used."
-    return [a for a in self.used.values() if a.stage in stages]
+    "Artifacts of some stages that were used, in an order that does not depend on who asked first."
+    return sorted((a for a in self.used.values() if a.stage in stages), key=lambda a: (a.stage, a.key))
 
 # %% ../../nbs/recipes/59_v2.ipynb #c2a8803f
 @patch
