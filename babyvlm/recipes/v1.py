@@ -89,6 +89,28 @@ def pictures(self:V1,
     if self.sources.is_toy: return self.folder('labels')/part
     return find_data(*(('labeled_s', 'labeled_s') if task == 'labeled_s' else ('saycam', 'saycam/frames')))
 
+# %% ../../nbs/recipes/59_v1.ipynb #a24c06ce
+@patch
+def tokenizer(self:V1): return word_tokenizer(self.vocabulary())
+
+@patch
+def vision_config(self:V1):    # ResNeXtConfig
+    "The encoder's size in this profile."
+    if self.profile.vision.real_size: return resnext50()
+    return resnext_toy(self.profile.world.size, dilate=False)  # 4 tokens at 64 pixels: fewer to memorise
+
+@patch
+def llava_config(self:V1,
+    model:str,                 # 'BabyLLaVA-GPT2' or 'BabyLLaVA-Llama'
+)->BabyLlavaConfig:
+    "BabyLLaVA's size in this profile; the Llama is larger in either."
+    words, llama = len(self.tokenizer()), model.endswith('Llama')
+    if self.profile.babyllava.real_size: return babyllava_llama(words) if llama else babyllava_gpt2(words)
+    kind, width, layers = ('llama', 128, 2) if llama else ('gpt2', 64, 2)
+    toy = babyllava_toy(words, kind, width=width, layers=layers, image_size=self.profile.world.size)
+    even = self.profile.babyllava.standardize
+    return BabyLlavaConfig(self.vision_config(), toy.text_config, standardize=even)
+
 # %% ../../nbs/recipes/59_v1.ipynb #f1a140dc
 @patch
 def _made(self:V1, stage, section, build, *inputs, version=1, **more):
@@ -123,28 +145,6 @@ def eyes(self:V1,
         _save(dino.teacher['backbone'], path)
     more = dict(kind=kind) if kind == 'vit' else {}
     return self._made('dino', c, build, self.sources.folder('saycam')[1], **more)
-
-# %% ../../nbs/recipes/59_v1.ipynb #a24c06ce
-@patch
-def tokenizer(self:V1): return word_tokenizer(self.vocabulary())
-
-@patch
-def vision_config(self:V1):    # ResNeXtConfig
-    "The encoder's size in this profile."
-    if self.profile.vision.real_size: return resnext50()
-    return resnext_toy(self.profile.world.size, dilate=False)  # 4 tokens at 64 pixels: fewer to memorise
-
-@patch
-def llava_config(self:V1,
-    model:str,                 # 'BabyLLaVA-GPT2' or 'BabyLLaVA-Llama'
-)->BabyLlavaConfig:
-    "BabyLLaVA's size in this profile; the Llama is larger in either."
-    words, llama = len(self.tokenizer()), model.endswith('Llama')
-    if self.profile.babyllava.real_size: return babyllava_llama(words) if llama else babyllava_gpt2(words)
-    kind, width, layers = ('llama', 128, 2) if llama else ('gpt2', 64, 2)
-    toy = babyllava_toy(words, kind, width=width, layers=layers, image_size=self.profile.world.size)
-    even = self.profile.babyllava.standardize
-    return BabyLlavaConfig(self.vision_config(), toy.text_config, standardize=even)
 
 # %% ../../nbs/recipes/59_v1.ipynb #c6229f5f
 @patch
