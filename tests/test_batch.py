@@ -24,6 +24,9 @@ def write(path, *cells):
     nbformat.write(new.new_notebook(cells=[new.new_markdown_cell(f'# {path.stem}'), *code], metadata=kernel), path)
 
 
+def heed(): signal.signal(signal.SIGINT, signal.default_int_handler)   # a shell's background jobs are deaf to it, and so are their children
+
+
 class Checkout:
     "A small copy of this checkout; its path holds spaces."
     def __init__(self, root):
@@ -37,7 +40,7 @@ class Checkout:
     def call(self, *words, **env):
         code = [sys.executable, '-c', 'from babyvlm.cli import app; app()', 'reproduce', *words]
         return subprocess.Popen(code, cwd=self.root, env=self.env | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                start_new_session=True)
+                                start_new_session=True, preexec_fn=heed)
 
     def __call__(self, *words, **env):
         proc = self.call(*words, **env)
