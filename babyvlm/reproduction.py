@@ -168,21 +168,25 @@ def computed()->list[dict]:   # from `row`
 
 # %% ../nbs/92_reproduction.ipynb #41188cf9
 def _is_percent(metric): return '(%' in metric or metric.endswith('_pct')
+def _plain(metric): return metric.replace('_pct', ' (%)')   # tables spell percent out
 def _same(a, b): return a == a and b == b and abs(a - b) < 1e-9
 
 def _best(p, mine):
     "The cell of this run for a published row, or None."
-    here = mine[(mine.model == p.model) & (mine.task == p.task) & (mine.metric == p.metric)]
+    same = mine.metric.map(_plain) == _plain(p.metric)
+    here = mine[(mine.model == p.model) & (mine.task == p.task) & same]
     quoted = here[[_same(v, p.unit) or _same(v, p.value) for v in here.published]]
     named = here[here.setting == p.setting]
     only = mine[[p.alone and m == '' and _same(v, p.unit) for m, v in zip(mine.model, mine.published)]]
-    return next((d.iloc[0] for d in (quoted, named, here, only) if len(d)), None)
+    free = here[here.published.isna()]      # a row that quotes another value is another cell's
+    return next((d.iloc[0] for d in (quoted, named, only, free) if len(d)), None)
 
 def _reason(p, parts):
     "Why a saved table left this cell empty, in that table's words."
     for f in (s.frame for s in parts if s.kind == 'table'):
         if not {'model', 'task', 'metric', 'status'} <= set(f): continue
-        hit = f[(f.model == p.model) & (f.task == p.task) & (f.metric == p.metric)].status
+        same = f.metric.map(_plain) == _plain(p.metric)
+        hit = f[(f.model == p.model) & (f.task == p.task) & same].status
         hit = [s.partition(':')[2].strip() for s in hit if s.startswith('not possible')]
         if hit and hit[0] != 'no run of this model': return hit[0]
     return ''
