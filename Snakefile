@@ -16,6 +16,7 @@ os.environ['BABYVLM_PYTHON'] = sys.executable
 
 def step(wildcards): return BY_DONE[f'_runs/{wildcards.profile}/{wildcards.page}.{wildcards.key}.done']
 def need(kind): return lambda w: step(w)['resources'][kind]   # from babyvlm/assets/resources.csv
+def in_chain(wildcards): return int(wildcards.page.startswith('v2/'))   # V2's phases follow each other: a second page would only wait
 
 
 wildcard_constraints:
@@ -34,7 +35,7 @@ rule notebook:
         index=lambda w: step(w).get('index', 1), total=lambda w: step(w).get('total', 1)
     threads: lambda w: step(w)['resources']['cpus'] if PROFILE == 'paper' else 1
     resources:
-        gpu=need('gpu'), mem_mb=need('mem_mb'), runtime=need('minutes')
+        gpu=need('gpu'), mem_mb=need('mem_mb'), runtime=need('minutes'), chain=in_chain
     shell:
         '"${{BABYVLM_PYTHON:-python}}" -c "from babyvlm.cli import app; app()" notebook {input.page:q} {output:q} --profile {wildcards.profile} '
         '--index {params.index} --total {params.total}'

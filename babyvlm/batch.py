@@ -197,7 +197,7 @@ def snakemake_command(
 )->list[str]:             # a command line
     "The Snakemake call behind `babyvlm reproduce`."
     config = [f'{k}={v}' for k, v in dict(profile=profile, paper=paper, only=only).items() if v]
-    where = ['--profile', cluster] if cluster else ['--cores', str(jobs), '--resources', 'gpu=1']
+    where = ['--profile', cluster] if cluster else ['--cores', str(jobs), '--resources', 'gpu=1', 'chain=1']
     return [sys.executable, '-m', 'snakemake', '--snakefile', 'Snakefile', *where, '--nolock',
             '--ignore-incomplete', '--keep-going', '--drop-metadata', '--rerun-triggers', 'mtime',
             '--scheduler', 'greedy', '--nocolor', '--config', *config, *extra]
