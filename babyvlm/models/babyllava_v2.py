@@ -44,12 +44,13 @@ def babyllava_v2_toy(
     patch_size:int=24,        # side of a patch: few tokens a picture are quick to compare
     width:int=64,             # of the language model, and of the vision encoder
     layers:int=3,             # blocks of the language model; the vision encoder has two
-    heads:int=2,              # attention heads of the language model
+    heads:int=8,              # attention heads of the language model
     positions:int=1024,       # longest sequence, image tokens included
+    standardize:bool=True,    # even out the encoder's channels: two pictures differ by more than their mean
 )->BabyLlavaConfig:           # some 0.4 M parameters
     "The same classes at a size that learns in minutes on a CPU."
     text = llama_text(vocab_size, layers, width, heads, heads, 3*width, positions, 0, 2, 3)
-    return BabyLlavaConfig(vit(width, 2, 4, patch_size, image_size), text)
+    return BabyLlavaConfig(vit(width, 2, 4, patch_size, image_size), text, standardize=standardize)
 
 # %% ../../nbs/models/24_babyllava_v2.ipynb #217328fc
 @torch.no_grad()

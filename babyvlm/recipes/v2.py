@@ -133,7 +133,10 @@ def _assembled(self:V2, seed):
     eye = image_processor(c.image_size, pad_to_square=True)
     most = model.config.text_config.max_position_embeddings
     tokens = num_image_tokens(model.config.vision_config)
-    return BabyLlavaV2(model, RecordProcessor(eye, self.tokenizer(), tokens, max_length=most))
+    bundle = BabyLlavaV2(model, RecordProcessor(eye, self.tokenizer(), tokens, max_length=most))
+    shots, root = self.frames()
+    if model.config.standardize: bundle.fit_features([root/p for p in shots.pairs['image'][:]])
+    return bundle
 
 # %% ../../nbs/recipes/59_v2.ipynb #e9d384a6
 @patch
