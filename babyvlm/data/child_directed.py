@@ -222,8 +222,9 @@ def transfer(
     daily_only:bool=True, # leave out what an infant does not meet
 )->Transferred:           # (pairs, ledger, rewrites)
     "Rewrite a corpus and keep what belongs to an infant's day."
-    rewrites = engine.rewrite(list(zip(pairs['uid'], pairs['utterance'])))
-    if [r.uid for r in rewrites] != list(pairs['uid']):
+    uids = pairs['uid'][:]
+    rewrites = engine.rewrite(list(zip(uids, pairs['utterance'][:])))
+    if [r.uid for r in rewrites] != uids:
         raise ValueError(f'{engine.id}: the answers do not follow the captions')
     keep, left_out = [], []
     for i, r in enumerate(rewrites):

@@ -233,7 +233,7 @@ def records_from_pairs(
 )->list[Record]:
     "One record a pair, as in the published training file."
     return [Record(u, (Turn('human', IMAGE), Turn('gpt', t)), (prefix + i,))
-            for u, i, t in zip(pairs['uid'], pairs['image'], pairs['utterance'])]
+            for u, i, t in zip(pairs['uid'][:], pairs['image'][:], pairs['utterance'][:])]
 
 def pairs_from_records(
     records:Sequence[Record],  # one picture and one answer each

@@ -532,7 +532,7 @@ def split_pairs(
     "Split pairs; frames of one utterance are never parted."
     if by not in ('session', 'utterance'):
         raise ValueError(f"unknown split '{by}'; use 'session' or 'utterance'")
-    group = pairs['session'] if by == 'session' else [u.rpartition('_')[0] for u in pairs['uid']]
+    group = pairs['session'][:] if by == 'session' else [u.rpartition('_')[0] for u in pairs['uid'][:]]
     if by == 'session': where = assign_splits(group, fractions, seed)
     else:
         names = sorted(set(group))

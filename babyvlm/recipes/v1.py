@@ -138,7 +138,7 @@ def eyes(self:V1,
     def build(path):
         encoder = seeded(lambda: vision_encoder(config), 0)
         if c.weights: return _save(load_teacher(encoder, _teacher(c.weights, config)), path)
-        paths = [root/p for p in self.splits()['train']['image']]
+        paths = [root/p for p in self.splits()['train']['image'][:]]
         frames = load_pixels(paths, image_processor(config.image_size))
         recipe = replace(real if c.real_size else TOY, epochs=c.epochs, batch=c.batch, lr=c.lr)
         dino, _ = pretrain(encoder, frames, path/'checkpoints', recipe, threads=self.profile.threads)
@@ -153,7 +153,7 @@ def language(self:V1,
     seed:int,                  # training seed
 )->Artifact:                   # weights of the whole untrained-eyed model in its own folder
     "Phase 0: the language model on everything that was said."
-    c, (said, held) = self.profile.babyllava, (self.splits()[k]['utterance'] for k in ('train', 'val'))
+    c, (said, held) = self.profile.babyllava, (self.splits()[k]['utterance'][:] for k in ('train', 'val'))
     def build(path):
         lm = seeded(lambda: AutoModelForCausalLM.from_config(self.llava_config(model).text_config), seed)
         train_language(lm, self.tokenizer(), said, path/'checkpoints', held, c.block, seed=seed,

@@ -130,11 +130,11 @@ def pair_columns(
     limit:float=6e9,          # bytes of pictures kept in memory at most
 )->Dataset:                   # rows: uid, pixel_values (3, s, s) uint8, input_ids
     "Pairs ready for training."
-    uid, paths = list(pairs['uid']), [Path(root)/p for p in pairs['image']]
+    uid, paths = list(pairs['uid'][:]), [Path(root)/p for p in pairs['image'][:]]
     if not uid: raise ValueError('no pairs to train on')
     if missing := [str(p) for p in dict.fromkeys(paths) if not p.is_file()]:
         raise FileNotFoundError(f'{len(missing)} of {len(set(paths))} pictures are missing, as {missing[0]}')
-    tokens = ids(list(pairs['utterance']))
+    tokens = ids(list(pairs['utterance'][:]))
     if 3*processor.size**2*len(uid) > limit: return PairFiles(uid, paths, tokens, processor)
     return Columns(uid, pixel_values=load_pixels(paths, processor), input_ids=tokens)
 
