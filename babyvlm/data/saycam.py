@@ -10,12 +10,14 @@ __all__ = ['FPS', 'MAX_FRAMES', 'SPEAKERS', 'COLUMNS', 'FIELDS', 'PAIR_FEATURES'
 
 # %% ../../nbs/data/11_saycam.ipynb #f0160a17
 import csv
+import functools
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -54,13 +56,13 @@ def parse_name(
     text:str,             # file name with or without folder and ending
 )->FrameName:             # as much as the name holds
     "Read a SAYCam name; a name that is not one says why."
-    stem = Path(str(text)).name.split('.')[0]
+    stem = os.path.basename(str(text)).split('.')[0]
     m = _NAME.fullmatch(stem)
     if not m:
         raise ValueError(f"'{stem}' is not a SAYCam name; want child_yyyymmdd_MMDD_part[_utterance[_frame]],"
                          " as in S_20140420_1803_01_082_00")
     child, day, *numbers = m.groups()
-    try: when = datetime.strptime(day, '%Y%m%d').date()
+    try: when = date(int(day[:4]), int(day[4:6]), int(day[6:]))
     except ValueError: raise ValueError(f"'{stem}': {day} is not a day of the calendar") from None
     months, days, part, utterance, frame = (None if n is None else int(n) for n in numbers)
     if days > 31:
@@ -157,6 +159,7 @@ def _contraction(chunk):
     return [g for g in m.groups() if g] if m else []
 
 # %% ../../nbs/data/11_saycam.ipynb #009d4c47
+@functools.lru_cache(2**16)   # a corpus says the same words again and again
 def _split_chunk(chunk):
     "Peel punctuation off both ends until a known form is left, then split inside."
     lead, tail = [], []
@@ -329,9 +332,9 @@ def _why_not(row, start, end, speakers):
     return 'the next row starts earlier' if end < start else None
 
 def _utterance(path, number, text, times):
-    name = f'{Path(path).stem}_{number:03}'
-    frames = tuple(f'{name}_{k:02}.jpg' for k in range(len(times)))
-    return Utterance(text, Path(path).name, f'{Path(path).stem}.mp4', number, len(times), times, frames)
+    path = Path(path)
+    frames = tuple(f'{path.stem}_{number:03}_{k:02}.jpg' for k in range(len(times)))
+    return Utterance(text, path.name, f'{path.stem}.mp4', number, len(times), times, frames)
 
 # %% ../../nbs/data/11_saycam.ipynb #359fad38
 def read_transcript(
@@ -448,8 +451,9 @@ def _pair_rows(utterances, folder, prefix, every, decode, source):
     for u in utterances:
         name = parse_name(u.uid)
         for f in u.frame_filenames:
-            uid, between = Path(f).stem, parse_name(f).frame % every > 0
+            between = parse_name(f).frame % every > 0
             if between and f not in on_disk: continue   # not asked for and not there
+            uid = Path(f).stem
             fault = (f'not every {every}th frame' if between else 'no frame on disk' if f not in on_disk
                      else image_fault(folder/f, decode))
             if fault: left_out.append((fault, uid)); continue
