@@ -20,9 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from nltk.corpus import wordnet as nltk_wordnet
-from nltk.tokenize.destructive import NLTKWordTokenizer
-from nltk.translate.meteor_score import single_meteor_score
 
 from .audit import Benchmark
 from .items import Item, Reply, Status
@@ -345,7 +342,8 @@ class _NoSynonyms:
 
 def has_wordnet()->bool:
     "Whether NLTK finds its WordNet data."
-    try: nltk_wordnet.ensure_loaded()
+    from nltk.corpus import wordnet   # in functions: most pages score no captions, and NLTK is slow to load
+    try: wordnet.ensure_loaded()
     except LookupError: return False
     return True
 
@@ -353,6 +351,7 @@ def word_tokens(
     text:str,   # a sentence or several
 )->list:        # tokens, punctuation kept
     "NLTK's `word_tokenize` without its sentence model: a sentence ends after . ! or ? and a space."
+    from nltk.tokenize.destructive import NLTKWordTokenizer
     split = NLTKWordTokenizer()
     return [t for s in re.split(r'(?<=[.!?])\s+', text.strip()) for t in split.tokenize(s)]
 
@@ -362,8 +361,9 @@ def meteor(
     wordnet:bool=False,    # match synonyms too; needs NLTK's WordNet
 )->float:                  # 0..1
     "METEOR of one caption (alpha 0.9, beta 3, gamma 0.5)."
-    said, meant = word_tokens(hypothesis), word_tokens(reference)
-    return single_meteor_score(meant, said, wordnet=nltk_wordnet if wordnet else _NoSynonyms())
+    from nltk.corpus import wordnet as words
+    from nltk.translate.meteor_score import single_meteor_score as one
+    return one(word_tokens(reference), word_tokens(hypothesis), wordnet=words if wordnet else _NoSynonyms())
 
 # %% ../../nbs/benchmarks/44_v1.ipynb #ae1ae23b
 METEOR = {True: 'METEOR', False: 'METEOR (exact+stem)'}

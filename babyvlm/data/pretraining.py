@@ -542,8 +542,8 @@ def write_set(
         mine = lambda name: where[parse_clip(name)[0].recording] == split
         own = lambda names: [n for n in names if mine(n)]
         fits, shown = [k for k in fit.clips if mine(k.uid)], pairs.filter(lambda r: mine(r['uid']))
-        parts, ledger = _formats(fits, shown,
-                                 own(frames.pairs['image'][:]), {u: similarity[u] for u in own(similarity)}, c)
+        near = {u: similarity[u] for u in own(similarity)}
+        parts, ledger = _formats(fits, shown, own(frames.pairs['image'][:]), near, c)
         records[split] = write_formats(parts, Path(root)/split)
         _write_speech(Path(root)/split, [k.utterance for k in said.clips if mine(k.uid)])
         chained.append(ledger)

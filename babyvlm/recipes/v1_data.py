@@ -22,7 +22,6 @@ from ..config import Profile
 from ..data.child_directed import Endpoint, LocalChat, Rules, transfer
 from ..data.conversations import load_records, pairs_from_records
 from ..data.filters import Embedded, embed_pairs, select_above
-from ..data.matching import match, verify
 from ..data.saycam import load_pairs, split_pairs, tokenize
 from ..models.cvcl import new_cvcl
 from ..models.dual_encoders import load_dual_encoder
@@ -154,6 +153,7 @@ def transferred(self:V1Data)->Dataset:  # pairs, one for each filtered pair, in 
     keep = np.isin(wanted.uids, self.filtered().selection.uids)
     have = embed_pairs(pool, *self.clip(), self.folder('web')/'images', self.store)
     def build(path):
+        from babyvlm.data.matching import match, verify   # here: it compiles, which readers need not wait for
         a, b = wanted.image[keep], have.image
         if not len(a): raise ValueError(f'no pair is above {config["threshold"]:g}: lower data.threshold')
         m = match(a, b, capacity=math.ceil(len(a) / len(b)))

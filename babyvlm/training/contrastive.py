@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import open_clip
 import torch
 import torch.distributed.nn.functional as collective
 from fastcore.basics import patch
@@ -223,6 +222,7 @@ def train_contrastive(
 def _prepared(model, datasets, root, limit):
     "The parts of a bundle that training needs: network, data, loss."
     if isinstance(model, OpenClip):
+        import open_clip
         cfg = (model.config or {}).get('preprocess_cfg') or open_clip.get_model_preprocess_cfg(model.model)
         side = model.model.visual.image_size
         side = side if isinstance(side, int) else side[0]
