@@ -135,6 +135,7 @@ class Store:
         root=None,        # folder; default: `store_root()`
     ):
         self.root = Path(root) if root is not None else store_root()
+        self.spare = []   # calls without arguments: what this process does rather than wait for another
 
     def key(self,
         stage:str,        # kind of artifact, a folder name
@@ -189,8 +190,9 @@ def _build(self:Store, stage, key, config, inputs, version, build):
     work = final.with_name(final.name + '.part')
     work.mkdir(parents=True, exist_ok=True)           # kept after a kill: a build may resume in it
     (work/'manifest.json').unlink(missing_ok=True)    # of a build killed just before the rename
-    began = time.time()
-    extra = build(work) or {}
+    began, spare, self.spare = time.time(), self.spare, []   # a build only waits for what it needs
+    try: extra = build(work) or {}
+    finally: self.spare = spare
     files = {p.relative_to(work).as_posix(): sha256_file(p) for p in sorted(work.rglob('*')) if p.is_file()}
     if not files:
         raise StoreError(f"stage '{stage}' wrote no file; a build must write into the folder it is given")
@@ -203,6 +205,15 @@ def _build(self:Store, stage, key, config, inputs, version, build):
     os.replace(work, final)
     _fsync(final.parent)
     return Artifact(final, key, stage, json.loads(text))
+
+# %% ../nbs/01_store.ipynb #spare002
+@patch
+def _meanwhile(self:Store, lock):
+    "Do what is spare while another process holds a lock."
+    while self.spare:
+        try:
+            with FileLock(lock, timeout=0): return
+        except Timeout: self.spare.pop(0)()
 
 # %% ../nbs/01_store.ipynb #0ad15945
 @patch
@@ -220,8 +231,9 @@ def get(self:Store,
     if done: return done
     folder = self.folder(stage, key)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    if wait: self._meanwhile(f'{folder}.lock')
     try:
-        with FileLock(str(folder) + '.lock', timeout=-1 if wait else 0):
+        with FileLock(f'{folder}.lock', timeout=-1 if wait else 0):
             return self._read(stage, key) or self._build(stage, key, config, inputs, version, build)
     except Timeout: return None
 
@@ -252,7 +264,7 @@ def get_many(self:Store,
             if got is None: late.append(i); continue
             out[i] = got
             progress(len(out), len(requests), f"{got.stage} {got.run}")
-        if len(late) == len(left): time.sleep(pause)
+        if len(late) == len(left): self.spare.pop(0)() if self.spare else time.sleep(pause)
         left = late
     return [out[i] for i in range(len(requests))]
 

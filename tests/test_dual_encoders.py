@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from babyvlm.models import dual_encoders
 from babyvlm.models.cvcl import CVCL, new_cvcl
 from babyvlm.models.dual_encoders import HubClip, OpenClip, load_dual_encoder, new_clip, toy_clip_config
 from babyvlm.models.tokenizers import build_vocab, word_tokenizer

@@ -8,6 +8,7 @@ __all__ = ['TASKS', 'CONTEXTS', 'METRICS', 'Spec', 'V1', 'outcomes', 'named']
 # %% ../../nbs/recipes/59_v1.ipynb #4d86de61
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,16 @@ class Spec:
 # %% ../../nbs/recipes/59_v1.ipynb #e5c5fa32
 class V1(V1Data):
     "Everything of a V1 run, made when first asked for."
+    def __post_init__(self):
+        super().__post_init__()
+        if self.sources.is_toy: self.store.spare = [*self._spare()]
+
+    def _spare(self):
+        "What needs neither CLIP nor its filter: who would wait for them makes it meanwhile."
+        for part in ('web', 'labels'): yield partial(self.sources.folder, part)
+        yield lambda: self.eyes()
+        for s in self.profile.evaluation.seeds:
+            for m in ('BabyLLaVA-GPT2', 'BabyLLaVA-Llama'): yield lambda m=m, s=s: self.language(m, s)
 
     @property
     def settings(self)->dict: return dict(profile=self.profile.model_dump(mode='json'), missing=self.missing)
@@ -67,6 +78,7 @@ class V1(V1Data):
     @property
     def status(self)->str: return 'toy world' if self.sources.is_toy else 'same data'
 
+# %% ../../nbs/recipes/59_v1.ipynb #3046aa6f
 @patch
 def items(self:V1,
     task:str,             # one of TASKS
@@ -79,7 +91,6 @@ def items(self:V1,
     name, load = files[task]
     return load(root/name, images=self.pictures(task))
 
-# %% ../../nbs/recipes/59_v1.ipynb #3046aa6f
 @patch
 def pictures(self:V1,
     task:str,             # one of TASKS

@@ -164,7 +164,7 @@ def pooled(
 
 def _head(width, r):
     "A DINO head; `lightly` still uses a weight norm that torch calls deprecated."
-    from lightly.models.modules import DINOProjectionHead   # here: who only reads results does not wait for it
+    from lightly.models.modules import DINOProjectionHead   # here: loading it takes time that readers save
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)
         return DINOProjectionHead(width, r.hidden, r.bottleneck, r.out_dim, r.head_norm, r.freeze_last_layer)
