@@ -125,7 +125,8 @@ def run_notebook(
 
 # %% ../nbs/94_running.ipynb #4db38826
 # a fifth of the time of large imports is the collector, which looks at ever more modules and frees nothing
-KERNEL = ['--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000, 20, 20)', '--HistoryManager.enabled=False']
+KERNEL = ['--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000, 20, 20)',
+          '--HistoryManager.enabled=False']
 
 def _execute(notebook, work, parameters, progress):
     "Papermill with our engine; whatever stops the notebook becomes a NotebookError."

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from fastcore.basics import patch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ..benchmarks.items import Journal, Reply, evaluate
@@ -33,10 +35,10 @@ from ..models.weights import quiet, read_folder, seeded, strict_load
 from .sources import find_data
 from .v1_data import V1Data
 from ..report import row
-from ..store import Artifact
+from ..store import Artifact, sha256_text
 from ..training.contrastive import load_pixels, train_cvcl
 from ..training.dino import RESNEXT50, TOY, VIT_L16, pretrain
-from ..training.generative import PHASE1, PHASE2, encode_once, train_phase
+from ..training.generative import PHASE1, PHASE2, Features, encode_once, train_phase
 from ..training.language import train_language
 
 # %% ../../nbs/recipes/59_v1.ipynb #fc52dc68
@@ -189,6 +191,29 @@ def _cvcl(self:V1, spec, path):
     train_cvcl(model, train, path/'checkpoints', '/', held, seed=spec.seed, **settings)
     model.save_pretrained(path, data=spec.mix, seed=spec.seed)
 
+# %% ../../nbs/recipes/59_v1.ipynb #v1looks1
+@patch
+def _looks(self:V1, bundle, images, eyes):
+    "Features of pictures; the child's frames, their mean and spread are the same for all mixes and seeds."
+    even, frames = self.profile.babyllava.standardize, [r['image'] for r in self.saycam_rows()]
+    names, model = sorted(set(frames)), bundle.model
+    def build(path):
+        if even: bundle.fit_features(frames)
+        seen = encode_once(bundle, names, '/')
+        scale = dict(mean=model.feature_mean, std=model.feature_std) if even else {}
+        save_file(dict(scale, values=seen.values), path/'looks.safetensors')
+        return dict(square=seen.all_square)
+    key = sha256_text('\n'.join(Path(f).name for f in frames))
+    made = self.store.get('looks', dict(standardize=even, threads=self.profile.threads), build,
+                          [eyes, self.scored().artifact, key])
+    got, square = load_file(made.path/'looks.safetensors'), made.manifest['extra']['square']
+    if even: model.feature_mean.copy_(got['mean']), model.feature_std.copy_(got['std'])
+    values, rest = got['values'], sorted(set(images) - set(names))
+    if rest:
+        more = encode_once(bundle, rest, '/')
+        values, square = torch.cat([values, more.values]), square and more.all_square
+    return Features({n: i for i, n in enumerate(names + rest)}, values, True, square)
+
 # %% ../../nbs/recipes/59_v1.ipynb #c3c86f3a
 @patch
 def _babyllava(self:V1, spec, path):
@@ -201,8 +226,11 @@ def _babyllava(self:V1, spec, path):
     prepare = image_processor(vision.image_size)
     processor = BabyLlavaProcessor(prepare, self.tokenizer(), num_image_tokens(vision))
     bundle = BabyLlava(model.to(pick_device()), processor)
-    if c.standardize: bundle.fit_features([r['image'] for r in self.saycam_rows()])
-    data = dict(features=encode_once(bundle, [r['image'] for r in rows], '/'))
+    pictures = [r['image'] for r in rows]
+    if c.standardize and c.real_size: bundle.fit_features([r['image'] for r in self.saycam_rows()])
+    if c.real_size: seen = encode_once(bundle, pictures, '/')   # tens of GB: not kept
+    else: seen = self._looks(bundle, pictures, self.eyes(spec.model))
+    data = dict(features=seen)
     for phase, p in ((PHASE1, c.phase1), (PHASE2, c.phase2)):
         phase = replace(phase, **p.model_dump(include={'epochs', 'batch', 'lr', 'weight_decay', 'warmup'}))
         train_phase(bundle, rows, phase, '/', path/'checkpoints'/phase.name, seed=spec.seed,
