@@ -128,7 +128,8 @@ def llava_config(self:V1,
 @patch
 def _made(self:V1, stage, section, build, *inputs, version=1, **more):
     "An artifact that depends on a section of the profile, on inputs, and on what else is named."
-    config = dict(section.model_dump(mode='json'), threads=self.profile.threads, **more)
+    data = self.profile.data.model_dump(mode='json')   # splits, filter, vocabulary: behind every weight
+    config = dict(section.model_dump(mode='json'), data=data, threads=self.profile.threads, **more)
     return self.note(self.store.get(stage, config, build, [i for i in inputs if i is not None], version))
 
 def _save(model, path):
