@@ -424,6 +424,7 @@ def image_fault(
     if not path.is_file(): return 'file is missing'
     try:
         with Image.open(path) as im:
+            if im.mode[0] in 'IF': return 'more than 8 bits a channel'
             if decode or im.format != 'JPEG' or not _complete(path): im.load()
     except UnidentifiedImageError: return 'file is not an image'
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
