@@ -36,7 +36,7 @@ def open_rgb(
     if not isinstance(image, Image.Image):
         with Image.open(image) as im: im.load(); return open_rgb(im)
     what = getattr(image, 'filename', '') or 'an image'
-    if image.mode[0] in 'IF': raise ValueError(f'{what} has more than 8 bits a channel; save it with 8')
+    if image.mode[0] in 'IF': raise OSError(f'{what} has more than 8 bits a channel; save it with 8')
     return image.convert('RGB')
 
 # %% ../../nbs/models/21_vision.ipynb #aeac6e33
