@@ -5,6 +5,7 @@ PROFILE ?= toy
 PAPER ?=
 ONLY ?=
 BENCH ?=
+LAB ?=
 JOBS ?= 2
 BIN := .venv/bin
 # a machine without a CUDA device must not download CUDA builds
@@ -38,7 +39,7 @@ test: .venv/.ready
 
 lab: .venv/.ready
 	@echo "device: $$($(BIN)/babyvlm device)"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab nbs/index.ipynb
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) nbs/index.ipynb
 
 docs: .venv/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash .ci/docs

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit
 
 # %% ../nbs/02_estimate.ipynb #c1bfde30
 def _digits(x, digits): return '–' if x is None or not math.isfinite(x) else f'{x:.{digits}f}'
@@ -62,7 +61,7 @@ def wilson(
     "A proportion with Wilson's interval."
     if n == 0: return Estimate(math.nan, n=0, chance=chance, **counts)
     if not 0 <= k <= n: raise ValueError(f'{k} right of {n} trials: must lie between 0 and {n}')
-    z = norm.ppf((1 + level) / 2)
+    z = ndtri((1 + level) / 2)   # quantile of the normal distribution
     centre = (k + z*z/2) / (n + z*z)
     half = z / (n + z*z) * math.sqrt(max(k * (n - k) / n, 0) + z*z/4)
     low, high = 0. if k == 0 else centre - half, 1. if k == n else centre + half
@@ -135,6 +134,7 @@ def bootstrap(
 )->Estimate:              # percentile interval
     "The mean of the outcomes with a (clustered) bootstrap interval."
     x = np.asarray(outcomes, float)
+    if x.ndim != 1: raise ValueError(f'expected one number an item, got shape {x.shape}')
     if len(x) == 0: return Estimate(math.nan, n=0, **counts)
     draws = resample(x, clusters, n_boot, seed)[:, 0]
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
@@ -179,7 +179,7 @@ def over_seeds(
     "The mean over training seeds."
     x = np.asarray(values, float)
     if len(x) < 2: raise ValueError(f'{len(x)} seed: a spread over seeds needs at least 2')
-    mean, half = x.mean(), student.ppf(.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
+    mean, half = x.mean(), stdtrit(len(x) - 1, .975) * x.std(ddof=1) / math.sqrt(len(x))
     low, high = float(mean - half), float(mean + half)
     return Estimate(float(mean), low, high, len(x), chance, unit='seeds', **counts)
 
@@ -207,5 +207,5 @@ def crossed(
     seeds = x.mean(1).var(ddof=1) / k if k > 1 else 0.
     units = n if clusters is None else len(set(clusters))
     spread = seeds**2 / max(k - 1, 1) + items**2 / max(units - 1, 1)
-    half = student.ppf(.975, (items + seeds)**2 / spread) * math.sqrt(items + seeds) if spread else 0.
+    half = stdtrit((items + seeds)**2 / spread, .975) * math.sqrt(items + seeds) if spread else 0.
     return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half), n, chance, **counts)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import open_clip
 import pandas as pd
 from transformers import AutoConfig
 
@@ -52,7 +51,9 @@ def _from_hub(spec, device):
 def _is_hub_name(spec):
     "Whether 'a/b' names a repository: no folder here and no architecture of open_clip."
     head, _, rest = spec.partition('/')
-    return bool(rest) and ':' not in spec and '/' not in rest and head not in open_clip.list_models()
+    if not rest or ':' in spec or '/' in rest: return False
+    import open_clip
+    return head not in open_clip.list_models()
 
 # %% ../nbs/95_evaluation.ipynb #124a43a4
 def load_model(

@@ -19,7 +19,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from fastcore.basics import patch
 from great_tables import GT, html as gt_html, loc, style as gt_style
 
@@ -212,6 +211,7 @@ LOOK = {'CLIP-large': ('#4c6a92', 'D'), 'LLaVA-v1.5-7B': ('#7a5c99', 'P'), 'CVCL
 
 def use_style():
     "The project's look for matplotlib and seaborn."
+    import seaborn as sns   # here: pages with tables only do not wait for it
     sns.set_theme(context='notebook', style='white', rc=STYLE)
 
 def look(

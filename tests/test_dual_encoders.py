@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from babyvlm.models import dual_encoders
 from babyvlm.models.cvcl import CVCL, new_cvcl
 from babyvlm.models.dual_encoders import HubClip, OpenClip, load_dual_encoder, new_clip, toy_clip_config
 from babyvlm.models.tokenizers import build_vocab, word_tokenizer
@@ -67,7 +66,7 @@ def test_openai_weights_get_their_activation(monkeypatch):
     def factory(name, **kwargs):
         asked.update(kwargs, name=name)
         raise RuntimeError('stop here')
-    monkeypatch.setattr(dual_encoders.open_clip, 'create_model_and_transforms', factory)
+    monkeypatch.setattr('open_clip.create_model_and_transforms', factory)
     for name, tag, given, expected in (('ViT-L-14', 'openai', None, True), ('ViT-B-32', 'laion2b_s34b_b79k', None, False),
                                        ('ViT-L-14', 'openai', False, False), ('ViT-L-14', 'w.pt', True, True)):
         with pytest.raises(RuntimeError, match='stop here'): OpenClip(name, tag, quick_gelu=given, device='cpu')

@@ -179,3 +179,10 @@ def test_mean_is_the_sum_over_the_number_of_tokens(pictures):
     model, items = bundle(), [Item('a', 't', pictures[:1], 'what is', ('a cat', 'the big dog'))]
     total, mean = loglik(model, items)[0], loglik(model, items, reduce='mean')[0]
     np.testing.assert_allclose(mean, total / [2, 3], rtol=1e-9)
+
+
+def test_what_cannot_be_scored_is_named(model, pictures):
+    for choice, options in (('options', ()), ('images', ()), ('both', ())):
+        with pytest.raises(ValueError, match="'u' has no options"): loglik(model, [Item('u', 't', pictures[:1], 'look', options, choice=choice)])
+    with pytest.raises(ValueError, match="the model has [0-9]+: shorten the prompt 'ball ball"):
+        loglik(model, [Item('u', 't', pictures[:1], 'ball '*5000, ('cup', 'dog'))])

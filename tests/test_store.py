@@ -7,8 +7,10 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -118,6 +120,25 @@ def test_two_processes_share_a_list(race):
     listed = [(job, pid) for job, pid in built if job != 'same']
     assert sorted(job for job, _ in listed) == list('012345'), 'nothing is built twice'
     assert len({pid for _, pid in listed}) == 2, 'both did a part of the work'
+
+
+def test_who_waits_does_spare_work_but_never_inside_a_build(store):
+    "Inside a build it would hold one lock while it takes another, whose owner may wait for the first."
+    lock, taken, done = f"{store.folder('inner', store.key('inner', {}))}.lock", Event(), []
+    Path(lock).parent.mkdir(parents=True)
+    def other():
+        with FileLock(lock): taken.set(); time.sleep(.3)
+    def busy(): taken.clear(); Thread(target=other).start(); taken.wait()
+    def outer(path):
+        busy(); store.get('inner', {}, write('a'))
+        (path/'b').write_text(str(done))
+    store.spare = [lambda: done.append('spare')]
+    assert (store.get('outer', {}, outer).path/'b').read_text() == '[]' and done == []
+    busy(); store.get('inner', {}, write('a')), store.get('new', {}, write('a'))
+    assert done == [], 'finished, or nobody else builds it'
+    time.sleep(.4); store.forget(store.get('inner', {}, write('a')))
+    busy()
+    assert store.get('inner', {}, write('a')) and done == ['spare'] and store.spare == []
 
 
 @pytest.mark.parametrize('text, says', [('', 'not JSON'), ('{"key": ', 'not JSON'), ('[]', 'lacks'), ('{"key": "a"}', 'lacks'),

@@ -197,6 +197,7 @@ def load(self:Features,
     uids:Sequence[str]=None,  # which rows, in which order; default: all
 )->Tensor:                    # (n, d), float32
     "The features of one tap; a uid without features is an error that says why."
+    if not self.uids: raise ValueError(f'no picture of {len(self.failed)} could be read: {self.failed}')
     x = torch.cat([_part(p, tap) for p in sorted(self.folder.glob('shard-*.safetensors'))])
     if uids is None: return x
     place = {u: i for i, u in enumerate(self.uids)}

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 
 from .items import Item, Reply, score_shape
@@ -245,6 +244,7 @@ def plot_audit(
     ax=None,              # matplotlib axes
 )->plt.Axes:              # white: chance; green above, red below
     "An audit as a map of distances from chance."
+    import seaborn as sns
     value = table.map(lambda e: e.value if isinstance(e, Estimate) else np.nan).iloc[1:].astype(float)
     chance = table.loc['chance'].map(lambda c: np.nan if c is None else c).astype(float)
     text = table.iloc[1:].map(lambda e: f'{e.value:.2f}' if isinstance(e, Estimate) else str(e))

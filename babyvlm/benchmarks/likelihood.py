@@ -61,7 +61,8 @@ def requests(
     "Everything that has to be scored."
     out = []
     for n, item in enumerate(items):
-        if item.choice == 'open': raise ValueError(f"item '{item.uid}' has no options to score")
+        if item.choice == 'open' or not item.options or 0 in score_shape(item):
+            raise ValueError(f"item '{item.uid}' has no options to score")
         if item.choice == 'options':
             out += [Request(n, (j,), item.images, item.prompt, o) for j, o in enumerate(item.options)]
             continue
@@ -310,6 +311,14 @@ def _windows(rows, n_images):
     if window: yield window, list(paths)
 
 # %% ../../nbs/benchmarks/41_likelihood.ipynb #1d3abc01
+def _fits(model, row, t):
+    "A sequence longer than the model can read is an error that quotes its prompt."
+    have = getattr(model.language_model.config, 'max_position_embeddings', None)
+    need = t * len(row.images) + 1 + max(row.position, default=0)
+    if have and need > have:
+        prompt = row.reads[0][2][0].prompt
+        raise ValueError(f"{need} positions needed, the model has {have}: shorten the prompt '{prompt[:60]}'")
+
 def _scores(model, rows, tokens, image_batch, window):
     "Requests with the log-probabilities of their option's tokens."
     windows = list(_windows(rows, window))
@@ -318,6 +327,7 @@ def _scores(model, rows, tokens, image_batch, window):
     for w, (some, paths) in enumerate(windows):
         seen |= _see(model, [p for p in paths if p not in seen], image_batch)
         t = len(next(iter(seen.values()))) if seen else 0
+        for row in some: _fits(model, row, t)
         for batch in _batches(some, t, tokens):
             logps = _halving(lambda b: list(_score_batch(model, b, seen)), batch, merge)
             reads = [r for row in batch for r in row.reads]

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import openai
 import torch
 from datasets import Dataset
 from fastcore.basics import patch
@@ -222,8 +221,9 @@ def transfer(
     daily_only:bool=True, # leave out what an infant does not meet
 )->Transferred:           # (pairs, ledger, rewrites)
     "Rewrite a corpus and keep what belongs to an infant's day."
-    rewrites = engine.rewrite(list(zip(pairs['uid'], pairs['utterance'])))
-    if [r.uid for r in rewrites] != list(pairs['uid']):
+    uids = pairs['uid'][:]
+    rewrites = engine.rewrite(list(zip(uids, pairs['utterance'][:])))
+    if [r.uid for r in rewrites] != uids:
         raise ValueError(f'{engine.id}: the answers do not follow the captions')
     keep, left_out = [], []
     for i, r in enumerate(rewrites):
@@ -336,6 +336,7 @@ class Endpoint:
         pause:float=1.,       # seconds before the second try; doubles, at most 60
         sleep:Callable=time.sleep,  # how to wait
     ):
+        import openai   # here: only this engine needs it
         self.client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout)
         self.model, self.cache, self.id = model, Path(cache), f'endpoint:{model}'
         self.price_in, self.price_out, self.max_cost = price_in, price_out, max_cost
@@ -385,6 +386,7 @@ def _unpack(reply):
 @patch
 def _ask(self:Endpoint, body):
     "One answer over the wire, tried again where that can help."
+    import openai
     for attempt in range(self.tries):
         try: return _unpack(self.client.chat.completions.create(**body))
         except (openai.APIError, _Garbled, json.JSONDecodeError) as e:

@@ -360,7 +360,7 @@ def single_records(
     pairs:Dataset,        # kept frames
 )->list[Record]:          # one a frame
     "Image-utterance pairs."
-    return [_record([((i,), u)]) for i, u in zip(pairs['image'], pairs['utterance'])]
+    return [_record([((i,), u)]) for i, u in zip(pairs['image'][:], pairs['utterance'][:])]
 
 def clip_records(
     clips:Sequence[Clip], # kept clips
@@ -500,9 +500,9 @@ def _splits(clips, share, seed):
 
 def _image_filter(frames, similarity, above):
     "Frames above the threshold, and the ledger."
-    keep = [i for i, u in enumerate(frames.pairs['uid']) if similarity[u] > above]
-    out = [(f'image similarity not above {above:g}', u) for u in frames.pairs['uid']
-           if not similarity[u] > above]
+    uids = frames.pairs['uid'][:]
+    keep = [i for i, u in enumerate(uids) if similarity[u] > above]
+    out = [(f'image similarity not above {above:g}', u) for u in uids if not similarity[u] > above]
     return frames.pairs.select(keep), Ledger.count(len(keep), out, 'frames')
 
 # %% ../../nbs/data/15_pretraining.ipynb #9254917d
@@ -512,7 +512,7 @@ def frame_scores(
 )->dict[str, float]:      # frame uid -> cosine; a frame that could not be read has minus infinity
     "Cosines of all frames by name."
     at = dict(zip(scored.uids, scored.similarity.astype(float)))
-    return {u: float(at.get(u, -np.inf)) for u in pairs['uid']}
+    return {u: float(at.get(u, -np.inf)) for u in pairs['uid'][:]}
 
 def _formats(clips, pairs, frames, similarity, c):
     "Records of the three formats, and the ledger of sequences."
@@ -542,8 +542,8 @@ def write_set(
         mine = lambda name: where[parse_clip(name)[0].recording] == split
         own = lambda names: [n for n in names if mine(n)]
         fits, shown = [k for k in fit.clips if mine(k.uid)], pairs.filter(lambda r: mine(r['uid']))
-        parts, ledger = _formats(fits, shown,
-                                 own(frames.pairs['image']), {u: similarity[u] for u in own(similarity)}, c)
+        near = {u: similarity[u] for u in own(similarity)}
+        parts, ledger = _formats(fits, shown, own(frames.pairs['image'][:]), near, c)
         records[split] = write_formats(parts, Path(root)/split)
         _write_speech(Path(root)/split, [k.utterance for k in said.clips if mine(k.uid)])
         chained.append(ledger)

@@ -10,12 +10,14 @@ __all__ = ['FPS', 'MAX_FRAMES', 'SPEAKERS', 'COLUMNS', 'FIELDS', 'PAIR_FEATURES'
 
 # %% ../../nbs/data/11_saycam.ipynb #f0160a17
 import csv
+import functools
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,6 +25,8 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Features, Value
 from fastcore.basics import patch
 from PIL import Image, UnidentifiedImageError
+
+from ..store import read_json, read_text
 
 # %% ../../nbs/data/11_saycam.ipynb #24ff5653
 _NAME = re.compile(r'([A-Za-z]+)_(\d{8})_(\d{2})(\d{2})_(\d{2})(?:_(\d{3,})(?:_(\d{2,}))?)?')
@@ -54,13 +58,13 @@ def parse_name(
     text:str,             # file name with or without folder and ending
 )->FrameName:             # as much as the name holds
     "Read a SAYCam name; a name that is not one says why."
-    stem = Path(str(text)).name.split('.')[0]
+    stem = os.path.basename(str(text)).split('.')[0]
     m = _NAME.fullmatch(stem)
     if not m:
         raise ValueError(f"'{stem}' is not a SAYCam name; want child_yyyymmdd_MMDD_part[_utterance[_frame]],"
                          " as in S_20140420_1803_01_082_00")
     child, day, *numbers = m.groups()
-    try: when = datetime.strptime(day, '%Y%m%d').date()
+    try: when = date(int(day[:4]), int(day[4:6]), int(day[6:]))
     except ValueError: raise ValueError(f"'{stem}': {day} is not a day of the calendar") from None
     months, days, part, utterance, frame = (None if n is None else int(n) for n in numbers)
     if days > 31:
@@ -157,6 +161,7 @@ def _contraction(chunk):
     return [g for g in m.groups() if g] if m else []
 
 # %% ../../nbs/data/11_saycam.ipynb #009d4c47
+@functools.lru_cache(2**16)   # a corpus says the same words again and again
 def _split_chunk(chunk):
     "Peel punctuation off both ends until a known form is left, then split inside."
     lead, tail = [], []
@@ -293,17 +298,15 @@ class Utterance:
 # %% ../../nbs/data/11_saycam.ipynb #23861929
 def _rows(path):
     "The rows of one transcript as dictionaries of text."
-    try: text = Path(path).read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as e:
-        raise ValueError(f'{Path(path).name}: byte {e.start} is not UTF-8; save it as UTF-8') from None
-    reader = csv.DictReader(io.StringIO(text, newline=''))
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=''), restkey='')
     have = [c.strip() for c in reader.fieldnames or ()]
     for column in COLUMNS:
         if column not in have:
             raise ValueError(f"{Path(path).name}: column '{column}' is missing; the columns are "
                              f"{', '.join(have) or 'none'}; a transcript has {', '.join(COLUMNS)}")
     reader.fieldnames = have
-    return [{c: (r[c] or '').strip() for c in COLUMNS} for r in reader]
+    def over(r): return ' '.join(r.get('', ())).strip()   # cells that have no column
+    return [{c: (r[c] or '').strip() for c in COLUMNS} | {'': over(r)} for r in reader]
 
 # %% ../../nbs/data/11_saycam.ipynb #9b788835
 def _single_video(path, rows):
@@ -322,6 +325,7 @@ def _end(starts, i, published):
 
 def _why_not(row, start, end, speakers):
     "The reason to leave a row out, or nothing."
+    if row['']: return 'more cells than columns'
     if row['Speaker'] not in speakers: return 'speaker is not in the list'
     if not row['Time']: return 'no time stamp'
     if start is None: return 'time stamp cannot be read'
@@ -329,9 +333,9 @@ def _why_not(row, start, end, speakers):
     return 'the next row starts earlier' if end < start else None
 
 def _utterance(path, number, text, times):
-    name = f'{Path(path).stem}_{number:03}'
-    frames = tuple(f'{name}_{k:02}.jpg' for k in range(len(times)))
-    return Utterance(text, Path(path).name, f'{Path(path).stem}.mp4', number, len(times), times, frames)
+    path = Path(path)
+    frames = tuple(f'{path.stem}_{number:03}_{k:02}.jpg' for k in range(len(times)))
+    return Utterance(text, path.name, f'{path.stem}.mp4', number, len(times), times, frames)
 
 # %% ../../nbs/data/11_saycam.ipynb #359fad38
 def read_transcript(
@@ -374,8 +378,7 @@ def read_metadata(
     path,                 # train.json, val.json or test.json
 )->list[Utterance]:       # in the file's order
     "Read one split in the released form."
-    try: d = json.loads(Path(path).read_text(encoding='utf-8'))
-    except json.JSONDecodeError as e: raise ValueError(f'{Path(path).name}: not JSON ({e})') from None
+    d = read_json(path)
     if not isinstance(d, dict) or not isinstance(d.get('data'), list):
         raise ValueError(f'{Path(path).name}: expected {{"data": [...]}}, as in the released files')
     return [_entry(e, f'{Path(path).name}, entry {i}') for i, e in enumerate(d['data'])]
@@ -424,6 +427,7 @@ def image_fault(
     if not path.is_file(): return 'file is missing'
     try:
         with Image.open(path) as im:
+            if im.mode[0] in 'IF': return 'more than 8 bits a channel'
             if decode or im.format != 'JPEG' or not _complete(path): im.load()
     except UnidentifiedImageError: return 'file is not an image'
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
@@ -448,8 +452,9 @@ def _pair_rows(utterances, folder, prefix, every, decode, source):
     for u in utterances:
         name = parse_name(u.uid)
         for f in u.frame_filenames:
-            uid, between = Path(f).stem, parse_name(f).frame % every > 0
+            between = parse_name(f).frame % every > 0
             if between and f not in on_disk: continue   # not asked for and not there
+            uid = Path(f).stem
             fault = (f'not every {every}th frame' if between else 'no frame on disk' if f not in on_disk
                      else image_fault(folder/f, decode))
             if fault: left_out.append((fault, uid)); continue
@@ -532,7 +537,7 @@ def split_pairs(
     "Split pairs; frames of one utterance are never parted."
     if by not in ('session', 'utterance'):
         raise ValueError(f"unknown split '{by}'; use 'session' or 'utterance'")
-    group = pairs['session'] if by == 'session' else [u.rpartition('_')[0] for u in pairs['uid']]
+    group = pairs['session'][:] if by == 'session' else [u.rpartition('_')[0] for u in pairs['uid'][:]]
     if by == 'session': where = assign_splits(group, fractions, seed)
     else:
         names = sorted(set(group))

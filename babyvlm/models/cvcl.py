@@ -9,8 +9,8 @@ __all__ = ['contrastive_loss', 'CVCLConfig', 'cvcl_toy', 'CVCLOutput', 'CVCLMode
 # %% ../../nbs/models/22_cvcl.ipynb #8e1eb1ee
 from .tokenizers import load_vocab, word_tokenizer
 from .vision import BabyImageProcessor, ResNeXtConfig, resnext50, resnext_toy, vision_encoder
-from .weights import (count_parameters, model_card, quiet, read_checkpoint, register, seeded,
-                                    strict_load)
+from .weights import (count_parameters, model_card, naming, quiet, read_checkpoint, register,
+                                    seeded, strict_load)
 
 import argparse
 import math
@@ -324,9 +324,9 @@ def read_lightning(
     "Read a Lightning checkpoint without running code from it."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no checkpoint at '{path}'")
-    foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    with naming(path): foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     known = {'argparse.Namespace': argparse.Namespace}
-    with torch.serialization.safe_globals([(known.get(n) or _inert(n), n) for n in foreign]):
+    with naming(path), torch.serialization.safe_globals([(known.get(n) or _inert(n), n) for n in foreign]):
         return torch.load(path, map_location='cpu', weights_only=True)
 
 # %% ../../nbs/models/22_cvcl.ipynb #802319e5

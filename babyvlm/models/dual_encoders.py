@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import open_clip
 import torch
 from fastcore.basics import patch
 from safetensors.torch import save_file
@@ -50,6 +49,7 @@ def needs_quick_gelu(
     pretrained:str=None,      # tag, e.g. 'openai'; a path or None says nothing about the activation
 )->bool:                      # pass it to open_clip as `force_quick_gelu`
     "Whether published weights were trained with QuickGELU."
+    import open_clip   # in functions: a toy run filters with CVCL's classes and never needs it
     return bool(pretrained and open_clip.get_pretrained_cfg(name, pretrained).get('quick_gelu'))
 
 # %% ../../nbs/models/24_dual_encoders.ipynb #df46eef5
@@ -63,6 +63,7 @@ def _no_network(pretrained):
 
 def _build(name, pretrained, quick_gelu, seed):
     "Model, preparation and tokenizer by open_clip's own factory."
+    import open_clip
     source = f'local-dir:{name}' if Path(name).is_dir() else name
     if source == name and name.replace('/', '-') not in open_clip.list_models():
         raise ValueError(f"'{name}' is neither a folder nor one of open_clip.list_models()")
@@ -127,6 +128,7 @@ def new_clip(
     **sizes,                  # for `toy_clip_config`: image_size, width, embed_dim...
 )->OpenClip:                  # untrained
     "A fresh toy CLIP."
+    import open_clip
     with tempfile.TemporaryDirectory() as d:
         config = toy_clip_config(len(load_vocab(vocab)), **sizes)
         Path(d, 'open_clip_config.json').write_text(json.dumps(config))

@@ -8,11 +8,14 @@ __all__ = ['TASKS', 'CONTEXTS', 'METRICS', 'Spec', 'V1', 'outcomes', 'named']
 # %% ../../nbs/recipes/59_v1.ipynb #4d86de61
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from fastcore.basics import patch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ..benchmarks.items import Journal, Reply, evaluate
@@ -32,10 +35,10 @@ from ..models.weights import quiet, read_folder, seeded, strict_load
 from .sources import find_data
 from .v1_data import V1Data
 from ..report import row
-from ..store import Artifact
+from ..store import Artifact, sha256_text
 from ..training.contrastive import load_pixels, train_cvcl
 from ..training.dino import RESNEXT50, TOY, VIT_L16, pretrain
-from ..training.generative import PHASE1, PHASE2, encode_once, train_phase
+from ..training.generative import PHASE1, PHASE2, Features, encode_once, train_phase
 from ..training.language import train_language
 
 # %% ../../nbs/recipes/59_v1.ipynb #fc52dc68
@@ -57,6 +60,16 @@ class Spec:
 # %% ../../nbs/recipes/59_v1.ipynb #e5c5fa32
 class V1(V1Data):
     "Everything of a V1 run, made when first asked for."
+    def __post_init__(self):
+        super().__post_init__()
+        if self.sources.is_toy: self.store.spare = [*self._spare()]
+
+    def _spare(self):
+        "What needs neither CLIP nor its filter: who would wait for them makes it meanwhile."
+        for part in ('web', 'labels'): yield partial(self.sources.folder, part)
+        yield lambda: self.eyes()
+        for s in self.profile.evaluation.seeds:
+            for m in ('BabyLLaVA-GPT2', 'BabyLLaVA-Llama'): yield lambda m=m, s=s: self.language(m, s)
 
     @property
     def settings(self)->dict: return dict(profile=self.profile.model_dump(mode='json'), missing=self.missing)
@@ -67,6 +80,7 @@ class V1(V1Data):
     @property
     def status(self)->str: return 'toy world' if self.sources.is_toy else 'same data'
 
+# %% ../../nbs/recipes/59_v1.ipynb #3046aa6f
 @patch
 def items(self:V1,
     task:str,             # one of TASKS
@@ -79,7 +93,6 @@ def items(self:V1,
     name, load = files[task]
     return load(root/name, images=self.pictures(task))
 
-# %% ../../nbs/recipes/59_v1.ipynb #3046aa6f
 @patch
 def pictures(self:V1,
     task:str,             # one of TASKS
@@ -115,7 +128,8 @@ def llava_config(self:V1,
 @patch
 def _made(self:V1, stage, section, build, *inputs, version=1, **more):
     "An artifact that depends on a section of the profile, on inputs, and on what else is named."
-    config = dict(section.model_dump(mode='json'), threads=self.profile.threads, **more)
+    data = self.profile.data.model_dump(mode='json')   # splits, filter, vocabulary: behind every weight
+    config = dict(section.model_dump(mode='json'), data=data, threads=self.profile.threads, **more)
     return self.note(self.store.get(stage, config, build, [i for i in inputs if i is not None], version))
 
 def _save(model, path):
@@ -138,7 +152,7 @@ def eyes(self:V1,
     def build(path):
         encoder = seeded(lambda: vision_encoder(config), 0)
         if c.weights: return _save(load_teacher(encoder, _teacher(c.weights, config)), path)
-        paths = [root/p for p in self.splits()['train']['image']]
+        paths = [root/p for p in self.splits()['train']['image'][:]]
         frames = load_pixels(paths, image_processor(config.image_size))
         recipe = replace(real if c.real_size else TOY, epochs=c.epochs, batch=c.batch, lr=c.lr)
         dino, _ = pretrain(encoder, frames, path/'checkpoints', recipe, threads=self.profile.threads)
@@ -153,7 +167,7 @@ def language(self:V1,
     seed:int,                  # training seed
 )->Artifact:                   # weights of the whole untrained-eyed model in its own folder
     "Phase 0: the language model on everything that was said."
-    c, (said, held) = self.profile.babyllava, (self.splits()[k]['utterance'] for k in ('train', 'val'))
+    c, (said, held) = self.profile.babyllava, (self.splits()[k]['utterance'][:] for k in ('train', 'val'))
     def build(path):
         lm = seeded(lambda: AutoModelForCausalLM.from_config(self.llava_config(model).text_config), seed)
         train_language(lm, self.tokenizer(), said, path/'checkpoints', held, c.block, seed=seed,
@@ -178,6 +192,29 @@ def _cvcl(self:V1, spec, path):
     train_cvcl(model, train, path/'checkpoints', '/', held, seed=spec.seed, **settings)
     model.save_pretrained(path, data=spec.mix, seed=spec.seed)
 
+# %% ../../nbs/recipes/59_v1.ipynb #v1looks1
+@patch
+def _looks(self:V1, bundle, images, eyes):
+    "Features of pictures; the child's frames, their mean and spread are the same for all mixes and seeds."
+    even, frames = self.profile.babyllava.standardize, [r['image'] for r in self.saycam_rows()]
+    names, model = sorted(set(frames)), bundle.model
+    def build(path):
+        if even: bundle.fit_features(frames)
+        seen = encode_once(bundle, names, '/')
+        scale = dict(mean=model.feature_mean, std=model.feature_std) if even else {}
+        save_file(dict(scale, values=seen.values), path/'looks.safetensors')
+        return dict(square=seen.all_square)
+    key = sha256_text('\n'.join(Path(f).name for f in frames))
+    made = self.store.get('looks', dict(standardize=even, threads=self.profile.threads), build,
+                          [eyes, self.scored().artifact, key])
+    got, square = load_file(made.path/'looks.safetensors'), made.manifest['extra']['square']
+    if even: model.feature_mean.copy_(got['mean']), model.feature_std.copy_(got['std'])
+    values, rest = got['values'], sorted(set(images) - set(names))
+    if rest:
+        more = encode_once(bundle, rest, '/')
+        values, square = torch.cat([values, more.values]), square and more.all_square
+    return Features({n: i for i, n in enumerate(names + rest)}, values, True, square)
+
 # %% ../../nbs/recipes/59_v1.ipynb #c3c86f3a
 @patch
 def _babyllava(self:V1, spec, path):
@@ -190,8 +227,11 @@ def _babyllava(self:V1, spec, path):
     prepare = image_processor(vision.image_size)
     processor = BabyLlavaProcessor(prepare, self.tokenizer(), num_image_tokens(vision))
     bundle = BabyLlava(model.to(pick_device()), processor)
-    if c.standardize: bundle.fit_features([r['image'] for r in self.saycam_rows()])
-    data = dict(features=encode_once(bundle, [r['image'] for r in rows], '/'))
+    pictures = [r['image'] for r in rows]
+    if c.standardize and c.real_size: bundle.fit_features([r['image'] for r in self.saycam_rows()])
+    if c.real_size: seen = encode_once(bundle, pictures, '/')   # tens of GB: not kept
+    else: seen = self._looks(bundle, pictures, self.eyes(spec.model))
+    data = dict(features=seen)
     for phase, p in ((PHASE1, c.phase1), (PHASE2, c.phase2)):
         phase = replace(phase, **p.model_dump(include={'epochs', 'batch', 'lr', 'weight_decay', 'warmup'}))
         train_phase(bundle, rows, phase, '/', path/'checkpoints'/phase.name, seed=spec.seed,

@@ -22,7 +22,6 @@ from ..config import Profile
 from ..data.child_directed import Endpoint, LocalChat, Rules, transfer
 from ..data.conversations import load_records, pairs_from_records
 from ..data.filters import Embedded, embed_pairs, select_above
-from ..data.matching import match, verify
 from ..data.saycam import load_pairs, split_pairs, tokenize
 from ..models.cvcl import new_cvcl
 from ..models.dual_encoders import load_dual_encoder
@@ -40,7 +39,7 @@ class V1Data:
     used:dict = field(default_factory=dict)     # artifacts this object has rested on, by key
 
     def __post_init__(self):
-        self.sources = Sources(self.profile, self.store)
+        self.sources, self._scored = Sources(self.profile, self.store), {}
         disable_progress_bar()  # dozens of models are saved and loaded; one bar each hides the page
 
     def note(self,
@@ -71,8 +70,11 @@ def splits(self:V1Data)->dict:   # train, val, test: Datasets of pairs; ledger
 @patch
 def vocabulary(self:V1Data)->dict[str, int]:  # word to id, the released format
     "Words of the training utterances (V1, section 3.1)."
-    seen = dict(zip(self.splits()['train']['uid'], self.splits()['train']['utterance']))
-    return build_vocab(seen.values(), self.profile.data.min_freq)
+    if not hasattr(self, '_vocabulary'):
+        train = self.splits()['train']
+        said = dict(zip(train['uid'][:], train['utterance'][:])).values()
+        self._vocabulary = build_vocab(said, self.profile.data.min_freq)
+    return self._vocabulary
 
 # %% ../../nbs/recipes/58_v1_data.ipynb #6aa43fc3
 @patch
@@ -116,9 +118,9 @@ def clip(self:V1Data)->tuple:    # (dual encoder, id of its weights)
 def _train_clip(self:V1Data, path):
     "Train the toy CLIP on the web's captions as they are."
     c, web, root = self.profile.clip, self.web(), self.folder('web')/'images'
-    said = [' '.join(tokenize(u.lower())) for u in web['utterance']]
+    said = [' '.join(tokenize(u.lower())) for u in web['utterance'][:]]
     model = new_cvcl(build_vocab(said, min_freq=2), image_size=c.image_size, width=12, learn_temperature=True)
-    pairs = dict(uid=web['uid'], image=web['image'], utterance=said)
+    pairs = dict(uid=web['uid'][:], image=web['image'][:], utterance=said)
     train_clip(model, pairs, path/'checkpoints', root, epochs=c.epochs, lr=c.lr, batch=c.batch,
                threads=self.profile.threads)
     model.save_pretrained(path)
@@ -129,10 +131,11 @@ def scored(self:V1Data,
     split:str='train',       # 'train' or 'val'
 )->Embedded:                 # similarity and picture embedding of every pair
     "Pairs as the generic model sees them."
-    pairs = self.splits()[split]  # first: data that are missing name their card
-    got = embed_pairs(pairs, *self.clip(), self.folder('saycam'), self.store)
-    self.note(got.artifact)
-    return got
+    if split not in self._scored:
+        pairs = self.splits()[split]  # first: data that are missing name their card
+        self._scored[split] = embed_pairs(pairs, *self.clip(), self.folder('saycam'), self.store)
+        self.note(self._scored[split].artifact)
+    return self._scored[split]
 
 @patch
 def filtered(self:V1Data,
@@ -150,6 +153,7 @@ def transferred(self:V1Data)->Dataset:  # pairs, one for each filtered pair, in 
     keep = np.isin(wanted.uids, self.filtered().selection.uids)
     have = embed_pairs(pool, *self.clip(), self.folder('web')/'images', self.store)
     def build(path):
+        from babyvlm.data.matching import match, verify   # here: it compiles, which readers need not wait for
         a, b = wanted.image[keep], have.image
         if not len(a): raise ValueError(f'no pair is above {config["threshold"]:g}: lower data.threshold')
         m = match(a, b, capacity=math.ceil(len(a) / len(b)))
@@ -158,7 +162,7 @@ def transferred(self:V1Data)->Dataset:  # pairs, one for each filtered pair, in 
     config = dict(threshold=self.profile.data.threshold)
     made = self.note(self.store.get('matched', config, build, [wanted.artifact, have.artifact]))
     self.match_facts = made.manifest['extra']
-    row = {u: i for i, u in enumerate(pool['uid'])}
+    row = {u: i for i, u in enumerate(pool['uid'][:])}
     self._transferred = pool.select([row[have.uids[j]] for j in np.load(made.path/'columns.npy')])
     return self._transferred
 
@@ -167,7 +171,7 @@ MIXES = ('filtered', 'filtered-aug', 'filtered-random', 'aug-only')
 
 def _rows(pairs, root, mark=''):
     "Rows for a trainer; a picture that serves twice gets two names."
-    columns = zip(pairs['uid'], pairs['image'], pairs['utterance'])
+    columns = zip(pairs['uid'][:], pairs['image'][:], pairs['utterance'][:])
     return [dict(uid=f'{mark}{i}-{u}' if mark else u, image=str(root/p), utterance=t)
             for i, (u, p, t) in enumerate(columns)]
 
@@ -199,7 +203,7 @@ def sizes(self:V1Data)->pd.DataFrame:  # step, unit, count
     "How many there are at each step, in the order of the pipeline."
     s, words = self.splits(), self.vocabulary()
     parts = [s[k] for k in ('train', 'val', 'test')]
-    steps = [('recordings', 'sessions', len({x for p in parts for x in p['session']})),
+    steps = [('recordings', 'sessions', len({x for p in parts for x in p['session'][:]})),
              ('pairs', 'image-utterance pairs', sum(map(len, parts))),
              ('vocabulary', 'words', len(words)), ('training pairs', 'pairs', len(s['train'])),
              (f'cosine > {self.profile.data.threshold:g}', 'pairs', len(self.filtered().selection.uids)),

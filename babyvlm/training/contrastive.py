@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import open_clip
 import torch
 import torch.distributed.nn.functional as collective
 from fastcore.basics import patch
@@ -130,11 +129,11 @@ def pair_columns(
     limit:float=6e9,          # bytes of pictures kept in memory at most
 )->Dataset:                   # rows: uid, pixel_values (3, s, s) uint8, input_ids
     "Pairs ready for training."
-    uid, paths = list(pairs['uid']), [Path(root)/p for p in pairs['image']]
+    uid, paths = list(pairs['uid'][:]), [Path(root)/p for p in pairs['image'][:]]
     if not uid: raise ValueError('no pairs to train on')
     if missing := [str(p) for p in dict.fromkeys(paths) if not p.is_file()]:
         raise FileNotFoundError(f'{len(missing)} of {len(set(paths))} pictures are missing, as {missing[0]}')
-    tokens = ids(list(pairs['utterance']))
+    tokens = ids(list(pairs['utterance'][:]))
     if 3*processor.size**2*len(uid) > limit: return PairFiles(uid, paths, tokens, processor)
     return Columns(uid, pixel_values=load_pixels(paths, processor), input_ids=tokens)
 
@@ -223,6 +222,7 @@ def train_contrastive(
 def _prepared(model, datasets, root, limit):
     "The parts of a bundle that training needs: network, data, loss."
     if isinstance(model, OpenClip):
+        import open_clip
         cfg = (model.config or {}).get('preprocess_cfg') or open_clip.get_model_preprocess_cfg(model.model)
         side = model.model.visual.image_size
         side = side if isinstance(side, int) else side[0]

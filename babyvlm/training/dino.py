@@ -19,10 +19,6 @@ from ..estimate import Estimate, wilson
 from ..models.vision import IMAGENET_MEAN, IMAGENET_STD, ResNeXtModel
 from ..models.weights import seeded
 from .trainer import BabyTrainer, Columns, LossHistory, training_arguments
-from lightly.loss import DINOLoss
-from lightly.models.modules import DINOProjectionHead
-from lightly.models.utils import update_momentum
-from lightly.utils.scheduler import cosine_schedule
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
@@ -168,6 +164,7 @@ def pooled(
 
 def _head(width, r):
     "A DINO head; `lightly` still uses a weight norm that torch calls deprecated."
+    from lightly.models.modules import DINOProjectionHead   # here: loading it takes time that readers save
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)
         return DINOProjectionHead(width, r.hidden, r.bottleneck, r.out_dim, r.head_norm, r.freeze_last_layer)
@@ -179,6 +176,7 @@ class Dino(nn.Module):
         encoder:nn.Module,    # becomes the student's backbone
         recipe:DinoRecipe,    # sizes of the head, temperatures
     ):
+        from lightly.loss import DINOLoss
         super().__init__()
         self.recipe, r, width = recipe, recipe, encoder.config.hidden_size
         self.student, self.teacher = (nn.ModuleDict(dict(backbone=b, head=_head(width, r)))
@@ -200,6 +198,8 @@ class _Follow(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.dino.student['head'].cancel_last_layer_gradients(int(state.epoch or 0))
     def on_step_end(self, args, state, control, **kwargs):
+        from lightly.models.utils import update_momentum
+        from lightly.utils.scheduler import cosine_schedule
         m = cosine_schedule(state.global_step, state.max_steps, self.dino.recipe.momentum, 1.)
         update_momentum(self.dino.student, self.dino.teacher, m)
 

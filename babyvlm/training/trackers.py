@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 
 from transformers import TrainerCallback
-from transformers.integrations import get_reporting_integration_callbacks
 
 # %% ../../nbs/training/29_trackers.ipynb #3aeb0f69
 PACKAGES = {'tensorboard': 'tensorboard', 'wandb': 'wandb', 'mlflow': 'mlflow', 'trackio': 'trackio',
@@ -26,6 +25,7 @@ def tracker(
     if importlib.util.find_spec(PACKAGES[name]) is None:
         raise ValueError(f"tracker '{name}' is not installed: pip install {PACKAGES[name]}, "
                          'or unset BABYVLM_TRACKER')
+    from transformers.integrations import get_reporting_integration_callbacks
     make, = get_reporting_integration_callbacks([name])
     if name != 'tensorboard': return make()
     from torch.utils.tensorboard import SummaryWriter
