@@ -118,9 +118,10 @@ def lengths(self:RecordData)->np.ndarray:  # (n,), image tokens included
 @patch
 def __getitems__(self:RecordData,
     rows:Sequence[int],       # which records
-)->dict:                      # uid, input_ids, labels, attention_mask, and pixel_values, image_index
+)->dict:                      # uid, input_ids, labels, and pixel_values, image_index
     "One batch; a picture that comes several times in it is there once."
     got = self.processor.batch([self.rows[i] for i in rows], [self.images[i] for i in rows], self.pictures)
+    del got['attention_mask']   # padding stands on the right, where a causal model never looks
     return got | dict(uid=[self.uid[i] for i in rows])
 
 # %% ../../nbs/training/36_instructions.ipynb #81dde8b4
@@ -130,7 +131,7 @@ class BucketBatches(Sampler):
         lengths,              # (n,) tokens of each record
         batch:int,            # records a step
         seed:int=0,           # decides every epoch's order
-        ratio:float=4.,       # longest over shortest record of a bucket
+        ratio:float=3.,       # longest over shortest record of a bucket
     ):
         self.lengths, self.batch, self.seed, self.epoch = np.asarray(lengths), batch, seed, 0
         self.bucket = (np.log(self.lengths/self.lengths.min())/np.log(ratio) + 1e-9).astype(int)
