@@ -91,12 +91,12 @@ def data_check(
     root:Path=ROOT,  # folder of the data
 ):
     "What of a data set is here and what is missing."
-    from babyvlm.cards import check_card
+    from babyvlm.cards import card_file, check_card
     with _one_line(): found = check_card(name, root)
     for f in found: typer.echo(f)
     gaps = sum(bool(f.problem) for f in found)
     if not found: typer.echo(f'{name} is made by this package: nothing to get')
-    if gaps: typer.echo(f'{gaps} of {len(found)} places: how to get them is in data_cards/{name}/README.md')
+    if gaps: typer.echo(f'{gaps} of {len(found)} places: how to get them is in {card_file(name)}')
     raise typer.Exit(int(bool(gaps)))
 
 # %% ../nbs/99_cli.ipynb #f42e58be
