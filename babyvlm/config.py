@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 # %% ../nbs/00_config.ipynb #d629fd01
 class Section(BaseModel):
     "A frozen group of settings; unknown keys and values out of range are refused."
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 # %% ../nbs/00_config.ipynb #f62d453e
 class WorldConfig(Section):
@@ -205,10 +205,25 @@ def _merge(base:dict, extra:dict) -> dict:
         out[head] = _merge(inner if isinstance(inner, dict) else {}, v) if isinstance(v, dict) else v
     return out
 
+# %% ../nbs/00_config.ipynb #a2affb1e
+class _Strict(yaml.SafeLoader):
+    "YAML keeps the last of two equal keys in silence; here the second one is an error."
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            what = f"'{key.value}' occurs twice"
+            if key.value in seen: raise yaml.MarkedYAMLError(problem=what, problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
 def _read_yaml(path) -> dict:
     "The mapping in a YAML file."
     if not Path(path).is_file(): raise FileNotFoundError(f"no profile file at '{path}'; expected YAML")
-    d = yaml.safe_load(Path(path).read_text()) or {}
+    try: d = yaml.load(Path(path).read_text(encoding='utf-8-sig'), _Strict) or {}
+    except UnicodeDecodeError: raise ValueError(f'{path} is not UTF-8: save it as UTF-8') from None
+    except yaml.YAMLError as e:
+        line = f' line {e.problem_mark.line + 1}' if getattr(e, 'problem_mark', None) else ''
+        raise ValueError(f"{path}{line}: not YAML ({getattr(e, 'problem', None) or e})") from None
     if not isinstance(d, dict):
         raise ValueError(f"{path}: expected a mapping of settings, found {type(d).__name__}")
     return d

@@ -135,6 +135,7 @@ def bootstrap(
 )->Estimate:              # percentile interval
     "The mean of the outcomes with a (clustered) bootstrap interval."
     x = np.asarray(outcomes, float)
+    if x.ndim != 1: raise ValueError(f'expected one number an item, got shape {x.shape}')
     if len(x) == 0: return Estimate(math.nan, n=0, **counts)
     draws = resample(x, clusters, n_boot, seed)[:, 0]
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])

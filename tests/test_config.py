@@ -40,6 +40,15 @@ def test_a_yaml_that_is_no_mapping(tmp_path):
         profile('toy', write(tmp_path/'p.yaml', '- cvcl\n'))
 
 
+@pytest.mark.parametrize('text, says', [
+    (b'cvcl: {epochs: 3\n', r'p\.yaml line 2: not YAML'), (b'cvcl:\n\tepochs: 3\n', r'p\.yaml line 2: not YAML'),
+    (b'cvcl: {epochs: 2}\ncvcl: {batch: 8}\n', r"line 2: .*'cvcl' occurs twice"), (b'name: caf\xe9\n', r'p\.yaml is not UTF-8'),
+    (b'a: \x00', r'p\.yaml: not YAML'), (b'cvcl: {lr: .inf}\n', r'cvcl\.lr = inf')])
+def test_a_broken_yaml_names_file_and_line(tmp_path, text, says):
+    (tmp_path/'p.yaml').write_bytes(text)
+    with pytest.raises(ValueError, match=says): profile('toy', tmp_path/'p.yaml')
+
+
 def test_a_missing_yaml_names_its_path():
     with pytest.raises(FileNotFoundError, match=r"no profile file at 'nowhere\.yaml'"): profile('toy', 'nowhere.yaml')
 

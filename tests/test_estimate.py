@@ -22,6 +22,10 @@ def answers(seed, n=120, models=1):
 def ends(e): return np.array([e.low, e.high])
 
 
+def test_a_table_is_not_read_as_its_first_column():
+    with pytest.raises(ValueError, match=r'one number an item, got shape \(2, 2\)'): bootstrap([[0., 1.], [1., 1.]])
+
+
 @quick
 @given(seeds)
 def test_renaming_clusters_and_permuting_items_in_them_changes_nothing(seed):

@@ -173,6 +173,8 @@ def test_pictures_of_every_mode_come_out_as_rgb(tmp_path):
         p = tmp_path/f'{mode}.{"jpg" if mode == "CMYK" else "png"}'
         Image.new(mode, (8, 8)).save(p)
         assert open_picture(p)[0].mode == 'RGB'
+    Image.new('I;16', (8, 8), 25700).save(tmp_path/'deep.png')   # converted, every pixel above 255 would be white
+    assert open_picture(tmp_path/'deep.png') == (None, 'more than 8 bits a channel')
 
 
 @given(st.lists(st.text('abcdef', min_size=1, max_size=4), unique=True, max_size=20), st.randoms())

@@ -191,6 +191,15 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert (out.mode, out.size) == ('RGB', (5, 4))
 
 
+def test_deep_pictures_keep_their_greys_or_are_refused(tmp_path):
+    grey = np.array([[0, 25700, 65535]], np.uint16)
+    Image.fromarray(grey).save(tmp_path/'deep.png')
+    assert np.asarray(open_image(tmp_path/'deep.png'))[0, :, 0].tolist() == [0, 100, 255]
+    for name, pixels in (('floats.tif', grey / np.float32(65535)), ('long.tif', grey.astype(np.int32))):
+        Image.fromarray(pixels).save(tmp_path/name)
+        with pytest.raises(ImageError, match='32 bits a channel'): open_image(tmp_path/name)
+
+
 def test_shapes_and_choice():
     i = Item('u', 'b', ['a', 'b'], options=['x', 'y', 'z'], choice='both')
     assert i.images == ('a', 'b') and score_shape(i) == (2, 3) and hash(i)

@@ -133,16 +133,25 @@ def test_path_stops_only_after_two_fruitless_penalties():
 @pytest.mark.parametrize('bad, words', [
     (dict(groups=None), 'session or species'), (dict(groups=[1, 2]), '2 groups for 60 rows'),
     (dict(labels=np.zeros(60)), 'one class only'), (dict(labels=np.zeros(59)), '59 labels for 60 rows'),
-    (dict(mode='best'), "use 'validated' or 'reference'")])
+    (dict(mode='best'), "use 'validated' or 'reference'"), (dict(penalties=()), 'penalties'), (dict(penalties=(1., -1.)), 'all >= 0'),
+    (dict(features=np.zeros(60)), r'\(n, d\) table'), (dict(test=np.zeros(60, bool)), 'some of each'), (dict(test=np.arange(5)), 'one True or False a row'),
+    (dict(groups=np.where(np.arange(60) == 7, np.nan, 1.)), 'row 7 has no group')])
 def test_requests_that_make_no_sense(bad, words):
     x, y, s = world(60)
     with pytest.raises(ValueError, match=words): fit_probe(**{**dict(features=x, labels=y, groups=s, device='cpu'), **bad})
 
 
-def test_feature_that_is_no_number_names_its_row():
+@pytest.mark.parametrize('row', range(0, 60, 7))
+@pytest.mark.parametrize('mode', ['validated', 'reference'])
+def test_feature_that_is_no_number_names_its_row_in_every_part(row, mode):
     x, y, s = world(60)
-    x[17, 3] = np.nan
-    with pytest.raises(ValueError, match='not finite'): fit_probe(x, y, s, device='cpu')
+    x[row, 3] = np.nan
+    with pytest.raises(ValueError, match=f'row {row} is not finite'): fit_probe(x, y, s, mode=mode, device='cpu')
+
+
+def test_groups_on_both_sides_of_given_test_rows_are_named():
+    x, y, s = world(60)
+    with pytest.warns(UserWarning, match='groups are on both sides of the test rows'): fit_probe(x, y, s, test=np.arange(60) % 2 == 0, device='cpu', control=False)
 
 
 def test_reference_reports_the_best_test_epoch():

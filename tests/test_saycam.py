@@ -100,6 +100,14 @@ def test_spacy_is_used_when_it_is_there(monkeypatch):
     assert sentences('Look there|A ball', 'spacy') == ['look there', 'a ball']
 
 
+def test_words_after_an_unquoted_comma_are_not_dropped_in_silence(tmp_path):
+    file = transcript(tmp_path, [('0:10', 'M', 'See the ball.'), ('0:20', 'M', 'Bye.')])
+    lines = file.read_text().splitlines()
+    file.write_text('\n'.join([lines[0], lines[1] + ', and more', lines[2] + ',,']))
+    said, ledger = read_transcript(file)
+    assert [u.utterance for u in said] == ['bye .'] and ledger.skipped == {'more cells than columns': 1}
+
+
 def test_published_habits(tmp_path):
     rows = [('0:10', 'M', '[a] see the ball [b]'), ('', 'M', 'hm'), ('0:20', 'M', 'One. Two.'), ('0:24', 'child', 'ba')]
     ours, l1 = read_transcript(transcript(tmp_path, rows))

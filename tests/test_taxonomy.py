@@ -51,7 +51,9 @@ def test_cub_rows(data):
 @pytest.mark.parametrize('text, why', [
     ('{"gull": ["bird", "gull"], "gull": ["bird", "gull"]}', 'occurs twice'), ('{"gull": "bird"}', 'list of names'),
     ('{"gull": []}', 'list of names'), ('{"gull": ["bird", null, "gull"]}', 'is no name'), ('{}', 'empty'),
-    ('{"gull": ["bird", "tern"]}', 'leaf comes last'), ('[1', 'not JSON'), ('{"a": ["x", "a"], "b": ["x", "a", "b"]}', 'has children')])
+    ('{"gull": ["bird", "tern"]}', 'leaf comes last'), ('[1', 'not JSON'), ('{"a": ["x", "a"], "b": ["x", "a", "b"]}', 'has children'),
+    ('{"A": ["x", "A"], "b": ["x", "a", "b"]}', 'has children'), ('{"a": ["x", "a"], "A": ["y", "A"]}', 'one name in lower case'),
+    ('[1]', 'maps each leaf'), ('{"a": ["x ", "a"]}', 'is no name')])
 def test_bad_taxonomies_are_named(tmp_path, text, why):
     (tmp_path/'t.json').write_text(text)
     with pytest.raises(ValueError, match=f't.json.*{why}'): load_hierarchy(tmp_path/'t.json')
@@ -63,11 +65,29 @@ GOOD = dict(image='1.jpg', label='gull', split='test', level1='bird', choices_le
 @pytest.mark.parametrize('change, why', [
     (dict(level1='tree'), "'tree' is 0 times"), (dict(choices_level1=['bird', 'bird']), '2 times'), (dict(image=3), 'no image'),
     (dict(choices_level1=['bird', 'fish', 'fish']), 'occurs twice'), (dict(level3='x', choices_level3=['x']), 'do not follow'),
-    (dict(choices_level1=None), 'has no options'), (dict(size=3), "unknown key 'size'"), ([], 'a row is an object')])
+    (dict(choices_level1=None), 'has no options'), (dict(size=3), "unknown key 'size'"), ([], 'a row is an object'),
+    (dict(choices_level1=['bird', None]), 'None is no name'), (dict(level1=3, choices_level1=[3, 'fish']), '3 is no name'), (dict(image=' '), 'no image')])
 def test_bad_rows_are_named(tmp_path, change, why):
     bad = GOOD | change if isinstance(change, dict) else change
     (tmp_path/'a.jsonl').write_text(json.dumps(GOOD) + '\n' + json.dumps(bad) + '\n')
     with pytest.raises(ValueError, match=f'line 2: .*{why}'): load_annotations(tmp_path/'a.jsonl')
+
+
+def test_a_file_without_rows_and_a_key_written_twice(tmp_path):
+    (tmp_path/'a.jsonl').write_text('\n')
+    with pytest.raises(ValueError, match='holds no rows'): load_annotations(tmp_path/'a.jsonl')
+    (tmp_path/'a.jsonl').write_text(json.dumps(GOOD)[:-1] + ', "image": "2.jpg"}')
+    with pytest.raises(ValueError, match="line 1: the key 'image' occurs twice"): load_annotations(tmp_path/'a.jsonl')
+
+
+def test_embeddings_that_cannot_rank_are_refused():
+    tree, x = random_taxonomy((2, 3), seed=1), np.ones((2, 4))
+    leaves, names = list(tree)[:2], {n: np.ones(4) for level in range(3) for n in tree.level_names(level + 1)}
+    def build(x, names): return list(build_questions(tree, ['a.jpg', 'b.jpg'], leaves, x, names))
+    with pytest.raises(ValueError, match="'b.jpg' is not finite"): build(x * [[1], [np.nan]], names)
+    with pytest.raises(ValueError, match=f"'{leaves[0]}' is not finite"): build(x, names | {leaves[0]: np.full(4, np.inf)})
+    with pytest.raises(ValueError, match=f"the first: '{leaves[0]}'"): build(x, {n: v for n, v in names.items() if n != leaves[0]})
+    assert list(build_questions(tree, [], [])) == []
 
 
 def test_null_levels_are_absent(tmp_path):

@@ -230,6 +230,10 @@ FAULTS = [
     (load_saycam_caption, CAPTION.replace('"a ball , yes"', 'a ball , yes'), r'line 2: the row does not have 2 cells'),
     (load_saycam_caption, CAPTION + 'c.jpg,"open\n', r'not CSV'),
     (load_saycam_caption, '', r"no column 'image'"),
+    (load_saycam_caption, 'image,text\n\n', r'line 1: no rows below the header'),
+    (load_vtwt, VTWT.replace('negative_phrase', 'positive_phrase,negative_phrase', 1), r"two columns 'positive_phrase'"),
+    (load_vtwt, VTWT.replace('big cat', ' big dog '), r"line 3: both phrases are 'big dog'"),
+    (load_baby_winoground, WINO.replace('blue box', 'red ball'), r"has 'red ball' as both phrases"),
 ]
 
 
@@ -254,9 +258,23 @@ def test_lenient_reading_counts_what_it_leaves_out(tmp_path):
     assert (items.ledger.seen, items.ledger.kept, dict(items.ledger.skipped)) == (5, 3, {'equal phrases': 1, 'occurs twice': 1})
 
 
+def test_spaces_around_cells_and_another_order_of_columns_change_nothing(tmp_path):
+    (tmp_path/'f.csv').write_text(VTWT); plain = load_vtwt(tmp_path/'f.csv')
+    rows = [line.split(',') for line in VTWT.strip().split('\n')]
+    (tmp_path/'f.csv').write_text('\r\n'.join(f' {c} ,{a},\t{b} ,note' for a, b, c in rows))
+    assert load_vtwt(tmp_path/'f.csv') == plain
+
+
+def test_replies_that_say_nothing_are_refused_not_counted(tmp_path):
+    (tmp_path/'f.csv').write_text(VTWT); items = load_vtwt(tmp_path/'f.csv')
+    with pytest.raises(ValueError, match="'vtwt/a': neither scores nor a choice"): score('vtwt', [Reply(i.uid, text='A') for i in items], items=items)
+    with pytest.raises(ValueError, match=r"'vtwt/a': scores of shape \(3,\), expected \(2,\)"): score('vtwt', [Reply(i.uid, [1, 2, 3]) for i in items], items=items)
+    assert score('vtwt', [Reply(i.uid, chosen=0) for i in items], items=items)['acc'].value == 1
+
+
 def test_other_encodings_and_missing_files(tmp_path):
     (tmp_path/'f.csv').write_bytes(CAPTION.replace('yes', 'caf\xe9').encode('latin-1'))
-    with pytest.raises(LabelError, match='not UTF-8'): load_saycam_caption(tmp_path/'f.csv')
+    with pytest.raises(LabelError, match='line 2: not UTF-8'): load_saycam_caption(tmp_path/'f.csv')
     with pytest.raises(FileNotFoundError, match='babylmms-eval'): load_vtwt(tmp_path/'none.csv')
 
 

@@ -9,6 +9,7 @@ __all__ = ['PENALTIES', 'Basis', 'fit_basis', 'Head', 'new_head', 'objective', '
 # %% ../../nbs/analysis/50_probing.ipynb #a69367c3
 import contextlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -50,6 +51,11 @@ class Basis:
         return w, weights[-1] - self.mean @ w
 
 # %% ../../nbs/analysis/50_probing.ipynb #1ff58726
+def _all_finite(x):
+    "Name the first row that holds something else than numbers."
+    bad = torch.cat([~part.isfinite().all(1) for part in x.split(8192)]).nonzero()
+    if len(bad): raise ValueError(f'features: row {int(bad[0])} is not finite')
+
 @patch
 def adopt(self:Basis,
     weights:Tensor,           # (d, c) for plain features
@@ -64,8 +70,7 @@ def fit_basis(
 )->Basis:
     "Mean, deviation and eigenvectors of the training rows."
     x = features.to(device=device or features.device, dtype=torch.float32)
-    if not torch.isfinite(x).all():
-        raise ValueError(f'features: row {int((~x.isfinite()).any(1).nonzero()[0])} is not finite')
+    _all_finite(x)
     mean, std = x.mean(0), x.std(0, correction=0)
     std = torch.where(std > 1e-6*mean.abs().clamp_min(1e-12), std, torch.ones_like(std))
     parts = ((part - mean)/std for part in x.split(max(1, 2**26//x.shape[1])))
@@ -308,14 +313,28 @@ def _split(n, groups, test, shares, seed):
     if groups is None: raise ValueError("groups: each row's session or species is needed; 'rows' means none")
     groups = np.arange(n) if isinstance(groups, str) and groups == 'rows' else np.asarray(groups)
     if len(groups) != n: raise ValueError(f'{len(groups)} groups for {n} rows')
-    test = group_split(groups, shares[1], seed) if test is None else np.asarray(test, bool)
+    if pd.isna(groups).any(): raise ValueError(f'row {int(pd.isna(groups).argmax())} has no group')
+    test = group_split(groups, shares[1], seed) if test is None else _given(test, groups)
     val = np.zeros(n, bool)
     val[~test] = group_split(groups[~test], shares[0], seed + 1)
     return test, val
 
-def _checked(features, labels):
+# %% ../../nbs/analysis/50_probing.ipynb #17d19255
+def _given(test, groups):
+    "A mask of test rows from outside, checked."
+    test = np.asarray(test)
+    if test.dtype != bool or test.shape != groups.shape or test.all() or not test.any():
+        raise ValueError(f'test: one True or False a row ({len(groups)}), and some of each')
+    both = np.intersect1d(groups[test], groups[~test])
+    if len(both): warnings.warn(f"{len(both)} groups are on both sides of the test rows, such as '{both[0]}'")
+    return test
+
+def _checked(features, labels, penalties=PENALTIES):
     "Features as a tensor, labels as a mapping of arrays without gaps."
-    x = torch.as_tensor(features)
+    if not len(penalties) or min(penalties) < 0: raise ValueError(f'penalties {penalties}: all >= 0, and one')
+    x = torch.as_tensor(features).detach()
+    if x.ndim != 2: raise ValueError(f'features: expected an (n, d) table, got shape {tuple(x.shape)}')
+    _all_finite(x)
     levels = labels if isinstance(labels, Mapping) else dict(label=labels)
     out = {k: np.asarray(v) for k, v in levels.items()}
     for k, v in out.items():
@@ -384,7 +403,7 @@ def fit_probe(
     **more,                   # epochs, lr, batch of `reference_probe`
 )->Probe:                     # scores with intervals over classes
     "Linear probes of every level on frozen features."
-    x, levels = _checked(features, labels)
+    x, levels = _checked(features, labels, penalties)
     test, val = _split(len(x), groups, test, shares, seed)
     if mode == 'reference': return reference_probe(x, levels, test, val, seed=seed, device=device, **more)
     if mode != 'validated': raise ValueError(f"mode '{mode}': use 'validated' or 'reference'")

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..estimate import Estimate, bootstrap
+from ..store import read_json
 
 # %% ../../nbs/benchmarks/46_hierarchy.ipynb #eeef112c
 def _low(path): return [n.lower() if isinstance(n, str) else n for n in path]
@@ -91,7 +92,7 @@ def load_rows(
     path,                 # JSON file: a list of objects
 )->list[dict]:            # result rows
     "Result rows; a row that cannot be scored is named."
-    rows = json.loads(Path(path).read_text(encoding='utf-8'))
+    rows = read_json(path)
     if not isinstance(rows, list): raise ValueError(f'{path}: a list of rows, found {type(rows).__name__}')
     for i, r in enumerate(rows, 1):
         if not isinstance(r, dict) or not levels_of(r):

@@ -122,16 +122,23 @@ def _why_not(path):
     return next((why for s, why in _SIGNS.items() if head.startswith(s)), 'not a picture in a known format')
 
 # %% ../../nbs/benchmarks/40_items.ipynb #cf2cfcee
+def _rgb(im, path):
+    "RGB; a plain conversion would cut 16 bits off at 255 and leave a white picture."
+    if im.mode.startswith('I;16'): im = Image.fromarray((np.asarray(im) // 257).astype(np.uint8))
+    if im.mode in 'IF': raise ImageError(path, '32 bits a channel, of unknown range; save it with 8')
+    return im.convert('RGB')
+
 def open_image(
     path,            # of a picture file, or a PIL image
 )->Image.Image:      # upright, RGB, fully read
     "Open a picture or say why not."
-    if isinstance(path, Image.Image): return path.convert('RGB')
+    if isinstance(path, Image.Image): return _rgb(path, 'the picture')
     path = Path(path)
     if not path.exists(): raise ImageError(path, 'no such file')
     if not path.is_file(): raise ImageError(path, 'not a file')
     try:
-        with Image.open(path) as im: return ImageOps.exif_transpose(im).convert('RGB')
+        with Image.open(path) as im: return _rgb(ImageOps.exif_transpose(im), path)
+    except ImageError: raise
     except UnidentifiedImageError: raise ImageError(path, _why_not(path)) from None
     except Image.DecompressionBombError as e: raise ImageError(path, str(e)) from None
     except (OSError, SyntaxError, ValueError) as e:

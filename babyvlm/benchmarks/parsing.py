@@ -60,12 +60,12 @@ _LINK = (r"(?:(?:the|an?|options?|answer|choice|letter|image|picture|number|be|t
 _OPEN = r"[\s\"'(\[{<:]*"
 _NOT = re.compile(
     r"(?:n't|\b(?:not|never|neither|nor|cannot|exclud\w+|eliminat\w+|rul\w+ out|rather than|instead of"
-    r"|except|other than|unlike|than|without|doubt\w*))"
+    r"|except|(?:anything|all|everything) but|other than|unlike|than|without|doubt\w*))"
     rf" (?:(?:think|believe|say|choose|pick|select|go with) )?{_LINK}{_OPEN}$", re.I)
 _WRONG = re.compile(
-    r"^[\s\"')\].,:]*(?:(?:is|are|was|were|seems?|looks?|can|could|does|do|would|must)(?: all| both| also)?"
-    r"(?:n't| ?not)\b|(?:(?:is|are|was|were|seems?|looks?) )?(?:all |both |also |clearly )?"
-    r"(?:wrong|incorrect|false|impossible|ruled out|excluded)\b)", re.I)
+    r"^[\s\"')\].,:-]*(?:(?:is|are|was|were|seems?|looks?|can|could|does|do|would|must)(?: all| both| also)?"
+    r"(?:n't| ?not)\b|(?:(?:is|are|was|were|seems?|looks?) (?:the |an? )?)?(?:all |both |also |clearly )?"
+    r"(?:wrong|incorrect|false|impossible|ruled out|excluded)\b|no\b\s*(?:[.,;:!\n]|$))", re.I)
 
 def _negated(text, start, end):
     "Whether the words beside a mention deny it."
@@ -74,8 +74,8 @@ def _negated(text, start, end):
 # %% ../../nbs/benchmarks/42_parsing.ipynb #6fdf6610
 _BE = r"(?:'s| is| must be| would be| should be| will be| has to be| looks like| seems to be)"
 _CUES = [  # what announces an answer
-    r"\b(?:answer|choice|option|selection|response|prediction|label|letter|pick|guess|match|one|image|object"
-    rf"|bird|animal)(?: here)?{_BE}? ?[:=>-]*",
+    r"\b(?:answer|ans\.?|choice|option|selection|response|prediction|label|letter|pick|guess|match|one|image"
+    rf"|object|bird|animal)(?: here)?{_BE}? ?[:=>-]*",
     r"\bI(?:'d| would|'ll| will|'m going| am going)?(?: to)? (?:choose|pick|select|go(?:ing)? with|say"
     r"|vote for|answer|guess|chose|think|believe|opt for)",
     rf"\b(?:choose|select|pick|going with)|\b(?:it|that|this|which){_BE}",
@@ -86,6 +86,7 @@ _FINAL = re.compile(rf"{_END} ?{_LINK}{_OPEN}$", re.I)
 _RIGHT = re.compile(r"^[\s\"')\].,:]*(?:is|would be|seems|looks|must be|has to be|fits|matches)?"
                     r"(?: clearly| definitely| probably| most likely)?"
                     r" ?(?:the )?(?:\w+ )?(?:correct|right|answer|best|match|choice|true)\b", re.I)
+_NAMES = re.compile(r"\b(?:vitamin|hepatitis|type|plan|grade|fig(?:ure|\.)|[dm]r\.|mrs\.) $", re.I)
 _STRENGTH = {4: 'final answer', 3: 'answer', 2: 'label', 1: 'mention'}
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #8e11cb9d
@@ -108,10 +109,12 @@ def _strength(text, m, own_text):
     "How much the reply commits to the mention `m`."
     before, after = text[max(0, m.start() - 90):m.start()], text[m.end():]
     marked = re.match(r'["\']?\s*(?:[).\]:,;>}*]|-\s|$|\n|/)', after) or re.search(r'[(\[{]\s*$', before)
-    if _is_article(text, m, marked): return 0
+    if _is_article(text, m, marked) or _NAMES.search(before): return 0
     if _FINAL.search(before): return 4
     if _SAYS.search(before) or (m[0].isupper() and _RIGHT.match(after)): return 3
     line_start = re.search(r'(?:^|\n)[\s"\'(\[{#>-]*$', before)
+    listed = re.match(r'["\')\]]*:\s', after) and re.search(r'[.!?,;]\s+[("\[]*$', before)  # "A: no, B: ..."
+    if listed or (marked and own_text): return 2
     if line_start and (marked or own_text or re.match(r'\s+(?:because|since|as)\b', after)): return 2
     if re.search(r'[.!?]\s+[("\[]*$', before) and re.match(r'[)\]"}]*[.!]?\s*$', after): return 2
     return 1 if m[0][0].isupper() or re.search(r'[(\[{]\s*$', before) else 0
@@ -120,7 +123,7 @@ def _strength(text, m, own_text):
 def _mentions(text, letters, texts):
     "All mentions of letters in order of appearance."
     own = ''.join(letters) + ''.join(letters).lower()
-    one = rf"(?<!\w)(?<!\w[.'-])[{own}](?!\w)(?!['-]\w)(?!\.[A-Za-z](?![a-z]))"
+    one = rf"(?<!\w)(?<!\w[.'-])[{own}](?!\w)(?!['-]\w)(?!\.[A-Za-z](?![a-z]))(?![+#])"
     link = (r"[)\]\"']*\s*(?:,\s*(?:and|or)?|\b(?:and|or|nor|to)\b|/|&)"
             r"\s*(?:(?:maybe|perhaps|possibly|even|else|option|choice),? )?[(\[\"']*")
     run = re.compile(rf"{one}(?:{link}(?![aI] +[A-Za-z]){one})*")
@@ -136,7 +139,8 @@ def _starts(after, option):
     return bool(option) and re.match(rf"(?:an? |the )?{re.escape(option)}(?!\w)", after) is not None
 
 def _mask(text, texts):
-    "Hide option texts that hold a letter of their own, as in 'vitamin C'."
+    "Hide 'n/a' and option texts that hold a letter of their own, as in 'vitamin C'."
+    text = re.sub(r'\bn/a\b', '¤¤¤', text, flags=re.I)
     for t in texts.values():
         if not re.search(r'(?<!\w)\w(?!\w)', t): continue
         text = re.sub(re.escape(t), lambda m: '¤' * len(m[0]), text, flags=re.I)
@@ -145,7 +149,7 @@ def _mask(text, texts):
 # %% ../../nbs/benchmarks/42_parsing.ipynb #ab6e04da
 def _named(text, texts):
     "Letters whose option text occurs, un-negated."
-    out, low = set(), text.lower()
+    out, low = set(), re.sub(r'\s+', ' ', text.lower())
     for l, t in sorted(texts.items(), key=lambda x: -len(x[1] or '')):
         if not t: continue
         found = list(re.finditer(rf'(?<!\w){re.escape(t)}(?:e?s)?(?!\w)', low))
@@ -155,6 +159,8 @@ def _named(text, texts):
 
 def _options(options):
     "Letters and texts from a count, a string of letters, a list of letters or texts, or a mapping."
+    n = options if isinstance(options, int) else len(options)
+    if not 1 <= n <= len(_ALPHABET): raise ValueError(f'{n} options: 1 to {len(_ALPHABET)} have letters')
     if isinstance(options, int): return _ALPHABET[:options], {}
     if not isinstance(options, Mapping):
         letters = _ALPHABET[:len(options)]

@@ -10,6 +10,7 @@ __all__ = ['LOADERS', 'FILES', 'MODES', 'WINOGROUND', 'METEOR', 'TASKS', 'HEADLI
 
 # %% ../../nbs/benchmarks/44_v1.ipynb #60238f45
 import csv
+import io
 import itertools
 import math
 import re
@@ -25,7 +26,7 @@ from nltk.tokenize.destructive import NLTKWordTokenizer
 from nltk.translate.meteor_score import single_meteor_score
 
 from .audit import Benchmark
-from .items import Item, Reply, Status
+from .items import Item, Reply, Status, score_shape
 from ..data.saycam import Ledger, parse_name
 from ..estimate import Estimate, bootstrap, wilson
 
@@ -53,26 +54,35 @@ def read_labels(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no label file '{path}'; get it from ShawnKing98/babylmms-eval, dataset/")
+    reader = _reader(path)
     try:
-        with open(path, encoding='utf-8-sig', newline='') as f:
-            reader = csv.DictReader(f, strict=True)
-            found = reader.fieldnames or []
-            rows = [(reader.line_num, r) for r in reader]
-    except UnicodeDecodeError as e:
-        raise LabelError(path, 1, f'not UTF-8 ({e.reason})', 'save it as UTF-8') from None
+        found = reader.fieldnames = [c.strip() for c in reader.fieldnames or ()]
+        rows = [(reader.line_num, {k: v.strip() if isinstance(v, str) else v for k, v in r.items()})
+                for r in reader]
     except csv.Error as e:
         raise LabelError(path, reader.line_num, f'not CSV ({e})', 'download it again') from None
     missing = [c for c in columns if c not in found]
     if missing: raise LabelError(path, 1, f"no column '{missing[0]}', found {found}", 'is it the right file?')
+    twice = [c for c in columns if found.count(c) > 1]
+    if twice: raise LabelError(path, 1, f"two columns '{twice[0]}'", 'name each column once')
+    if not rows: raise LabelError(path, 1, 'no rows below the header', 'download it again')
     for line, r in rows: _check_row(path, line, r, columns)
     return rows
 
 # %% ../../nbs/benchmarks/44_v1.ipynb #768c3b5f
+def _reader(path):
+    "A reader of a CSV file; the line of a byte that is not UTF-8 is named."
+    try: text = path.read_bytes().decode('utf-8-sig')
+    except UnicodeDecodeError as e:
+        line = e.object.count(b'\n', 0, e.start) + 1
+        raise LabelError(path, line, f'not UTF-8 ({e.reason})', 'save it as UTF-8') from None
+    return csv.DictReader(io.StringIO(text, newline=''), strict=True)
+
 def _check_row(path, line, row, columns):
     if None in row or None in row.values():
         n = len(row) - (None in row)
         raise LabelError(path, line, f'the row does not have {n} cells', 'quote cells that hold a comma')
-    empty = [c for c in columns if not row[c].strip()]
+    empty = [c for c in columns if not row[c]]
     if empty: raise LabelError(path, line, f"'{empty[0]}' is empty", 'fill the cell')
 
 # %% ../../nbs/benchmarks/44_v1.ipynb #1bec4907
@@ -171,6 +181,7 @@ def _instance(unit, images):
         if tags[t] != 1: raise fail(f'has {tags[t]} {t} images, expected 1', f'not one {t} image')
     pairs = {(r['positive_phrase'], r['negative_phrase']) for r in rows}
     if len(pairs) > 1: raise fail('has different phrases in its two rows', 'phrases differ')
+    if len(set(*pairs)) == 1: raise fail(f"has '{min(*pairs)}' as both phrases", 'equal phrases')
     frame, made = (next(r['image'] for r in rows if r['image_tag'] == t) for t in _TAGS)
     if Path(made).stem != f'{Path(frame).stem}_neg': raise fail(f'pairs {frame} with {made}', 'wrong pair')
     paths = [_path(images, p) for p in (frame, made)]
@@ -286,6 +297,10 @@ def _rows(replies, items):
     lost = [i.uid for i in items if i.uid not in by]
     if lost: raise ValueError(f"no reply to '{lost[0]}' ({len(lost)} in all); a skipped item needs one too")
     if len(by) > len(items): raise ValueError(f'{len(by)} replies for {len(items)} items; drop the others')
+    for i in items:
+        s = by[i.uid].scores
+        if s is not None and np.shape(s) != score_shape(i):
+            raise ValueError(f"item '{i.uid}': scores of shape {np.shape(s)}, expected {score_shape(i)}")
     return [_Row(by[i.uid], i.gold, i.group) for i in items]
 
 # %% ../../nbs/benchmarks/44_v1.ipynb #3e3e8f67
@@ -299,7 +314,9 @@ def _outcome(row, task, mode, nan):
     "Credit of one two- or four-way choice, and whether it was tied."
     r, s = row.reply, np.asarray(row.reply.scores, np.float64)
     if r.status == Status.NOANSWER: return 0., False
-    if r.scores is None: return float(r.chosen is not None and r.chosen == row.gold), False
+    if r.scores is None and r.chosen is None:
+        raise ValueError(f"item '{r.uid}': neither scores nor a choice; read its text with a parser first")
+    if r.scores is None: return float(r.chosen == row.gold), False
     if s.ndim != 1 or len(s) < 2: raise ValueError(f"item '{r.uid}': expected a list, got shape {s.shape}")
     if nan == 'published' and np.isnan(s).any(): return _published_nan(s, row.gold, task), False
     return choice_outcome(s, row.gold, mode), int((s == s.max()).sum()) > 1

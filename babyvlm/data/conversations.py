@@ -22,6 +22,7 @@ from datasets import Dataset
 from fastcore.basics import patch
 
 from .saycam import PAIR_FEATURES
+from ..store import read_json
 
 # %% ../../nbs/data/15_conversations.ipynb #27d976e5
 IMAGE, VIDEO = '<image>', '<video>'
@@ -191,8 +192,7 @@ def load_records(
 )->list[Record]:                  # in the file's order
     "Read a LLaVA conversation file, strictly."
     name = Path(path).name
-    try: data = json.loads(Path(path).read_text(encoding='utf-8'))
-    except json.JSONDecodeError as e: raise ValueError(f'{name}: not JSON ({e})') from None
+    data = read_json(path)
     if not isinstance(data, list): raise ValueError(f'{name}: expected a list of records at the top')
     records = [_parse(d, f'{name}, record {i}') for i, d in enumerate(data)]
     for i, r in enumerate(records):

@@ -98,6 +98,7 @@ def open_picture(
     if not Path(path).is_file(): return None, 'file is missing'
     try:
         im = Image.open(path)
+        if im.mode[0] in 'IF': return None, image_fault(path)
         if draft: im.draft('RGB', (draft, draft))
         return im.convert('RGB'), ''
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

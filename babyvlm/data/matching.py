@@ -87,7 +87,8 @@ def _checked(queries, pool, capacity):
     "Both tables, checked against each other."
     x, y = as_vectors(queries, 'queries'), as_vectors(pool, 'pool')
     if x.shape[1] != y.shape[1]: raise ValueError(f'queries have {x.shape[1]} dimensions, pool {y.shape[1]}')
-    if int(capacity) != capacity or capacity < 1: raise ValueError(f'capacity {capacity}: not 1, 2, 3, ...')
+    if not isinstance(capacity, (int, np.integer)) or not 1 <= capacity < 2**31:
+        raise ValueError(f'capacity {capacity}: one whole number from 1, the same for every pool item')
     if len(x) > len(y) * capacity:
         raise ValueError(f'{len(x)} queries do not fit into {len(y)} pool items of capacity {capacity}')
     with np.errstate(over='ignore'): norms = _largest_norm(x), _largest_norm(y)
@@ -471,6 +472,7 @@ def _small(x, y, capacity):
 def _options(device, precision, tolerance, time_limit, checkpoint, progress, first, memory, m):
     "Settings of a search, checked."
     if precision not in ('auto', *LEVELS): raise ValueError(f'precision {precision}: auto or {[*LEVELS]}')
+    if time_limit is not None and not time_limit >= 0: raise ValueError(f'time_limit {time_limit}: not >= 0')
     if tolerance is not None and not tolerance >= 0: raise ValueError(f'tolerance {tolerance}: must be >= 0')
     if first is None: first = 256 if m < 300_000 else 384
     if memory is None: memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2

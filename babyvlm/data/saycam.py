@@ -24,6 +24,8 @@ from datasets import Dataset, DatasetDict, Features, Value
 from fastcore.basics import patch
 from PIL import Image, UnidentifiedImageError
 
+from ..store import read_json, read_text
+
 # %% ../../nbs/data/11_saycam.ipynb #24ff5653
 _NAME = re.compile(r'([A-Za-z]+)_(\d{8})_(\d{2})(\d{2})_(\d{2})(?:_(\d{3,})(?:_(\d{2,}))?)?')
 
@@ -293,17 +295,15 @@ class Utterance:
 # %% ../../nbs/data/11_saycam.ipynb #23861929
 def _rows(path):
     "The rows of one transcript as dictionaries of text."
-    try: text = Path(path).read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as e:
-        raise ValueError(f'{Path(path).name}: byte {e.start} is not UTF-8; save it as UTF-8') from None
-    reader = csv.DictReader(io.StringIO(text, newline=''))
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=''), restkey='')
     have = [c.strip() for c in reader.fieldnames or ()]
     for column in COLUMNS:
         if column not in have:
             raise ValueError(f"{Path(path).name}: column '{column}' is missing; the columns are "
                              f"{', '.join(have) or 'none'}; a transcript has {', '.join(COLUMNS)}")
     reader.fieldnames = have
-    return [{c: (r[c] or '').strip() for c in COLUMNS} for r in reader]
+    def over(r): return ' '.join(r.get('', ())).strip()   # cells that have no column
+    return [{c: (r[c] or '').strip() for c in COLUMNS} | {'': over(r)} for r in reader]
 
 # %% ../../nbs/data/11_saycam.ipynb #9b788835
 def _single_video(path, rows):
@@ -322,6 +322,7 @@ def _end(starts, i, published):
 
 def _why_not(row, start, end, speakers):
     "The reason to leave a row out, or nothing."
+    if row['']: return 'more cells than columns'
     if row['Speaker'] not in speakers: return 'speaker is not in the list'
     if not row['Time']: return 'no time stamp'
     if start is None: return 'time stamp cannot be read'
@@ -374,8 +375,7 @@ def read_metadata(
     path,                 # train.json, val.json or test.json
 )->list[Utterance]:       # in the file's order
     "Read one split in the released form."
-    try: d = json.loads(Path(path).read_text(encoding='utf-8'))
-    except json.JSONDecodeError as e: raise ValueError(f'{Path(path).name}: not JSON ({e})') from None
+    d = read_json(path)
     if not isinstance(d, dict) or not isinstance(d.get('data'), list):
         raise ValueError(f'{Path(path).name}: expected {{"data": [...]}}, as in the released files')
     return [_entry(e, f'{Path(path).name}, entry {i}') for i, e in enumerate(d['data'])]
@@ -424,6 +424,7 @@ def image_fault(
     if not path.is_file(): return 'file is missing'
     try:
         with Image.open(path) as im:
+            if im.mode[0] in 'IF': return 'more than 8 bits a channel'
             if decode or im.format != 'JPEG' or not _complete(path): im.load()
     except UnidentifiedImageError: return 'file is not an image'
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:

@@ -10,7 +10,6 @@ __all__ = ['RANKS', 'RELEASED', 'Taxonomy', 'Released', 'taxonomy_name', 'releas
 # %% ../../nbs/data/16_taxonomy.ipynb #3d4fe30e
 import difflib
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +23,7 @@ import torch
 from fastcore.basics import patch
 
 from ..config import data_root
+from ..store import parse_json, read_json, read_text
 
 # %% ../../nbs/data/16_taxonomy.ipynb #7f2d75c0
 RANKS = ('kingdom', 'phylum', 'class', 'order', 'family', 'genus', 'species')
@@ -35,11 +35,13 @@ class Taxonomy(Mapping):
         name:str='',                        # what tables call it
         ranks:Sequence[str]=(),             # one rank a level; () when levels have no names
     ):
+        if not isinstance(paths, Mapping): raise ValueError('a taxonomy maps each leaf to its path')
         self.name, self.ranks = name, tuple(ranks)
         self.paths = {leaf: _path(leaf, p) for leaf, p in paths.items()}
         if not self.paths: raise ValueError(f"taxonomy '{name}' is empty")
-        inner = {p[:i] for p in self.paths.values() for i in range(1, len(p))}
-        bad = [leaf for leaf, p in self.paths.items() if p in inner]
+        low = _lower(self.paths)                    # as the questions spell them
+        inner = {p[:i] for p in low.values() for i in range(1, len(p))}
+        bad = [leaf for leaf, p in self.paths.items() if low[leaf.lower()] in inner]
         if bad: raise ValueError(f"'{bad[0]}' is a leaf and has children: give every leaf its own end")
         if self.ranks and len(self.ranks) < self.depth:
             raise ValueError(f"{len(self.ranks)} ranks for {self.depth} levels")
@@ -50,12 +52,21 @@ class Taxonomy(Mapping):
     def __repr__(self): return f"Taxonomy('{self.name}', {len(self)} leaves, {self.depth} levels)"
 
 # %% ../../nbs/data/16_taxonomy.ipynb #d8ff4013
+def _lower(paths):
+    "Paths in lower case; two leaves must not become one."
+    low, seen = {}, {}
+    for leaf, p in paths.items():
+        first = seen.setdefault(leaf.lower(), leaf)
+        if first != leaf: raise ValueError(f"'{first}' and '{leaf}' are one name in lower case")
+        low[leaf.lower()] = tuple(n.lower() for n in p)
+    return low
+
 def _path(leaf, names):
     "A path that ends in its leaf, or why it cannot be one."
     if not isinstance(names, (list, tuple)) or not names:
         raise ValueError(f"'{leaf}': a path is a list of names, found {names!r}")
-    odd = [n for n in names if not isinstance(n, str) or not n.strip()]
-    if odd: raise ValueError(f"'{leaf}': {odd[0]!r} is no name")
+    odd = [n for n in names if not isinstance(n, str) or not n or n != n.strip()]
+    if odd: raise ValueError(f"'{leaf}': {odd[0]!r} is no name; a name is a text without spaces at its ends")
     if names[-1].lower() != leaf.lower():
         raise ValueError(f"'{leaf}': the path ends in '{names[-1]}'; the leaf comes last")
     return tuple(names)
@@ -88,7 +99,7 @@ def level_name(self:Taxonomy,
 @patch
 def lower(self:Taxonomy)->dict:  # leaf -> path, all lower case
     "Paths as the questions spell them; the released files do not agree on capitals."
-    return {leaf.lower(): tuple(n.lower() for n in p) for leaf, p in self.paths.items()}
+    return _lower(self.paths)
 
 # %% ../../nbs/data/16_taxonomy.ipynb #6739239c
 @patch
@@ -135,12 +146,6 @@ def taxonomy_name(
     raise ValueError(f"unknown taxonomy '{name}': did you mean '{near}'? known: {', '.join(RELEASED)}")
 
 # %% ../../nbs/data/16_taxonomy.ipynb #487e2b5e
-def _no_twice(pairs):
-    "JSON keeps the last of two equal keys in silence; here the second one is an error."
-    twice = [k for k, n in Counter(k for k, _ in pairs).items() if n > 1]
-    if twice: raise ValueError(f"the key '{twice[0]}' occurs twice")
-    return dict(pairs)
-
 def released_file(
     name:str,             # of one of `RELEASED`
     kind:str='taxonomy',  # 'taxonomy', 'similar' or 'random'
@@ -164,12 +169,10 @@ def load_hierarchy(
     path = Path(source)
     if path.suffix != '.json': path = released_file(source, root=root)
     if not path.is_file(): raise FileNotFoundError(f"no taxonomy at '{path}'")
-    text = path.read_text(encoding='utf-8')
     name = next((k for k, r in RELEASED.items() if r.file == path.name), path.stem)
     ranks = RELEASED[name].ranks if name in RELEASED else ()
-    try: return Taxonomy(json.loads(text, object_pairs_hook=_no_twice), name, ranks)
-    except json.JSONDecodeError as e:
-        raise ValueError(f'{path}: not JSON, {e.msg} in line {e.lineno}') from None
+    paths = read_json(path)
+    try: return Taxonomy(paths, name, ranks)
     except ValueError as e: raise ValueError(f'{path}: {e}') from None
 
 # %% ../../nbs/data/16_taxonomy.ipynb #a00ba513
@@ -223,6 +226,8 @@ class Annotation:
         if not self.truth or len(self.truth) != len(self.choices):
             raise ValueError(f"{len(self.truth)} true names and {len(self.choices)} lists of options")
         for i, (t, c) in enumerate(zip(self.truth, self.choices), 1):
+            odd = [n for n in c if not isinstance(n, str) or not n.strip()]
+            if odd: raise ValueError(f'level {i}: the option {odd[0]!r} is no name')
             if c.count(t) != 1: raise ValueError(f"level {i}: '{t}' is {c.count(t)} times among {list(c)}")
             if len(set(c)) < len(c): raise ValueError(f"level {i}: an option occurs twice in {list(c)}")
 
@@ -230,7 +235,7 @@ class Annotation:
 def _annotation(d):
     "A row of the file; null levels count as absent, and nothing may follow the first absent one."
     if not isinstance(d, dict): raise ValueError('a row is an object')
-    lacks = [k for k in ('image', 'label') if not isinstance(d.get(k), str)]
+    lacks = [k for k in ('image', 'label') if not isinstance(d.get(k), str) or not d[k].strip()]
     if lacks: raise ValueError(f"no {' and no '.join(lacks)}")
     levels = sorted(int(k[5:]) for k in d if k[:5] == 'level' and k[5:].isdigit() and d[k] is not None)
     if levels != list(range(1, len(levels) + 1)):
@@ -261,12 +266,13 @@ def load_annotations(
     if not path.is_file(): raise FileNotFoundError(f"no annotation file '{path}'")
     if path.suffix == '.parquet': return _from_parquet(path)
     out = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').split('\n'), 1):
+    for number, line in enumerate(read_text(path).split('\n'), 1):
         if not line.strip(): continue
-        try: out.append(_annotation(json.loads(line)))
-        except json.JSONDecodeError as e:
-            raise ValueError(f'{path} line {number}: not JSON ({e.msg})') from None
-        except ValueError as e: raise ValueError(f'{path} line {number}: {e}') from None
+        where = f'{path} line {number}'
+        row = parse_json(line, where)
+        try: out.append(_annotation(row))
+        except ValueError as e: raise ValueError(f'{where}: {e}') from None
+    if not out: raise ValueError(f'{path} holds no rows')
     return out
 
 # %% ../../nbs/data/16_taxonomy.ipynb #e1e3ab89
@@ -393,15 +399,25 @@ def _wrong_similar(images, names, truth, k, block):
 # %% ../../nbs/data/16_taxonomy.ipynb #77d0d44d
 def _rows_of(name_rows, names):
     "Embeddings of a level's names, (m, d), from a mapping or a function."
+    lost = [] if callable(name_rows) else [n for n in names if n not in name_rows]
+    if lost: raise ValueError(f"name_rows lack {len(lost)} names, the first: '{lost[0]}'")
     x = name_rows(names) if callable(name_rows) else [name_rows[n] for n in names]
     if isinstance(x, list): x = torch.stack([torch.as_tensor(v) for v in x])
-    return torch.as_tensor(x, dtype=torch.float32)
+    return _finite(x, names)
+
+def _finite(rows, names):
+    "Embeddings, one a name, refused where one is not finite."
+    x = torch.as_tensor(rows, dtype=torch.float32)
+    if x.ndim != 2 or len(x) != len(names): raise ValueError(f'{tuple(x.shape)} rows for {len(names)} names')
+    bad = (~x.isfinite().all(1)).nonzero().flatten().tolist()
+    if bad: raise ValueError(f"the embedding of '{names[bad[0]]}' is not finite ({len(bad)} in all)")
+    return x
 
 def _level(taxonomy, level, paths, images, name_rows, k, rng, block):
     "Options of one level: indices of the rows that have it, and their options as shown."
     names = taxonomy.level_names(level)
     at, have = {n: i for i, n in enumerate(names)}, [i for i, p in enumerate(paths) if len(p) >= level]
-    truth = np.array([at[paths[i][level - 1]] for i in have])
+    truth = np.array([at[paths[i][level - 1]] for i in have], np.int64)
     if images is None: wrong = _wrong_random(rng, truth, len(names), k)
     else: wrong = _wrong_similar(images[have], _rows_of(name_rows, names), truth, k, block)
     shown = np.column_stack([truth, wrong])
@@ -421,13 +437,13 @@ def build_questions(
 )->Iterator[Annotation]:  # one a picture, in order
     "Four-choice questions for every level of every picture."
     if len(images) != len(labels): raise ValueError(f'{len(images)} images and {len(labels)} labels')
+    if wrong < 1: raise ValueError(f'{wrong} wrong options: at least 1')
     known = taxonomy.lower()
     lost = sorted({l for l in labels if l.lower() not in known})
     if lost: raise ValueError(f"{len(lost)} labels are no leaves of {taxonomy.name}, the first: '{lost[0]}'")
     if image_rows is not None:
-        image_rows = torch.as_tensor(image_rows, dtype=torch.float32)
+        image_rows = _finite(image_rows, images)
         if name_rows is None: raise ValueError('similar choices need name_rows beside image_rows')
-        if len(image_rows) != len(images): raise ValueError(f'{len(image_rows)} rows, {len(images)} images')
     paths = [known[l.lower()] for l in labels]
     rng, choices = np.random.default_rng(seed), [[] for _ in paths]
     for level in range(1, taxonomy.depth + 1):

@@ -33,8 +33,11 @@ def open_rgb(
     image,                    # a PIL image, or a path
 )->Image.Image:               # mode RGB
     "An image in RGB, opened if it is a path."
-    if isinstance(image, Image.Image): return image.convert('RGB')
-    with Image.open(image) as im: return im.convert('RGB')
+    if not isinstance(image, Image.Image):
+        with Image.open(image) as im: im.load(); return open_rgb(im)
+    what = getattr(image, 'filename', '') or 'an image'
+    if image.mode[0] in 'IF': raise ValueError(f'{what} has more than 8 bits a channel; save it with 8')
+    return image.convert('RGB')
 
 # %% ../../nbs/models/21_vision.ipynb #aeac6e33
 def square(
