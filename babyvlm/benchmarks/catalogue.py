@@ -136,7 +136,8 @@ def _text(file):
     try: json.loads(text)
     except json.JSONDecodeError as e:
         lines = ': one record a line? expected one list' if e.msg == 'Extra data' else ''
-        raise ValueError(f'{file.name}: not JSON ({e.msg}: line {e.lineno} column {e.colno}){lines}') from None
+        where = f'{e.msg}: line {e.lineno} column {e.colno}'
+        raise ValueError(f'{file.name}: not JSON ({where}){lines}') from None
     return text
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #fb1922de
