@@ -131,6 +131,8 @@ def gt(self:Table)->GT:   # a `great_tables` object, to style further
     t = t.tab_options(table_font_size='13px', data_row_padding='3px', table_width='100%')
     numbers = [c for c in frame if pd.api.types.is_numeric_dtype(frame[c])]
     if numbers: t = t.cols_align('right', columns=numbers)
+    sure = [c for c in frame if any(isinstance(x, Estimate) for x in frame[c])]
+    if sure: t = t.tab_style(gt_style.css('min-width: 11em'), loc.body(columns=sure))  # less wrapping
     if 'status' in frame:
         dim = [i for i, s in enumerate(frame.status) if s.startswith('not possible')]
         if dim: t = t.tab_style(gt_style.text(color='#888'), loc.body(rows=dim))

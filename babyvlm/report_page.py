@@ -21,7 +21,7 @@ from .published import PAPERS
 from .report import asset
 from .reproduction import (Report, claims_of, collect, noise_floors, run_cells, runs_of, tables_named,
                                   unfilled)
-from .store import Store
+from .store import Store, sha256_text
 
 # %% ../nbs/93_report_page.ipynb #7496804f
 esc = html.escape
@@ -131,6 +131,18 @@ def _part_html(s):
     table = html_table(s.frame, ('verdict',))
     return f'<h3 id="{anchor(s.name)}">{caption}</h3>{table}<p class="dim">{note} {foot}</p>'
 
+# %% ../nbs/93_report_page.ipynb #5b917f14
+_MOST = 8                 # files of a run that are listed
+
+def _files_html(files):
+    "The first files of a run, and a checksum of all that are not shown."
+    first, rest = list(files.items())[:_MOST], list(files.items())[_MOST:]
+    shown = ''.join(f'<li>{esc(f)} <span class="dim">sha256 {sha[:16]}</span></li>' for f, sha in first)
+    if not rest: return f'<ul>{shown}</ul>'
+    whole = sha256_text(''.join(f'{sha} {f}\n' for f, sha in rest))[:16]
+    more = f'{len(rest):,} more, each in manifest.json; together <span class="dim">sha256 {whole}</span>'
+    return f'<ul>{shown}<li>{more}</li></ul>'
+
 # %% ../nbs/93_report_page.ipynb #492a832b
 _GONE = ('<p>Not in the store of the machine that wrote this page. <code>babyvlm reproduce</code> builds it '
          'again under the same name.</p>')
@@ -144,8 +156,6 @@ def _run_html(run, r):
     "What is known about a run; it opens when a link leads to it."
     if r is None:
         return f'<details id="run-{run}"><summary>{run}</summary>{_GONE}</details>'
-    listed = ''.join(f'<li>{esc(f)} <span class="dim">sha256 {sha[:16]}</span></li>'
-                     for f, sha in r['files'].items())
     said = ''
     for j in r['journals']:
         counts = ', '.join(f'{n:,} {k}' for k, n in j['counts'].items())
@@ -155,7 +165,7 @@ def _run_html(run, r):
     title = f'{run}: {esc(r["stage"])} {esc(_spec(r))}'
     place = f'folder of the store: {esc(r["place"])}; made from {", ".join(made) or "nothing else"}'
     return (f'<details id="run-{run}"><summary>{title}</summary><p class="dim">{place}</p>{said}'
-            f'<pre>{config}</pre><ul>{listed}</ul></details>')
+            f'<pre>{config}</pre>{_files_html(r["files"])}</details>')
 
 # %% ../nbs/93_report_page.ipynb #f017d1ba
 _READ = ('<p><b>same data</b>: the numbers can be compared. <b>label-only</b>: computed from released label '

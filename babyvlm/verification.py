@@ -44,7 +44,7 @@ def cells_agree(
         return a.n == b.n and moved <= allowed
     try: x, y = float(old), float(new)
     except ValueError: return False
-    if x.is_integer() and y.is_integer() and '.' not in old: return x == y
+    if x.is_integer() and y.is_integer(): return x == y   # a count, also where its column has decimals
     return math.isclose(x, y, rel_tol=1e-3, abs_tol=1e-3)
 
 # %% ../nbs/93_verification.ipynb #97fe7a33

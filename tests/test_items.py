@@ -226,3 +226,12 @@ def test_item_key_sees_everything():
                                         dict(meta={'k': 2}), dict(rounds=()), dict(options=('x', 'z')))]
     assert len({item_key(j) for j in [i, *others]}) == 9
     assert json.loads(json.dumps(item_key(i))) == item_key(replace(i))
+
+
+def test_a_moved_folder_asks_the_same_and_another_picture_does_not(tmp_path):
+    "A store may be copied to another machine; two sources share names and prompts and must not share replies."
+    for folder, colour in (('here', 'red'), ('there', 'red'), ('other', 'blue')):
+        (tmp_path/folder).mkdir(); Image.new('RGB', (4, 4), colour).save(tmp_path/folder/'pv_0.png')
+    asked = [Item('u', 'b', (str(tmp_path/f/'pv_0.png'),), options=('x', 'y'), gold=0) for f in ('here', 'there', 'other')]
+    here, there, other = map(item_key, asked)
+    assert here == there != other

@@ -32,6 +32,7 @@ def test_wheel_holds_every_module_and_table(tmp_path):
     names = set(zipfile.ZipFile(next(tmp_path.glob('*.whl'))).namelist())
     for f in (ROOT/'babyvlm').rglob('*'):
         if f.suffix in ('.py', '.csv') and '__pycache__' not in f.parts: assert str(f.relative_to(ROOT)) in names, f.name
+    for card in (ROOT/'data_cards').glob('*/README.md'): assert f'babyvlm/assets/data_cards/{card.parent.name}/README.md' in names, card.parent.name
 
 
 def test_torchvision_loads_beside_this_torch():

@@ -18,6 +18,7 @@ from .v1 import ItemList
 from ..data.conversations import IMAGE, Record, RecordError, Turn, check_record
 from ..data.saycam import Ledger
 from ..data.toolbox import SHORT, asked_word
+from ..store import read_text
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #775ec5a6
 @dataclass(frozen=True)
@@ -118,13 +119,36 @@ class Fault(ValueError):
         super().__init__(f'{where} (id {id!r}): {reason}: {detail}')
         self.where, self.id, self.reason, self.detail = where, id, reason, detail
 
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #8ec100d2
+class _Twice(dict): key = ''
+
+def _once(pairs):
+    "An object of JSON; a key that is written twice is remembered, so that its record alone is left out."
+    out = dict(pairs)
+    if len(out) == len(pairs): return out
+    keys, twice = [k for k, _ in pairs], _Twice(out)
+    twice.key = next(k for k in keys if keys.count(k) > 1)
+    return twice
+
+def _text(file):
+    "The text of a JSON file, if it is JSON at all; a byte order mark is dropped."
+    text = read_text(file)
+    try: json.loads(text)
+    except json.JSONDecodeError as e:
+        lines = ': one record a line? expected one list' if e.msg == 'Extra data' else ''
+        where = f'{e.msg}: line {e.lineno} column {e.colno}'
+        raise ValueError(f'{file.name}: not JSON ({where}){lines}') from None
+    return text
+
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #fb1922de
 def _shape(d, fail):
     "Turns and picture paths of a record, forgiving a bare path and missing tokens."
     if not isinstance(d, dict): fail('not a record', f'expected an object, found {type(d).__name__}')
+    if isinstance(d, _Twice): fail('a key twice', f"{d.key!r} occurs twice: which one counts?")
     turns, images = d.get('conversations'), d.get('image')
     if not isinstance(turns, list) or not turns: fail('empty conversation', 'needs a question and an answer')
     for t in turns:
+        if isinstance(t, _Twice): fail('a key twice', f"{t.key!r} in a turn: which one counts?")
         if not isinstance(t, dict) or not all(isinstance(t.get(k), str) for k in ('from', 'value')):
             fail('bad turn', f"expected 'from' and 'value', two strings; found {t!r}")
     images = [images] if isinstance(images, str) else images
@@ -192,7 +216,8 @@ def _files(paths, root, fail):
     for p in paths:
         try: there = (root/p).is_file()
         except (OSError, ValueError): there = False   # a name that no file can have
-        if not there: fail('missing picture', f"'{p}' is not there; copy it, or pass its root")
+        short = p if len(p) < 99 else p[:60] + '...'
+        if not there: fail('missing picture', f"{short!r} is not there; copy it, or pass its root")
     return tuple(str(root/p) for p in paths)
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #57def283
@@ -243,8 +268,7 @@ def load_items(
 )->Items:                 # with `.ledger` and `.faults`
     "The items of a task in the released format."
     task = task_name(task); file = find_file(path, task, split)
-    try: rows = json.loads(file.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f'{file.name}: not JSON ({e})') from None
+    rows = json.loads(_text(file), object_pairs_hook=_once)
     if not isinstance(rows, list): raise ValueError(f'{file.name}: expected a list of records at the top')
     root, top, out, faults = Path(images or file.parent), _top(task, rows), Items(), []
     for i, d in enumerate(rows):

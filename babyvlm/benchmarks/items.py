@@ -8,6 +8,7 @@ __all__ = ['CHOICES', 'PROTOCOLS', 'Item', 'score_shape', 'Status', 'Reply', 'sc
            'parsed', 'tally', 'show_item']
 
 # %% ../../nbs/benchmarks/40_items.ipynb #2f80ae63
+import functools
 import hashlib
 import json
 import os
@@ -145,11 +146,19 @@ def open_image(
         raise ImageError(path, f'damaged or cut short ({e})') from None
 
 # %% ../../nbs/benchmarks/40_items.ipynb #3d49587b
+@functools.lru_cache(1 << 16)
+def _shows(path, size, changed): return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+def _picture(path):
+    "What a picture shows, wherever it lies; its name where it cannot be read."
+    try: return _shows(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns)
+    except (OSError, ValueError): return Path(path).name
+
 def item_key(
     item:Item,       # any item
 )->str:              # 16 hexadecimal digits
-    "A short fingerprint of all that an item asks."
-    d = asdict(replace(item, meta=dict(item.meta)))
+    "A short fingerprint of all that an item asks; a folder that was moved asks the same."
+    d = asdict(replace(item, meta=dict(item.meta), images=tuple(map(_picture, item.images))))
     text = json.dumps(d, sort_keys=True, ensure_ascii=False, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -216,6 +216,7 @@ NUMBERS = {w: i for i, w in enumerate(
 _PRONOUN = (r"\b(?:the|this|that|which|each|every|no|any|some|left|right|first|second|last|other|another|same"
             r"|correct|bigger|smaller|larger) $")
 _BOUND = r"(?:n't|\b(?:more than|less than|fewer than|at least|at most|over|under|up to|between|not)) $"
+_TIMES = r'[ -](?:hundred|thousand|million|dozen)s?\b'
 _FIGURE = r'[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?'
 
 def _value(word):
@@ -239,7 +240,8 @@ def _numbers(text):
     for m in re.finditer(rf"[-+]?\d[\d,]*(?:\.\d+)?|\b(?:{'|'.join(NUMBERS)})\b", text, re.I):
         before, after, word = text[:m.start()], text[m.end():], m[0].lower().rstrip(',')
         if _not_a_count(before, word, after): continue
-        out.append((None if re.search(_BOUND, before, re.I) else _value(word), *m.span()))
+        part = re.search(_BOUND, before, re.I) or re.match(_TIMES, after, re.I)
+        out.append((None if part else _value(word), *m.span()))
     return out
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #7abddcb4
@@ -252,7 +254,8 @@ def _strict_number(text):
     found = _numbers(text)
     if not found: return Verdict(None, 'no answer')
     if len(found) == 2 and re.search(r'\d\s*(?:-|to|or|/|and)\s*\d', text): return Verdict(None, 'range')
-    def cued(cue): return {v for v, start, _ in found if cue.search(text[max(0, start - 60):start])}
+    def cued(cue): return {v for v, start, _ in found if cue.search(text[max(0, start - 60):start])
+                           and not re.match(r'\d+, (?:and )?\d', text[start:])}   # 'I count 1, 2, 3' is none
     values = cued(_TOTAL) or cued(_THERE) or {v for v, *_ in found}
     if len(values) > 1: return Verdict(None, 'two answers')
     value = values.pop()

@@ -30,6 +30,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from ..config import pick_device
 from ..data.child_directed import Endpoint
+from ..data.conversations import IMAGE
 
 # %% ../../nbs/models/25_vlms.ipynb #23fa73ea
 @dataclass(frozen=True)
@@ -39,18 +40,36 @@ class Question:
     images:tuple = ()         # paths or PIL pictures
     system:str|None = None    # system message; None: the template's default
     before:str = ''           # text in front of the pictures
+    earlier:tuple = ()        # rounds before this one: (question, answer); their pictures come first
 
-    def __post_init__(self): object.__setattr__(self, 'images', tuple(self.images))
+    def __post_init__(self):
+        object.__setattr__(self, 'images', tuple(self.images))
+        marks = sum(t.count(IMAGE) for t in (self.text, *(q for q, _ in self.earlier)))
+        if (marks or self.earlier) and marks != len(self.images):
+            raise ValueError(f"{marks} marks '{IMAGE}' for {len(self.images)} pictures")
+
+# %% ../../nbs/models/25_vlms.ipynb #204e9d90
+def _say(text): return dict(type='text', text=text)
+
+def _parts(text):
+    "Text and pictures in the order of the marks."
+    first, *rest = text.split(IMAGE)
+    out = [_say(first)] if first.strip() else []
+    for piece in rest: out += [dict(type='image'), *([_say(piece)] if piece.strip() else [])]
+    return out
 
 def chat(
     q:Question,               # what is asked
 )->list[dict]:                # messages in the form of `transformers`
-    "A question as chat messages."
-    say = lambda t: dict(type='text', text=t)
-    parts = [say(q.before)] if q.before else []
-    parts += [*(dict(type='image') for _ in q.images), say(q.text)]
-    system = [dict(role='system', content=[say(q.system)])] if q.system is not None else []
-    return [*system, dict(role='user', content=parts)]
+    "A question as chat messages; pictures stand where they are marked, else before the text."
+    parts = _parts(q.text)
+    if q.images and IMAGE not in q.text and not q.earlier:
+        parts = [*(dict(type='image') for _ in q.images), _say(q.text)]
+    if q.before: parts = [_say(q.before), *parts]
+    system = [dict(role='system', content=[_say(q.system)])] if q.system is not None else []
+    rounds = [m for ask, said in q.earlier for m in (dict(role='user', content=_parts(ask)),
+                                                     dict(role='assistant', content=[_say(said)]))]
+    return [*system, *rounds, dict(role='user', content=parts)]
 
 # %% ../../nbs/models/25_vlms.ipynb #13c7dc12
 class _Hub:
@@ -216,7 +235,8 @@ class HubVLM(_Hub):
         q:Question,           # any
     )->str:                   # with one placeholder a picture
         "A question written down."
-        if self.token in q.text + q.before: raise ValueError(f"a question must not hold '{self.token}'")
+        if self.token in (q.text + q.before).replace(IMAGE, ''):
+            raise ValueError(f"a question must not hold '{self.token}'")
         return self.processor.apply_chat_template(chat(q), tokenize=False, add_generation_prompt=True)
 
 # %% ../../nbs/models/25_vlms.ipynb #9ff52b56
@@ -299,23 +319,28 @@ class RemoteVLM(Endpoint):
         self.name, self.max_new_tokens, self.max_side, self.detail = model, max_new_tokens, max_side, detail
         self.how, self.opener = dict(temperature=temperature, seed=seed), open_upright
 
-    def request(self,
-        q:Question,           # any
-    )->dict:                  # the body that is sent
-        "What is asked."
-        text = lambda t: [dict(type='text', text=t)] if t else []
-        urls = [dict(url=_data_url(p, self.max_side, self.opener), detail=self.detail) for p in q.images]
-        pictures = [dict(type='image_url', image_url=u) for u in urls]
-        system = [] if q.system is None else [dict(role='system', content=q.system)]
-        user = dict(role='user', content=[*text(q.before), *pictures, *text(q.text)])
-        return dict(model=self.model, messages=[*system, user], max_tokens=self.max_new_tokens, **self.how)
-
 # %% ../../nbs/models/25_vlms.ipynb #4bc049b1
+@patch
+def request(self:RemoteVLM,
+    q:Question,           # any
+)->dict:                  # the body that is sent
+    "What is asked."
+    urls = iter([_data_url(p, self.max_side, self.opener) for p in q.images])
+    def part(p):
+        if p['type'] == 'text': return p
+        return dict(type='image_url', image_url=dict(url=next(urls), detail=self.detail))
+    def message(m):
+        if m['role'] == 'system': return dict(m, content=q.system)
+        return dict(m, content=[part(p) for p in m['content'] if p.get('text', 'picture')])
+    talk = [message(m) for m in chat(q)]
+    return dict(model=self.model, messages=talk, max_tokens=self.max_new_tokens, **self.how)
+
 def _data_url(image, max_side, opener):
     buffer = io.BytesIO()
     _limited(image, max_side, opener).save(buffer, 'PNG')
     return 'data:image/png;base64,' + base64.b64encode(buffer.getvalue()).decode()
 
+# %% ../../nbs/models/25_vlms.ipynb #09853e75
 @patch
 def say(self:RemoteVLM,
     questions:Sequence[Question],  # any number

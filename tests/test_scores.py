@@ -1,0 +1,107 @@
+"""A folder of checkpoints becomes a page of scores with one command; what fails is on it with its reason."""
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from babyvlm import scores
+from babyvlm.benchmarks.items import open_image
+from babyvlm.cli import app
+from babyvlm.models.vlms import Question, chat
+from babyvlm.scores import draw_tests, find_models
+
+
+class Names:
+    "Embeds picture and text at random, and cannot speak."
+    def __init__(self, name): self.name, self.rng = name, np.random.default_rng(0)
+    def encode_images(self, images):
+        for i in images: open_image(i)
+        return self.rows(len(images))
+    def encode_texts(self, texts): return self.rows(len(texts))
+    def rows(self, n): return (x := self.rng.normal(size=(n, 8))) / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+class Says:
+    "A chat model of the hub: it has `say`."
+    def __init__(self, name): self.name = name
+    def say(self, questions, room): return [('A' if q.images else '') for q in questions]
+
+
+@pytest.fixture(scope='module')
+def tests(tmp_path_factory):
+    return draw_tests(tmp_path_factory.mktemp('data')/'toy', devcv=6, labeled_s=1, vtwt=8, winoground=4, captions=4)
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    for m in ('eyes', 'mouth', '<b>bold</b>'):
+        (tmp_path/'models'/m).mkdir(parents=True); (tmp_path/'models'/m/'config.json').write_text('{}')
+    (tmp_path/'models'/'half').mkdir(); (tmp_path/'models'/'stray.ckpt').write_bytes(b'')
+    def load(path):
+        if path.name == 'half': raise OSError(f'{path} holds no config.json')
+        return (Says if path.name == 'mouth' else Names)(f'{path.name}@1234')
+    monkeypatch.setattr(scores, 'load_model', load)
+    return tmp_path/'models'
+
+
+def run(*words): return CliRunner().invoke(app, [str(w) for w in words])
+
+
+def test_one_command_fills_the_page(tests, models, tmp_path):
+    out = run('evaluate', '--models', models, '--benchmark', 'v1', '--benchmark', 'devcv', '--labels', tests, '--out', tmp_path/'r')
+    assert out.exit_code == 1, 'two of the folder could not be read'
+    page, rows = (tmp_path/'r'/'report.html').read_text(), list(csv.DictReader(open(tmp_path/'r'/'scores.csv')))
+    got = {(r['model'], r['benchmark']) for r in rows if r['n']}
+    assert {('eyes@1234', 'vtwt'), ('mouth@1234', 'devcv/memory'), ('mouth@1234', 'saycam_caption')} <= got
+    assert {r['model'] for r in rows if not r['benchmark']} == {'half', 'stray.ckpt'}
+    assert ('eyes@1234', 'devcv/count') not in got and 'cannot answer DevCV items' in page, 'a model that cannot is named'
+    assert 'half holds no config.json' in page and str(models) not in page
+    assert 'published 0.863' in page and 'pixel matcher' in page and '<b>bold' not in page
+    ids, targets = set(re.findall(r' id="([^"]+)"', page)), set(re.findall(r'href="#([^"]+)"', page))
+    assert targets <= ids and not re.findall(r'(?:src|href)="(?:https?:)?//', page), 'self-contained'
+
+
+def test_the_second_call_asks_nothing_again(tests, models, tmp_path, monkeypatch):
+    call = ('evaluate', '--models', models/'mouth', '--benchmark', 'devcv/count', '--labels', tests, '--out', tmp_path/'r')
+    assert run(*call).exit_code == 0
+    first = (tmp_path/'r'/'scores.csv').read_text()
+    monkeypatch.setattr(Says, 'say', lambda *a: 1 / 0)
+    assert run(*call).exit_code == 0 and (tmp_path/'r'/'scores.csv').read_text() == first
+
+
+def test_labels_are_found_where_the_cards_put_them(tests, models, tmp_path, monkeypatch):
+    monkeypatch.setenv('BABYVLM_DATA', str(tests))
+    out = run('evaluate', '--models', models/'mouth', '--benchmark', 'devcv/pv', '--out', tmp_path/'r')
+    assert out.exit_code == 0, out.output
+    monkeypatch.setenv('BABYVLM_DATA', '')
+    out = run('evaluate', '--models', models/'mouth', '--benchmark', 'devcv/pv', '--out', tmp_path/'r')
+    assert out.exit_code == 2 and 'BABYVLM_DATA' in out.output
+
+
+def test_one_bad_file_costs_one_task(tests, models, tmp_path):
+    import shutil
+    shutil.copytree(tests, tmp_path/'toy')
+    file = tmp_path/'toy'/'devcv'/'nursery'/'test'/'leftright'/'data.json'
+    file.write_text(json.dumps(dict(data=[])))
+    out = run('evaluate', '--models', models/'mouth', '--benchmark', 'devcv', '--labels', tmp_path/'toy', '--out', tmp_path/'r')
+    assert out.exit_code == 0 and 'leftright: data.json: expected a list' in out.output and 'on devcv/count, fair' in out.output
+    (tmp_path/'toy'/'devcv'/'other').mkdir(); shutil.copytree(tmp_path/'toy'/'devcv'/'nursery'/'test', tmp_path/'toy'/'devcv'/'other'/'test')
+    out = run('evaluate', '--models', models/'mouth', '--benchmark', 'devcv', '--labels', tmp_path/'toy')
+    assert out.exit_code == 2 and 'name one of these folders' in out.output
+
+
+def test_folders(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no folder'): find_models(tmp_path/'none')
+    with pytest.raises(FileNotFoundError, match='holds no model'): find_models(tmp_path)
+    for words in (('--benchmark', 'v1'), ('--model', 'a', '--models', 'b', '--benchmark', 'v1')):
+        assert run('evaluate', *words).exit_code == 2
+
+
+def test_pictures_of_a_question_stand_where_they_are_marked():
+    q = Question('(A) <image> (B) <image>', ('1', '2', '3'), earlier=(('<image> new?', 'A'),))
+    said = [(m['role'], [p['type'] for p in m['content']]) for m in chat(q)]
+    assert said == [('user', ['image', 'text']), ('assistant', ['text']), ('user', ['text', 'image', 'text', 'image'])]
+    with pytest.raises(ValueError, match='2 marks'): Question('<image> <image>', ('1',))
