@@ -64,7 +64,7 @@ def toolbox(self:V2Data)->Path:     # holds home/, elsewhere/, hardened/
     if not self.is_toy: return find_data('devcv', 'devcv')
     d, w = self.profile.v2_data, self.profile.world
     config = dict(seed=w.seed, size=w.size, train=d.train, test=d.test)
-    share = dict(memory=.06, vdr_binary=.15, vdr_open=.15, compare_synthetic=.25, count=.4, spatialdetails=.4)
+    share = dict(memory=.06, vdr_binary=.1, vdr_open=.1, compare_synthetic=.25, count=.5, spatialdetails=.6)
     few = {t: max(2, round(d.train*s)) for t, s in share.items()}   # long ones and quickly learned ones
     def build(path): toy_devcv(path, Nursery(seed=w.seed, size=w.size), toy_sizes(d.train, **few), 0, d.test)
     return self.note(self.store.get('nursery-devcv', config, build)).path
