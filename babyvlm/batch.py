@@ -36,7 +36,8 @@ def paper_notebooks(
     every = [p for p in root.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]
     every.sort(key=lambda p: p.name)
     known = sorted({p.parent.name for p in every} - {'papers'})
-    if paper and every and paper not in known: raise ValueError(f"no paper '{paper}'; there are: {', '.join(known)}")
+    if paper and every and paper not in known:
+        raise ValueError(f"no paper '{paper}'; there are: {', '.join(known)}")
     found = [p for p in every if not paper or p.parent.name in (paper, 'papers')]
     found = [p for p in found if not only or only in p.stem]
     if not found:
