@@ -23,6 +23,7 @@ def refresh(page, run):
     if [c.source for c in mine.cells] != [c.source for c in done]: raise ValueError('has changed since it was run')
     for a, b in zip(mine.cells, done):
         if a.cell_type == 'code': a.outputs = shown(b.outputs)
+    mine.metadata.pop('widgets', None)   # their state, of no use without them
     nbformat.write(mine, page)
     subprocess.run(['nbdev_clean', '--fname', str(page)], check=True)
 

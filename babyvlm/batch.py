@@ -35,6 +35,9 @@ def paper_notebooks(
     root = repo_root()/'nbs'/'papers'
     every = [p for p in root.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]
     every.sort(key=lambda p: p.name)
+    known = sorted({p.parent.name for p in every} - {'papers'})
+    if paper and every and paper not in known:
+        raise ValueError(f"no paper '{paper}'; there are: {', '.join(known)}")
     found = [p for p in every if not paper or p.parent.name in (paper, 'papers')]
     found = [p for p in found if not only or only in p.stem]
     if not found:

@@ -7,12 +7,11 @@ __all__ = ['app', 'data', 'ROOT', 'BENCHMARK', 'BENCHMARKS', 'LABELS', 'MODE', '
            'data_list', 'data_check', 'data_make', 'evaluate', 'audit', 'verify', 'bench']
 
 # %% ../nbs/99_cli.ipynb #92c6f554
-from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
-from .commands import leaderboard, survey
+from .commands import leaderboard, one_line, survey
 
 # %% ../nbs/99_cli.ipynb #0292fef4
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -21,14 +20,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 data = typer.Typer(no_args_is_help=True, help='What data there are and what is missing.')
 app.add_typer(data, name='data')
 app.add_typer(survey, name='survey'); app.command('leaderboard')(leaderboard)
-
-@contextmanager
-def _one_line():
-    "Mistakes of a user end in a line."
-    try: yield
-    except (ValueError, RuntimeError, OSError, TypeError) as e:
-        typer.echo(f'babyvlm: {e}', err=True)
-        raise typer.Exit(2) from None
 
 # %% ../nbs/99_cli.ipynb #662c2d21
 @app.command()
@@ -42,7 +33,7 @@ def reproduce(
 ):
     "Regenerate tables and figures; only what changed is run again."
     from babyvlm import batch, config
-    with _one_line():
+    with one_line():
         config.profile(profile)
         status = batch.reproduce(profile, paper, only, jobs, force, cluster)
     raise typer.Exit(status)
@@ -68,7 +59,7 @@ def notebook(
 def device():
     "The device that a run here would use."
     from babyvlm.config import describe_device
-    with _one_line(): typer.echo(describe_device())
+    with one_line(): typer.echo(describe_device())
 
 # %% ../nbs/99_cli.ipynb #d7615a2d
 ROOT = typer.Option(None, help='folder of the data; default: the variable BABYVLM_DATA')
@@ -80,7 +71,7 @@ def data_list(
     "Every data set and whether it is here."
     from babyvlm.cards import list_cards
     from babyvlm.config import data_root
-    with _one_line(): rows, known = list_cards(root), root or data_root()
+    with one_line(): rows, known = list_cards(root), root or data_root()
     wide = [max(map(len, column)) for column in zip(*rows)]
     for name, title, state in rows: typer.echo(f'{name:<{wide[0]}}  {title:<{wide[1]}}  {state}')
     if known is None: typer.echo('BABYVLM_DATA is not set')
@@ -92,7 +83,7 @@ def data_check(
 ):
     "What of a data set is here and what is missing."
     from babyvlm.cards import card_file, check_card
-    with _one_line(): found = check_card(name, root)
+    with one_line(): found = check_card(name, root)
     for f in found: typer.echo(f)
     gaps = sum(bool(f.problem) for f in found)
     if not found: typer.echo(f'{name} is made by this package: nothing to get')
@@ -107,7 +98,7 @@ def data_make(
 ):
     "Draw the toy world's test files in the released formats: the V1 tests and DevCV."
     from babyvlm.scores import draw_tests
-    with _one_line(): draw_tests(root, seed)
+    with one_line(): draw_tests(root, seed)
     typer.echo(f'{root}: now babyvlm evaluate --models my_checkpoints --benchmark v1 --labels {root}')
 
 # %% ../nbs/99_cli.ipynb #4bd102ce
@@ -164,7 +155,7 @@ def evaluate(
     if (model is None) == (models is None): raise typer.BadParameter('give either --model or --models')
     if out is not None and model is not None and len(benchmark) > 1 and out.suffix == '.jsonl':
         raise typer.BadParameter('several benchmarks need a folder as --out')
-    with _one_line():
+    with one_line():
         if models is not None: bad = _all_models(models, benchmark, labels, images, out, mode, split)
         else: bad = sum(_one_model(model, b, labels, images, out, mode, split) for b in benchmark)
     raise typer.Exit(int(bool(bad)))
@@ -180,7 +171,7 @@ def audit(
     "What models that cannot see, and rules that cannot think, get on a benchmark."
     from babyvlm.evaluation import audit_benchmark
     from babyvlm.report import as_text
-    with _one_line(): found = audit_benchmark(benchmark, labels, mode, split)
+    with one_line(): found = audit_benchmark(benchmark, labels, mode, split)
     for table, odd in found:
         shown = as_text(table.rename_axis(None)).to_string() if len(table) else ''
         typer.echo(f'{table.index.name}\n{shown}'.rstrip())
@@ -198,7 +189,7 @@ def verify(
 ):
     "Hash the store and the inputs, make the toy tables again, compare them with the committed ones."
     from babyvlm import verification
-    with _one_line(): status = verification.verify(stage, tables, paper, only, jobs, typer.echo)
+    with one_line(): status = verification.verify(stage, tables, paper, only, jobs, typer.echo)
     raise typer.Exit(status)
 
 @app.command()
@@ -210,5 +201,5 @@ def bench(
     "Ours against the field's tools, as ratios."
     from babyvlm import bench as speed
     parts = tuple(part or speed.PARTS)
-    with _one_line(): status = speed.bench(not full, gpu, parts, say=typer.echo)
+    with one_line(): status = speed.bench(not full, gpu, parts, say=typer.echo)
     raise typer.Exit(status)

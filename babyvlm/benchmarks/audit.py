@@ -9,6 +9,7 @@ __all__ = ['DEGENERATE', 'RANDOM', 'TALKS', 'Benchmark', 'constant', 'not_a_numb
 
 # %% ../../nbs/benchmarks/43_audit.ipynb #923ae36c
 import hashlib
+import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -124,8 +125,10 @@ def image_only(
     seed:int=0,            # names the taste
 )->list[Reply]:            # the same picture always gets the same score
     "Likes some pictures better than others, whatever is asked."
+    # where the folder lies is no taste
+    same = len(os.path.commonprefix([str(p) for i in items for p in i.images]))
     def one(i):
-        liking, k = np.array([_noise(seed, p) for p in i.images]), len(i.options)
+        liking, k = np.array([_noise(seed, str(p)[same:]) for p in i.images]), len(i.options)
         if i.choice == 'images': return liking
         return np.repeat(liking[:, None], k, 1) if i.choice == 'both' else np.zeros(k)
     return [_say(i, one(i)) for i in items]

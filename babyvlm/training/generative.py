@@ -207,11 +207,14 @@ def phase_data(
             for i, s in enumerate(splits)]
 
 # %% ../../nbs/training/34_generative.ipynb #f010e897
-def _recipe(phase, device):
-    "A phase as arguments of `training_arguments`."
+@patch
+def arguments(self:Phase,
+    device:torch.device,      # bfloat16 and TF32 as published on CUDA, float32 elsewhere
+)->dict:                      # of `training_arguments`
+    "The settings of a phase on a device."
     cuda = device.type == 'cuda'
     keys = 'lr', 'epochs', 'batch', 'weight_decay', 'warmup', 'clip'
-    return dict({k: getattr(phase, k) for k in keys}, precision=phase.precision if cuda else 'fp32',
+    return dict({k: getattr(self, k) for k in keys}, precision=self.precision if cuda else 'fp32',
                 tf32=True if cuda else None)
 
 # %% ../../nbs/training/34_generative.ipynb #fbbbbb28
@@ -234,7 +237,7 @@ def train_phase(
     trains = set_trainable(model, phase)
     model.to(device)
     texts, held = phase_data(bundle, phase, [pairs, val], source, **(data or {}))
-    args = training_arguments(out, **_recipe(phase, device), seed=seed, device=device, **more)
+    args = training_arguments(out, **phase.arguments(device), seed=seed, device=device, **more)
     # the model itself decides about BatchNorm; a frozen language model keeps its dropout, as published
     still = dict(frozen=[k for k, n in trains.items() if not n], frozen_mode='train')
     lengths = texts.lengths if phase.group_by_length else None

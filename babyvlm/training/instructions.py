@@ -191,14 +191,6 @@ def _divide(optimizer, model, lr):
     optimizer.param_groups[:] = [g for g in optimizer.param_groups if g['params']]
     optimizer.divided = True
 
-# %% ../../nbs/training/36_instructions.ipynb #4fce1ed7
-def _settings(phase, device):
-    "A phase as arguments of `training_arguments`."
-    cuda = device.type == 'cuda'
-    keys = 'lr', 'epochs', 'batch', 'weight_decay', 'warmup', 'clip'
-    return dict({k: getattr(phase, k) for k in keys}, precision=phase.precision if cuda else 'fp32',
-                tf32=True if cuda else None)
-
 # %% ../../nbs/training/36_instructions.ipynb #0adeb217
 def train_records(
     bundle:BabyLlavaV2,       # trained in place
@@ -219,7 +211,7 @@ def train_records(
     still = [k for k, n in set_trainable(model, phase).items() if not n]
     sets = [None if r is None else RecordData(r, bundle.processor, look, phase.template, faults, n, cut)
             for n, r in (('train', records), ('val', val))]
-    args = training_arguments(out, **(_settings(phase, device) | dict(device=device) | more))
+    args = training_arguments(out, **(phase.arguments(device) | dict(device=device) | more))
     rate = None if faults.vision_lr or 'vision_tower' not in phase.trains else phase.vision_lr
     still = dict(frozen=still, frozen_mode='train', threads=threads)
     run = RecordTrainer(model, args, *sets, vision_lr=rate, **still)
