@@ -56,6 +56,9 @@ class V2(V2Data):
     def record(self)->dict: return dict(runs=self.used.values(), settings=self.settings)
     @property
     def status(self)->str: return 'toy world' if self.is_toy else 'same data'
+    @property
+    def alone(self)->tuple:  # tasks with a model of their own too; in the toy, those that are soon learned
+        return ('compare_synthetic', 'count') if self.is_toy else COLUMNS['tuned']
 
 # %% ../../nbs/recipes/59_v2.ipynb #e28853c7
 @patch

@@ -64,9 +64,10 @@ def toolbox(self:V2Data)->Path:     # holds home/, elsewhere/, hardened/
     if not self.is_toy: return find_data('devcv', 'devcv')
     d, w = self.profile.v2_data, self.profile.world
     config = dict(seed=w.seed, size=w.size, train=d.train, test=d.test)
-    share = dict(memory=.06, vdr_binary=.1, vdr_open=.1, compare_synthetic=.25, count=.5, spatialdetails=.6)
+    share = dict(memory=.05, vdr_binary=.2, vdr_open=.2, compare_synthetic=.2, count=.5, spatialdetails=.5)
     few = {t: max(2, round(d.train*s)) for t, s in share.items()}   # long ones and quickly learned ones
-    def build(path): toy_devcv(path, Nursery(seed=w.seed, size=w.size), toy_sizes(d.train, **few), 0, d.test)
+    train, test = toy_sizes(d.train, **few), toy_sizes(d.test, vdr_binary=d.test, vdr_open=d.test)
+    def build(path): toy_devcv(path, Nursery(seed=w.seed, size=w.size), train, 0, test)
     return self.note(self.store.get('nursery-devcv', config, build)).path
 
 # %% ../../nbs/recipes/58_v2_data.ipynb #48ae2bfb
@@ -215,6 +216,7 @@ def tokenizer(self:V2Data):
     texts = self.corpus() + self.corpus('val')
     if self.is_toy:
         asked = [t.text for r in self.instructions() for t in r.turns]
-        texts += [' ' + t.replace('<image>', ' ') for t in asked]
+        # with the template's words, or each record spells them letter by letter
+        texts += [f" USER: {t.replace('<image>', ' ')} ASSISTANT: " for t in asked]
     self._tokenizer = bpe_tokenizer(texts, self.profile.v2.vocab_size)
     return self._tokenizer
