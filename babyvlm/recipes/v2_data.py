@@ -63,10 +63,11 @@ def toolbox(self:V2Data)->Path:     # holds home/, elsewhere/, hardened/
     "The DevCV Toolbox: instruction records and test items."
     if not self.is_toy: return find_data('devcv', 'devcv')
     d, w = self.profile.v2_data, self.profile.world
-    config = dict(seed=w.seed, size=w.size, train=d.train, test=d.test)
-    share = dict(memory=.05, vdr_binary=.2, vdr_open=.2, compare_synthetic=.2, count=.5, spatialdetails=.5)
+    share = dict(memory=.03, vdr_binary=.33, vdr_open=.33, compare_synthetic=.2, count=.5)
+    share |= dict(spatialdetails=.2, picture_vocabulary=.7)
     few = {t: max(2, round(d.train*s)) for t, s in share.items()}   # long ones and quickly learned ones
     train, test = toy_sizes(d.train, **few), toy_sizes(d.test, vdr_binary=d.test, vdr_open=d.test)
+    config = dict(seed=w.seed, size=w.size, train=train, test=test)
     def build(path): toy_devcv(path, Nursery(seed=w.seed, size=w.size), train, 0, test)
     return self.note(self.store.get('nursery-devcv', config, build)).path
 
