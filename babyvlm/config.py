@@ -114,9 +114,9 @@ class V2Config(Section):
     phase0: PhaseConfig = PhaseConfig(epochs=4, batch=8, lr=3e-3, weight_decay=.1)  # language only
     phase1: PhaseConfig = PhaseConfig(epochs=1, batch=16, lr=4e-3)  # connector only
     phase2: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=2e-3)  # language model and connector
-    phase3: PhaseConfig = PhaseConfig(epochs=15, batch=32, lr=2e-3)  # everything, on instructions
+    phase3: PhaseConfig = PhaseConfig(epochs=14, batch=32, lr=2e-3)  # everything, on instructions
     vision_lr: float = Field(2e-3, gt=0)           # of the vision encoder in phase 3
-    alone: int = Field(15, ge=1)                   # epochs of a model that is tuned on one task
+    alone: int = Field(14, ge=1)                   # epochs of a model that is tuned on one task
     blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
 
 # %% ../nbs/00_config.ipynb #c7ea70e1

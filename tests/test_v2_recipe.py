@@ -8,7 +8,7 @@ from babyvlm.benchmarks.items import Item, Reply
 from babyvlm.config import profile
 from babyvlm.data.toolbox import HELD_OUT
 from babyvlm.models.babyllava_v2 import babyllava_v2_toy
-from babyvlm.recipes.v2 import Tuned, V2, _read, credit, gain, mean_of, published_cells
+from babyvlm.recipes.v2 import Tuned, V2, _read, gain, mean_of, published_cells
 from babyvlm.store import Store
 
 
@@ -22,7 +22,7 @@ def result(task, right, n=20):
 def test_credit_adds_up_to_the_score():
     for right in (0, 7, 20):
         r = result('compare_real', right)
-        assert credit(r).mean() == r.scores['acc'].value == right/20
+        assert r.credit.mean() == r.scores['acc'].value == right/20
 
 
 def test_gain_is_paired_and_antisymmetric():

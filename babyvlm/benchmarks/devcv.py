@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +291,12 @@ class Result:
     items:Items           # with ledger and faults
     replies:list          # one an item
     scores:dict           # metric -> Estimate
+
+    @cached_property
+    def credit(self)->np.ndarray:  # (n,), 0..1
+        "The primary metric, item by item."
+        one = lambda i, r: score_items([i], [r])[TASKS[self.task].primary].value
+        return np.array([one(i, r) for i, r in zip(self.items, self.replies, strict=True)])
 
 # %% ../../nbs/benchmarks/45_devcv.ipynb #e29e8f70
 def evaluate_devcv(
