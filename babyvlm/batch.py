@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -55,18 +56,19 @@ def cell_sources(
     return [(c['cell_type'], ''.join(c['source'])) for c in cells]
 
 # %% ../nbs/98_batch.ipynb #de4ed264
+@lru_cache(None)   # every page reaches the same modules
 def _imported(source, package):
     "Names that a Python text imports; `package` is where its relative imports start."
-    lines = (l for l in source.splitlines() if not l.lstrip().startswith(('%', '!')))
+    lines, out = (l for l in source.splitlines() if not l.lstrip().startswith(('%', '!'))), []
     try: tree = ast.parse('\n'.join(lines))
-    except SyntaxError: return
+    except SyntaxError: return ()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import): yield from (a.name for a in node.names)
+        if isinstance(node, ast.Import): out += [a.name for a in node.names]
         if not isinstance(node, ast.ImportFrom): continue
         base = package.split('.')[:len(package.split('.')) - node.level + 1] if node.level else []
         name = '.'.join([*base, *([node.module] if node.module else [])])
-        yield name
-        yield from (f'{name}.{a.name}' for a in node.names)
+        out += [name, *(f'{name}.{a.name}' for a in node.names)]
+    return tuple(out)
 
 def _module_file(name):
     "The file of a module of this package, or None for other names."
