@@ -16,7 +16,7 @@ PINS := $(if $(CUDA),,-c .ci/constraints-cpu.txt)
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make reproduce [PROFILE=toy|paper] [PAPER=v1] [ONLY=main] [JOBS=2]  every table and figure again"
+	@echo "make reproduce [PROFILE=toy|paper] [PAPER=v1,v2] [ONLY=main] [JOBS=2]  every table and figure again"
 	@echo "make test                                                           what CI runs"
 	@echo "make lab                                                            JupyterLab on the notebooks"
 	@echo "make docs                                                           the site: _docs/ with Quarto, else plain HTML in _site/"

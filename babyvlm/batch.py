@@ -29,17 +29,17 @@ from .store import Artifact, Store, StoreError, canonical_json, sha256_file, sha
 
 # %% ../nbs/98_batch.ipynb #ccaf2fab
 def paper_notebooks(
-    paper:str=None,       # 'v1', 'v2' or 'hierarchy'; None: all
+    paper:str=None,       # 'v1', 'v2', 'hierarchy', or several as 'v1,v2'; None: all
     only:str=None,        # part of a notebook's name, such as 'main' or '61'
 )->list[Path]:            # paths relative to the checkout, in reading order
     "The paper notebooks of this checkout."
     root = repo_root()/'nbs'/'papers'
     every = [p for p in root.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]
     every.sort(key=lambda p: p.name)
-    known = sorted({p.parent.name for p in every} - {'papers'})
-    if paper and every and paper not in known:
-        raise ValueError(f"no paper '{paper}'; there are: {', '.join(known)}")
-    found = [p for p in every if not paper or p.parent.name in (paper, 'papers')]
+    known, wanted = {p.parent.name for p in every} - {'papers'}, set(paper.split(',')) if paper else set()
+    if every and wanted - known:
+        raise ValueError(f"no paper '{min(wanted - known)}'; there are: {', '.join(sorted(known))}")
+    found = [p for p in every if not paper or p.parent.name in wanted | {'papers'}]
     found = [p for p in found if not only or only in p.stem]
     if not found:
         have = ', '.join(p.stem for p in every) or f'none in {repo_root().name}; run this inside the checkout'

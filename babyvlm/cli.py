@@ -24,7 +24,7 @@ app.add_typer(survey, name='survey'); app.command('leaderboard')(leaderboard)
 # %% ../nbs/99_cli.ipynb #662c2d21
 @app.command()
 def reproduce(
-    paper:str=typer.Option(None, help="'v1', 'v2' or 'hierarchy'; all when left out"),
+    paper:str=typer.Option(None, help="'v1', 'v2', 'hierarchy' or several as 'v1,v2'; all when left out"),
     only:str=typer.Option(None, help="part of a notebook's name, such as 'main'"),
     profile:str=typer.Option('toy', help="'toy': the embedded world; 'paper': real data and a GPU"),
     jobs:int=typer.Option(2, min=1, help='notebooks side by side'),

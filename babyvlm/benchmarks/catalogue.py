@@ -130,15 +130,13 @@ def _once(pairs):
     twice.key = next(k for k in keys if keys.count(k) > 1)
     return twice
 
-def _text(file):
-    "The text of a JSON file, if it is JSON at all; a byte order mark is dropped."
-    text = read_text(file)
-    try: json.loads(text)
+def _rows(file):
+    "What a JSON file holds; a byte order mark is dropped."
+    try: return json.loads(read_text(file), object_pairs_hook=_once)
     except json.JSONDecodeError as e:
         lines = ': one record a line? expected one list' if e.msg == 'Extra data' else ''
         where = f'{e.msg}: line {e.lineno} column {e.colno}'
         raise ValueError(f'{file.name}: not JSON ({where}){lines}') from None
-    return text
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #fb1922de
 def _shape(d, fail):
@@ -268,7 +266,7 @@ def load_items(
 )->Items:                 # with `.ledger` and `.faults`
     "The items of a task in the released format."
     task = task_name(task); file = find_file(path, task, split)
-    rows = json.loads(_text(file), object_pairs_hook=_once)
+    rows = _rows(file)
     if not isinstance(rows, list): raise ValueError(f'{file.name}: expected a list of records at the top')
     root, top, out, faults = Path(images or file.parent), _top(task, rows), Items(), []
     for i, d in enumerate(rows):
