@@ -172,6 +172,7 @@ def bench(
             _write(root/f'cpu_{part}.json', dict(context=where, command='make bench BENCH=--full', rows=rows))
     here = [dict(r, device=where['device'], date=where['date']) for rows in made.values() for r in rows]
     there = read_records(root, 'gpu')
+    if not quick: here = read_records(root, 'cpu')   # with the parts that were not run now
     table = bench_table([*here, *there, *gpu_gaps(there)])
     path = (repo_root()/'_runs'/'bench' if quick else root)/'table.md'
     _write_md(path, table)

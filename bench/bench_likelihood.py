@@ -91,11 +91,11 @@ def _timed(f, device):
 def compare(model, kind, n, device, rounds, seconds, name):
     "A row of one workload; no further round once `seconds` are spent."
     gpu = device.type == 'cuda'
-    batch, tokens = (64, 65536) if gpu else (8, 4096)
+    batch = 64 if gpu else 4
     with tempfile.TemporaryDirectory() as folder, _exactly():  # both sides in full float32
         items = workload(kind, n, Path(folder), np.random.default_rng(0))
         pictures = sorted({p for i in items for p in i.images})
-        def ours(): return loglik(model, items, image_batch=batch, tokens=tokens)
+        def ours(): return loglik(model, items)
         def peer(): return candidate_at_a_time(model, items)
         def images():
             with torch.inference_mode():

@@ -188,8 +188,9 @@ def gpu_rows(quick=False, device='cuda', late=lambda: False):
         yield job()
 
 
-def rows(quick:bool, device:str='cpu', threads:int=1, repeats:int=3):
-    "Lines of the report, as they come."
+def rows(quick:bool, device:str='cpu', threads:int=None, repeats:int=3):
+    "Lines of the report, as they come; threads as torch counts them where none are given."
+    threads = threads or int(os.environ.get('OMP_NUM_THREADS') or len(os.sched_getaffinity(0)))
     jobs = [(against_peer, 'quick', 1), (all_levels, 'quick', 1)] if quick else [
         (against_peer, 'cub', 1), (all_levels, 'cub', repeats), (all_levels, 'plants', 1), (against_peer, 'wide', 1), (all_levels, 'wide', 1)]
     for work, size, times in jobs: yield work(size, device, threads, times)

@@ -135,10 +135,10 @@ def test_a_model_whose_attention_cannot_be_masked_is_scored_plainly_and_says_so(
 def test_out_of_memory_halves_the_batch_and_says_so(pictures, error, monkeypatch):
     model, items, sizes = bundle(), made(random.Random(1), pictures, 20), []
     want, work = loglik_plain(model, items), likelihood._score_batch
-    def small(model, batch, seen):
+    def small(model, batch, *more):
         sizes.append(len(batch))
         if len(batch) > 3: raise error
-        return work(model, batch, seen)
+        return work(model, batch, *more)
     monkeypatch.setattr(likelihood, '_score_batch', small)
     with pytest.warns(RuntimeWarning, match='out of memory with .* now'): found = loglik(model, items)
     same(found, want)

@@ -7,12 +7,12 @@ __all__ = ['babyllava_v2', 'babyllava_v2_toy', 'lively_', 'fold_layer_scale', 'l
            'RecordProcessor', 'history_of', 'rounds_of', 'BabyLlavaV2']
 
 # %% ../../nbs/models/24_babyllava_v2.ipynb #440de74a
-from .babyllava import (CACHE, BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration,
+from .babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration,
                                       BabyLlavaProcessor, llama_text)  # before transformers
 from .released import load_released, released_config
 from .vision import (BabyImageProcessor, load_teacher, num_image_tokens, teacher_state, vit,
                                    vit_large)
-from .weights import read_checkpoint, read_folder
+from .weights import CACHE, read_checkpoint, read_folder
 
 import json
 import re
