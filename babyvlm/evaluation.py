@@ -11,7 +11,6 @@ __all__ = ['FAMILIES', 'CAPTION', 'weights_id', 'load_model', 'task_of', 'find_i
 from . import _compat  # before transformers
 
 import difflib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from .models.babyllava_v2 import BabyLlavaV2
 from .models.dual_encoders import load_dual_encoder
 from .models.vlms import Question, load_vlm
 from .models.weights import quiet
-from .store import sha256_file, sha256_text
+from .store import read_json, sha256_file, sha256_text
 
 # %% ../nbs/95_evaluation.ipynb #10d1ae25
 def weights_id(
@@ -69,7 +68,8 @@ def load_model(
     if len(folder.parts) > 2 and not folder.exists() and ':' not in str(spec):
         raise FileNotFoundError(f"no folder '{spec}': give a saved model or a name ('ViT-L-14/openai')")
     config = folder/'config.json'
-    known = json.loads(config.read_text()) if config.is_file() else {}
+    known = read_json(config) if config.is_file() else {}
+    if not isinstance(known, dict): raise ValueError(f'{config}: the settings of a model are an object')
     kind, built = known.get('model_type'), str(known.get('architectures'))
     with quiet():
         if (folder/'record_processor.json').is_file():

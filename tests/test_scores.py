@@ -105,3 +105,10 @@ def test_pictures_of_a_question_stand_where_they_are_marked():
     said = [(m['role'], [p['type'] for p in m['content']]) for m in chat(q)]
     assert said == [('user', ['image', 'text']), ('assistant', ['text']), ('user', ['text', 'image', 'text', 'image'])]
     with pytest.raises(ValueError, match='2 marks'): Question('<image> <image>', ('1',))
+
+
+@pytest.mark.parametrize('text,why', [('{"model_type": "babyllava"', 'config.json'), ('[]', 'are an object')])
+def test_a_configuration_that_cannot_be_read_is_named(text, why, tmp_path):
+    (tmp_path/'mine').mkdir(); (tmp_path/'mine'/'config.json').write_text(text)
+    model, said = scores._read(tmp_path/'mine')
+    assert model is None and why in said
