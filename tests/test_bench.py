@@ -41,10 +41,10 @@ def test_a_part_that_breaks_keeps_its_rows_and_says_why(tmp_path, monkeypatch):
     assert record['rows'] == [dict(part='x', size='1')] and 'card on fire' in record['stopped']
 
 
-def test_columns_of_another_layout_are_shown_in_one(tmp_path):
+def test_a_record_without_a_peer_says_what_it_measured_under_ours(tmp_path):
     (tmp_path/'gpu_other_step.json').write_text(json.dumps(dict(context=dict(device='a card', date='2026-01-02T03:04'), rows=[dict(tokens=8, seconds=.5)])))
     row, = bench.read_records(tmp_path, 'gpu')
-    assert row['part'] == 'other step' and row['size'] == 'tokens 8, seconds 0.5' and row['date'] == '2026-01-02'
+    assert row['part'] == 'other step' and row['size'] == 'tokens 8' and row['ours'] == 'seconds 0.5' and row['date'] == '2026-01-02'
     assert 'tokens 8' in bench.bench_table([row]).frame.to_string()
 
 
