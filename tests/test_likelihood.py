@@ -104,6 +104,20 @@ def test_prefixes_once_and_logits_only_where_an_option_has_tokens(pictures):
     assert [r for r in read] == [(2, t + 4 + 1 + 2)] # picture, prompt, options without their last token
 
 
+def test_a_picture_with_more_text_than_a_row_is_read_once(model, pictures):
+    "Both kinds of language model go on from its kept keys and values, to the same digits."
+    asked = ('what is this ?', 'look at the ball', 'see a red cup', 'read the big dog')
+    items = [Item(p, 't', pictures[:1], p, ('a cat', 'the dog')) for p in asked]
+    assert cannot_pack(model) == '' and likelihood._keeps(model) and len(plan(model, items, max_row=8)) == 4
+    read, body = [], model.language_model.base_model
+    hook = body.register_forward_pre_hook(lambda m, a, k: read.append(k['inputs_embeds'].shape[:2]), with_kwargs=True)
+    try: found = loglik(model, items, max_row=8)
+    finally: hook.remove()
+    t = model.processor.num_image_tokens
+    assert read[0] == (1, t) and sum(n * length for n, length in read[1:]) == 4 * (4 + 1 + 1)
+    same(found, loglik_plain(model, items))
+
+
 def test_many_options_of_one_prompt_are_split(pictures):
     model = bundle()
     options = tuple(f'{a} {b} {c}' for a in WORDS[:5] for b in WORDS[5:10] for c in WORDS[10:14])
