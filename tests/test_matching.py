@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from babyvlm.data import matching
+from babyvlm.data import matching, screening
 from babyvlm.data.matching import match, match_stored, verify
 from babyvlm.data.screening import LEVELS, best_worth, screen, side
 from babyvlm.store import Store
@@ -336,6 +336,41 @@ def test_screened_verification_equals_the_plain_one(level):
     assert best_worth(side(x), side(crowd), price * 0, level=level) == pytest.approx(scores(x, crowd).max(1), abs=1e-14)
 
 
+@pytest.mark.parametrize('level', LEVELS)
+def test_columns_that_mislead_about_the_bar(level):
+    "Every sixteenth column is better than all others: the first bar is too high and the row reads the pool again."
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((8192, 32)).astype(np.float32)
+    y[::16] += 3
+    x, price = (rng.standard_normal((50, 32)) * .1 + 1).astype(np.float32), np.zeros(8192)
+    both = side(x), side(y)
+    reach = screening.reach(*both, price, price > 0, level)
+    bars = screening._first_bars(both[0].block(slice(None), level)[1], both[1], reach, 600)
+    truth = x.astype(np.float64) @ y.T.astype(np.float64)
+    assert np.isfinite(bars).all() and ((truth - truth.mean() > truth.std()).sum(1) < 600).all()
+    found = next(screen(*both, np.arange(50), 600, price, level=level))
+    left = truth.copy()
+    np.put_along_axis(left, found.column.astype(int), -np.inf, 1)
+    listed = np.take_along_axis(truth, found.column.astype(int), 1)
+    assert (left.max(1) <= found.beyond).all() and (np.abs(listed - found.score) <= found.error[:, None]).all()
+    assert np.abs(np.sort(listed) - np.sort(truth)[:, -600:]).max() <= 2 * found.error.max()
+
+
+def test_a_failing_thread_stops_the_others_and_gives_the_threads_back():
+    "An interrupt is not kept waiting until the whole pool is read."
+    before, seen, both = torch.get_num_threads(), [0, 0], side(np.eye(64, dtype=np.float32))
+    torch.set_num_threads(2)
+    def look(rows, scores, columns):
+        if rows.start == 0: raise KeyboardInterrupt
+        seen[1] += 1
+        time.sleep(.01)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            screening._sweep(torch.eye(64), both, 'float32', [slice(0, 64)] * 500, look)
+        assert seen[1] < 250 and torch.get_num_threads() == 2
+    finally: torch.set_num_threads(before)
+
+
 def test_tensor_route_equals_threads():
     rng = np.random.default_rng(12)
     x, y = unit(rng.normal(size=(70, 24)) + 1), unit(rng.normal(size=(900, 24)) + 1)
@@ -370,7 +405,7 @@ def test_search_and_check_by_tensor_operations(style, level, monkeypatch):
 KILLED = textwrap.dedent('''
     import os, signal, sys
     import numpy as np
-    from babyvlm.data import matching
+    from babyvlm.data import matching, screening
     rng = np.random.default_rng(13)
     x = 1 + .02 * rng.normal(size=(300, 8)); y = rng.normal(size=(700, 8))
     if sys.argv[2] == 'die':

@@ -77,8 +77,8 @@ def as_vectors(
     if v.dtype == np.float16: v = v.astype(np.float32)
     if v.dtype not in (np.float32, np.float64): v = v.astype(np.float64)
     v = np.ascontiguousarray(v)
-    for i in range(0, len(v), 8192):
-        bad = ~torch.isfinite(_tensor(v[i:i+8192])).all(1)
+    for i in range(0, len(v), 2048):
+        bad = ~torch.isfinite(_tensor(v[i:i+2048])).all(1)
         if bad.any(): raise ValueError(f'{name}: row {i + int(bad.int().argmax())} is not finite')
     return v
 
@@ -97,7 +97,7 @@ def _checked(queries, pool, capacity):
 
 def _largest_norm(v):
     "Largest row norm, float64."
-    blocks = (_tensor(v[i:i+8192]) for i in range(0, len(v), 8192))
+    blocks = (_tensor(v[i:i+2048]) for i in range(0, len(v), 2048))
     norms = (torch.linalg.vector_norm(b, dim=1, dtype=torch.float64) for b in blocks)
     return max((float(v.max()) for v in norms), default=0.)
 
@@ -188,20 +188,20 @@ class Search(_Limits):
     bar:tqdm = field(default_factory=lambda: tqdm(disable=True))
 
 # %% ../../nbs/data/14_matching.ipynb #c2353c17
-def _new_search(x, y, capacity, scale, device, memory, deadline):
+def _new_search(x, y, capacity, norms, device, memory, deadline):
     "A search before its first pass."
     rows, cols = kinds(x), kinds(y)
     k, n, m = len(rows.first), len(x), len(y)
     room = np.zeros(m, np.int64)
     room[cols.first] = np.bincount(cols.kind) * capacity
-    largest = _largest_norm(y)
-    bound = np.linalg.norm(x[rows.first].astype(np.float64), axis=1) * largest * (1 + 1e-9)
+    own = torch.linalg.vector_norm(_tensor(x[rows.first]), dim=1, dtype=torch.float64).numpy()
+    bound = own * norms[1] * (1 + 1e-9)
     whole = np.zeros(k, np.int64)
     entries = np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0)
     lists = Lists(whole, whole.copy(), *entries, bound, np.zeros(k), np.zeros(1, np.int64))
     state = Vectors(x, y, rows.first), lists, seats(np.sort(rows.kind), room), tree(m, k)
     both = side(x, device), side(y, device), rows, cols
-    return Search(*both, scale, memory, deadline, *state, whole.copy(), np.arange(n))
+    return Search(*both, norms[0] * norms[1], memory, deadline, *state, whole.copy(), np.arange(n))
 
 # %% ../../nbs/data/14_matching.ipynb #cb189324
 def _make_room(search, entries):
@@ -285,7 +285,7 @@ def _resort(search):
                 old[e] = np.take_along_axis(new, order, 1)
 
 # %% ../../nbs/data/14_matching.ipynb #cbe47f6f
-BIDS = 500  # of one query in a round; what is undecided then goes to shortest paths
+BIDS = 100  # of one query in a round; what is undecided then goes to shortest paths
 
 def _solve(search):
     "Seat the waiting queries: auction, then shortest paths; who is parked waits for a longer list."
@@ -407,7 +407,7 @@ def _match_lists(x, y, capacity, norms, options):
     "Search with lists: columns, row prices, column prices, rounds, optimal, ties known."
     if options['precision'] == 'auto': options['precision'] = fast_level(x.shape[1], norms, options['device'])
     limits = (options[k] for k in ('device', 'memory', 'deadline'))
-    search = _new_search(x, y, capacity, norms[0] * norms[1], *limits)
+    search = _new_search(x, y, capacity, norms, *limits)
     with tqdm(total=len(x), disable=not options['progress'], desc='matching', unit='row') as search.bar:
         _rounds(search, options)
     worth = _bound(search)[1]

@@ -7,6 +7,7 @@ __all__ = ['LEVELS', 'full_precision', 'Side', 'side', 'Extent', 'extent', 'erro
            'Shortlist', 'screen', 'dot', 'best_worth', 'fast_level']
 
 # %% ../../nbs/data/04_screening.ipynb #447fe383
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -159,9 +160,9 @@ def _scan(lo, hi, score, offset, first, value, column, count, floor, k):
 # %% ../../nbs/data/04_screening.ipynb #2b08ffc1
 @njit(cache=True, nogil=True)
 def _trim(lo, hi, value, column, count, floor, k):
-    "Cut every row's candidates to the k best."
+    "Cut every row's candidates to the k best; a row with fewer stays as it is."
     for r in range(lo, hi):
-        floor[r] = _keep(value[r], column[r], count[r], k)
+        if count[r] >= k: floor[r] = _keep(value[r], column[r], count[r], k)
 
 def in_threads(
     task:Callable,        # task(lo, hi, *args), releases the GIL
@@ -202,11 +203,11 @@ def reach(
 def _measure(pool, a, level):
     "Largest norm and move of the pool's vectors, and the part a.y' of their similarities."
     norm, moved, shared = 0., 0., np.zeros(len(pool.data))
-    for i in range(0, len(shared), 8192):
-        exact, rounded = pool.block(slice(i, i + 8192), level)
+    for i in range(0, len(shared), 2048):
+        exact, rounded = pool.block(slice(i, i + 2048), level)
         size = extent(exact, rounded)
         norm, moved = max(norm, float(size.norm.max())), max(moved, float(size.moved.max()))
-        if level != 'float64': shared[i:i+8192] = (exact @ a).double().cpu().numpy()
+        if level != 'float64': shared[i:i+2048] = (exact @ a).double().cpu().numpy()
     return (norm, moved), shared
 
 # %% ../../nbs/data/04_screening.ipynb #97a314d2
@@ -231,6 +232,33 @@ def _error(reach, size, written=None):
     largest = _largest_offset(reach)[0]
     return error_bound(reach.level, reach.d, size, reach.size, reach.anchor, largest, written)
 
+# %% ../../nbs/data/04_screening.ipynb #swp00001
+def _readable(scores):
+    "Scores as compiled loops read them: bfloat16 as its bits."
+    if scores.dtype != torch.bfloat16: return scores.numpy()
+    return scores.view(torch.int16).numpy().view(np.uint16)
+
+def _sweep(x, pool, level, tiles, look):
+    "Scores of all rows, tile by tile, to `look(rows, scores, columns)`; each thread has its own rows."
+    threads, halt = torch.get_num_threads(), threading.Event()
+    workers = max(1, min(threads, len(x) // 16))
+    cut = np.linspace(0, len(x), workers + 1).astype(int).tolist()
+    def work(lo, hi):
+        if workers > 1: torch.set_num_threads(1)
+        out, own = torch.empty(0, dtype=x.dtype), slice(lo, hi)
+        for cols in tiles:
+            if halt.is_set(): return
+            y = pool.block(cols, level)[1]
+            if out.numel() < (hi - lo) * len(y): out = torch.empty((hi - lo) * len(y), dtype=x.dtype)
+            s = torch.mm(x[own], y.T, out=out[:(hi - lo) * len(y)].view(hi - lo, len(y)))
+            look(own, _readable(s), cols)
+    if workers == 1: return work(0, len(x))
+    try:
+        with ThreadPoolExecutor(workers) as crew:
+            try: list(crew.map(work, cut[:-1], cut[1:]))
+            finally: halt.set()  # an interrupt is not kept waiting for the end of the pool
+    finally: torch.set_num_threads(threads)
+
 # %% ../../nbs/data/04_screening.ipynb #3ed87959
 def _row_constant(queries, pool, rows, level):
     "(k,) float64: the part of a row's similarities that all columns share."
@@ -250,22 +278,41 @@ def _finish(queries, pool, rows, k, reach, column, score, floor, size):
     return Shortlist(rows, np.take_along_axis(column, order, 1), score, error, beyond)
 
 # %% ../../nbs/data/04_screening.ipynb #d0627a40
+def _best_columns(x, pool, reach, k, tiles, bar):
+    "The best above a bar: scores and columns (n, k), how many there are, and the bar at the end."
+    n, real = len(x), np.float64 if reach.level == 'float64' else np.float32
+    value, column = np.empty((n, 2 * k + 128), real), np.empty((n, 2 * k + 128), np.int32)
+    count, floor, offset = np.zeros(n, np.int64), np.full(n, bar, real), reach.offset.astype(real)
+    def look(own, s, cols):
+        buffers = (v[own] for v in (value, column, count, floor))
+        _scan(0, len(s), s, np.ascontiguousarray(offset[cols]), cols.start, *buffers, k)
+    _sweep(x, pool, reach.level, tiles, look)
+    in_threads(_trim, n, value, column, count, floor, k)
+    return value[:, :k], column[:, :k], count, floor
+
+def _first_bars(x, pool, reach, k, tile=1024):
+    "(n,) bars that nearly every row has k scores above, from every so many columns; -inf: they do not tell."
+    m = len(reach.offset)
+    step = max(16, m // 8192)
+    tiles = [slice(j, min(j + tile * step, m), step) for j in range(0, m, tile * step)]
+    expected = k / step
+    rank = int(expected + 2.5 * expected ** .5 + 3)
+    if 4 * rank * step > m: return -np.inf
+    *_, count, floor = _best_columns(x, pool, reach, rank, tiles, -np.inf)
+    return np.where(count >= rank, np.nextafter(floor, -np.inf, dtype=floor.dtype), -np.inf)
+
+# %% ../../nbs/data/04_screening.ipynb #swp00004
 def _screen_cpu(queries, pool, rows, k, reach, turn, tile=1024):
     "Shortlists of one block of rows, by threads."
-    n, m, level = len(rows), len(reach.offset), reach.level
-    exact, x = queries.block(rows, level)
-    real = np.float64 if level == 'float64' else np.float32
-    value, column = np.empty((n, 2 * k + 128), real), np.empty((n, 2 * k + 128), np.int32)
-    count, floor = np.zeros(n, np.int64), np.full(n, -np.inf, real)
-    offset, out = reach.offset.astype(real), torch.empty(n * tile, dtype=x.dtype)
-    starts = np.roll(np.arange(0, m, tile), -turn)
-    for j in starts.tolist():
-        y = pool.block(slice(j, j + tile), level)[1]
-        s = torch.mm(x, y.T, out=out[:n * len(y)].view(n, len(y)))
-        s = s.view(torch.int16).numpy().view(np.uint16) if level == 'bfloat16' else s.numpy()
-        in_threads(_scan, n, s, offset[j:j+tile], j, value, column, count, floor, k)
-    in_threads(_trim, n, value, column, count, floor, k)
-    return _finish(queries, pool, rows, k, reach, column[:, :k], value[:, :k], floor, extent(exact, x))
+    m, (exact, x) = len(reach.offset), queries.block(rows, reach.level)
+    tiles = [slice(j, min(j + tile, m)) for j in np.roll(np.arange(0, m, tile), -turn).tolist()]
+    found = _best_columns(x, pool, reach, k, tiles, _first_bars(x, pool, reach, k))
+    short = np.flatnonzero(found[2] < k)
+    if len(short):
+        again = _best_columns(x[torch.from_numpy(short)], pool, reach, k, tiles, -np.inf)
+        for old, new in zip(found, again): old[short] = new
+    value, column, _, floor = found
+    return _finish(queries, pool, rows, k, reach, column, value, floor, extent(exact, x))
 
 # %% ../../nbs/data/04_screening.ipynb #cc6e516d
 def _merge(best, column, s, j):
@@ -401,15 +448,15 @@ def _best_of(queries, pool, price, rows, reach, tile):
     exact, x = queries.block(rows, reach.level)
     real = np.float64 if reach.level == 'float64' else np.float32
     error = _error(reach, extent(exact, x)).numpy()
-    n, size = len(rows), 512
+    n, m, size = len(rows), len(reach.offset), 512
     value, column, count = np.empty((n, size), real), np.empty((n, size), np.int32), np.zeros(n, np.int64)
     best, peak, offset = np.full(n, -np.inf), np.full(n, -np.inf), reach.offset.astype(real)
-    exactly = rows, queries.data, pool.data, price, error
-    for j in range(0, len(offset), tile):
-        s = x @ pool.block(slice(j, j + tile), reach.level)[1].T
-        s = s.view(torch.int16).numpy().view(np.uint16) if reach.level == 'bfloat16' else s.numpy()
-        in_threads(_peaks, n, s, offset[j:j+tile], j, *exactly, value, column, count, peak, best)
-    in_threads(_last_decisions, n, *exactly, value, column, count, peak, best)
+    exactly, buffers = (queries.data, pool.data, price), (value, column, count, peak, best)
+    def look(own, s, cols):
+        mine = (v[own] for v in buffers)
+        _peaks(0, len(s), s, offset[cols], cols.start, rows[own], *exactly, error[own], *mine)
+    _sweep(x, pool, reach.level, [slice(j, min(j + tile, m)) for j in range(0, m, tile)], look)
+    in_threads(_last_decisions, n, rows, *exactly, error, *buffers)
     return best
 
 # %% ../../nbs/data/04_screening.ipynb #58cdc668
@@ -441,7 +488,7 @@ def _largest_worth(queries, pool, price, rows, r, c):
 # %% ../../nbs/data/04_screening.ipynb #99712362
 def _seconds(level, d):
     "Time of one tile, the better of three."
-    a, b, best = torch.ones(1024, d, dtype=LEVELS[level]), torch.ones(1024, d, dtype=LEVELS[level]), []
+    a, b, best = *(torch.ones(512, d, dtype=LEVELS[level]) for _ in range(2)), []
     for _ in range(3):
         start = time.perf_counter()
         a @ b.T
