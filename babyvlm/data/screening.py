@@ -8,7 +8,6 @@ __all__ = ['LEVELS', 'full_precision', 'Side', 'side', 'Extent', 'extent', 'erro
 
 # %% ../../nbs/data/04_screening.ipynb #447fe383
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ import torch
 from numba import njit, types
 from numba.extending import intrinsic
 from torch import Tensor
+
+from ..config import bfloat16_is_quick
 
 # %% ../../nbs/data/04_screening.ipynb #a1c0102e
 LEVELS = {'bfloat16': torch.bfloat16, 'float32': torch.float32, 'float64': torch.float64}
@@ -486,15 +487,6 @@ def _largest_worth(queries, pool, price, rows, r, c):
     return best.cpu().numpy()
 
 # %% ../../nbs/data/04_screening.ipynb #99712362
-def _seconds(level, d):
-    "Time of one tile, the better of three."
-    a, b, best = *(torch.ones(512, d, dtype=LEVELS[level]) for _ in range(2)), []
-    for _ in range(3):
-        start = time.perf_counter()
-        a @ b.T
-        best.append(time.perf_counter() - start)
-    return min(best)
-
 def fast_level(
     d:int,                        # dimensions
     norms:tuple[float, float],    # largest norm on either side
@@ -502,5 +494,5 @@ def fast_level(
 )->str:                           # 'bfloat16', 'float32', or 'float64' where single precision might overflow
     "The precision for a first pass."
     if not all(1e-12 < v < 1e12 for v in norms): return 'float64'
-    if torch.device(device).type != 'cpu': return 'float32'
-    return 'bfloat16' if _seconds('bfloat16', d) < .8 * _seconds('float32', d) else 'float32'
+    on_cpu = torch.device(device).type == 'cpu'
+    return 'bfloat16' if on_cpu and bfloat16_is_quick(d) else 'float32'
