@@ -145,6 +145,33 @@ def test_a_model_whose_attention_cannot_be_masked_is_scored_plainly_and_says_so(
     same(found, loglik_plain(model, items))
 
 
+def test_rows_beyond_a_sliding_window_are_scored_plainly_and_say_so():
+    "A layer that looks back over a window sees a packed row whole only up to its length."
+    from transformers import MistralConfig, MistralForCausalLM
+    class Talker:
+        device = torch.device('cpu')
+        language_model = seeded(lambda: MistralForCausalLM(MistralConfig(
+            vocab_size=len(VOCAB), hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, sliding_window=12, max_position_embeddings=64)), 0).eval()
+        def image_tokens(self, images): raise AssertionError('no pictures here')
+        def prompt_ids(self, prompt): return [VOCAB[w] for w in prompt.split()]
+        def option_ids(self, prompt, option): return [VOCAB[w] for w in option.split()]
+    model = Talker()
+    with torch.no_grad():
+        for name, p in model.language_model.named_parameters():
+            if p.ndim == 2: p.mul_(20)
+    options = ('ball cup', 'dog', 'red blue big')
+    short, long = (Item(k, 't', (), ' '.join(WORDS[:n]), options) for k, n in (('short', 5), ('long', 15)))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        same(loglik(model, [short]), loglik_plain(model, [short]))
+    with pytest.warns(RuntimeWarning, match='MistralForCausalLM looks back over 12 tokens: options of 1 longer rows'):
+        found = loglik(model, [long, short])
+    same(found, loglik_plain(model, [long, short]))
+    model.language_model.config.sliding_window = None  # what a packed row would have said
+    with pytest.raises(AssertionError): same(loglik(model, [long]), found[:1])
+
+
 @pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory'), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")])
 def test_out_of_memory_halves_the_batch_and_says_so(pictures, error, monkeypatch):
     model, items, sizes = bundle(), made(random.Random(1), pictures, 20), []

@@ -249,7 +249,7 @@ def _inputs(model, batch, seen):
         position[b, :n] = torch.cat([torch.arange(t), torch.tensor(r.position, dtype=torch.long) + t])
     allow = torch.from_numpy(allow)[:, None].to(model.device)
     bias = torch.zeros(allow.shape, dtype=x.dtype, device=model.device)
-    bias.masked_fill_(~allow, torch.finfo(x.dtype).min)
+    bias.masked_fill_(~allow, -torch.inf)
     return x, bias, position.to(model.device), sizes
 
 # %% ../../nbs/benchmarks/41_likelihood.ipynb #f88f0b2e
@@ -404,16 +404,26 @@ def _looks_back(config):
     if set(getattr(config, 'layer_types', None) or ['unknown']) == {'full_attention'}: return None
     return getattr(config, 'sliding_window', None) or getattr(config, 'attention_chunk_size', None)
 
-def _fits(model, row, t):
-    "A sequence longer than the model can read is an error that quotes its prompt."
-    config, need = model.language_model.config, t * len(row.images) + 1 + max(row.position, default=0)
-    prompt = f"shorten the prompt '{row.reads[0][2][0].prompt[:60]}'"
+def _near_and_far(model, rows, t):
+    "Rows that every layer sees whole, and the others, with a message."
+    config, near, far = model.language_model.config, [], []
     have, back = getattr(config, 'max_position_embeddings', None), _looks_back(config)
-    if have and need > have: raise ValueError(f'{need} positions needed, the model has {have}: {prompt}')
-    if back and need > back:
-        raise ValueError(f'{need} positions needed, a layer of the model looks back over {back}, '
-                         f'which a packed row cannot: {prompt} or use `loglik_plain`')
+    for row in rows:
+        need = t * len(row.images) + 1 + max(row.position, default=0)
+        if have and need > have:
+            prompt = row.reads[0][2][0].prompt[:60]
+            raise ValueError(f"{need} positions needed, the model has {have}: shorten the prompt '{prompt}'")
+        (far if back and need > back else near).append(row)
+    if far: warnings.warn(f'a layer of {type(model.language_model).__name__} looks back over {back} tokens: '
+                          f'options of {len(far)} longer rows are scored one at a time', RuntimeWarning)
+    return near, far
 
+def _read_plainly(model, row):
+    "Requests of a row with log-probabilities, one option at a time."
+    for _, option, owners in row.reads:
+        images, prompt = [open_image(p) for p in row.images], model.prompt_ids(owners[0].prompt)
+        logp = token_logprobs(model, images, prompt, list(option)).cpu()
+        yield from ((r, logp) for r in owners)
 
 # %% ../../nbs/benchmarks/41_likelihood.ipynb #scores001
 def _groups_of(model, rows, seen):
@@ -434,15 +444,15 @@ def _scores(model, rows, tokens, image_batch, window):
     for w, (some, paths) in enumerate(windows):
         seen |= _see(model, [p for p in paths if p not in seen], image_batch)
         t = len(next(iter(seen.values()))) if seen else 0
-        for row in some: _fits(model, row, t)
-        for part, trunks in _groups_of(model, some, seen):
+        near, far = _near_and_far(model, some, t)
+        for row in far: yield from _read_plainly(model, row)
+        for part, trunks in _groups_of(model, near, seen):
             for batch in _batches(part, t, tokens):
                 logps = _halving(lambda b: list(_score_batch(model, b, seen, trunks)), batch, _joined)
                 reads = [r for row in batch for r in row.reads]
                 for (*_, owners), logp in zip(reads, logps, strict=True):
                     yield from ((r, logp) for r in owners)
         seen = {p: v for p, v in seen.items() if last[p] > w}  # a picture that comes again is kept
-
 
 # %% ../../nbs/benchmarks/41_likelihood.ipynb #8a6fdb5a
 def loglik(
