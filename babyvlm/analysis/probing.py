@@ -117,35 +117,38 @@ def _block(rows, w):
     "Rows of a block: a table of scores that fits the cache (4 MB), or 1 GB on a GPU."
     return max(64, (2**20 if rows.device.type == 'cpu' else 2**28)//w.shape[1])
 
-def _scores_to_residuals(scores, target):
-    "Turn scores into p - onehot in place; returns the summed loss and the summed p (1 - p) of each class."
-    scores -= scores.amax(1, keepdim=True)
-    at = scores.gather(1, target[:, None])
-    total = scores.clamp_(min=-80).exp_().sum(1, keepdim=True)
-    loss = (total.log() - at).sum(dtype=torch.float64)
-    scores /= total
+def _scores_to_residuals(scores, truth, sizes):
+    "Scores of levels side by side become p - onehot; a loss a level, the sum of p (1 - p) a class."
+    levels = scores.split(sizes, 1)
+    for s in levels: s -= s.amax(1, keepdim=True)
+    at = scores.gather(1, truth)
+    scores.clamp_(min=-80).exp_()  # what is smaller costs `exp` ten times as long
+    total = torch.stack([s.sum(1) for s in levels], 1)
+    loss = (total.log() - at).sum(0, dtype=torch.float64)
+    for s, t in zip(levels, total.split(1, 1)): s /= t
     spread = scores.sum(0) - scores.square().sum(0)
-    scores.scatter_add_(1, target[:, None], scores.new_full((len(target), 1), -1.))
+    scores.scatter_add_(1, truth, scores.new_full(truth.shape, -1.))
     return loss, spread
 
 # %% ../../nbs/analysis/50_probing.ipynb #5054cedb
 def _pass(rows, heads, since, marks):
     "Losses, gradients and spreads of what changed `since` the anchors, or in full, kept in `marks`."
-    w = torch.cat(since, 1)
-    narrow, rough, sizes = w.to(rows.dtype), rows.dtype != w.dtype, [v.shape[1] for v in since]
-    grad, loss, spread, step = torch.zeros_like(w), [0.]*len(heads), [0.]*len(heads), _block(rows, w)
+    w, sizes = torch.cat(since, 1), [v.shape[1] for v in since]
+    narrow, step, grad, loss, spread = w.to(rows.dtype), _block(rows, w), torch.zeros_like(w), 0., 0.
+    truth = torch.stack([h.target + k for h, k in zip(heads, np.cumsum([0, *sizes]).tolist())], 1)
+    known = [h.anchor for h in heads] if rows.dtype != w.dtype else []
     for i in range(0, len(rows), step):
         part, at = rows[i:i + step], slice(i, i + step)
         scores = (part @ narrow).to(w.dtype)
-        for k, (h, s) in enumerate(zip(heads, scores.split(sizes, 1))):
-            if rough: s += h.anchor.scores[at]
-            if marks: marks[k].scores[at] = s
-            one, p = _scores_to_residuals(s, h.target[at])
-            loss[k], spread[k] = loss[k] + one, spread[k] + p
-            if marks: marks[k].residual[at] = s
-            if rough: s -= h.anchor.residual[at]
+        levels = scores.split(sizes, 1)
+        for s, a in zip(levels, known): s += a.scores[at]
+        for s, m in zip(levels, marks): m.scores[at] = s
+        one, p = _scores_to_residuals(scores, truth[at], sizes)
+        loss, spread = loss + one, spread + p
+        for s, m in zip(levels, marks): m.residual[at] = s
+        for s, a in zip(levels, known): s -= a.residual[at]
         grad += part.T @ scores.to(rows.dtype)
-    return loss, grad.split(sizes, 1), spread
+    return loss, grad.split(sizes, 1), spread.split(sizes)
 
 # %% ../../nbs/analysis/50_probing.ipynb #anch0001
 def objective(
@@ -161,7 +164,7 @@ def objective(
     loss, grads, spread = _pass(rows, heads, since, marks)
     if rough: grads = [g + h.anchor.grad for g, h in zip(grads, heads)]
     for h, mark, g in zip(heads, marks, grads): mark.grad, h.anchor = g.clone(), mark
-    return _penalised(heads, weights, loss, grads) + (spread,)
+    return _penalised(heads, weights, loss, grads) + (list(spread),)
 
 def _penalised(heads, weights, loss, grads):
     "Add the penalty; the last row of the weights is the intercept and is free."

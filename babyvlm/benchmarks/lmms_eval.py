@@ -300,7 +300,8 @@ class Adapter:
         batch_size:int=16,     # requests asked together
     ):
         self.model, self.batch_size = model, batch_size
-        self.kept = Path(tempfile.mkdtemp(prefix='babyvlm-lmms-'))
+        self._folder = tempfile.TemporaryDirectory(prefix='babyvlm-lmms-')  # goes with the adapter
+        self.kept = Path(self._folder.name)
 
     def _evaluate(self, items, kinds):
         "Replies by the first protocol of `kinds` that the model has."
@@ -477,7 +478,8 @@ def main(
         sys.exit("lmms-eval is not installed here: pip install 'babyvlm[lmms]', or run `make lmms`")
     from lmms_eval.models import MODEL_REGISTRY_V2
     MODEL_REGISTRY_V2.register_manifest(manifest(), overwrite=True)
-    rest, submission = lmms_arguments(argv, tempfile.mkdtemp(prefix='babyvlm-tasks-'))
+    scratch = tempfile.TemporaryDirectory(prefix='babyvlm-tasks-')  # until the process ends
+    rest, submission = lmms_arguments(argv, scratch.name)
     if submission:
         facts = register_submission(submission)
         if '--model' not in rest: rest += ['--model', facts['registered_model']]
