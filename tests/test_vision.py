@@ -125,3 +125,26 @@ def test_token_count_formula(size, tokens):
     c = V.resnext_toy(size)
     assert V.num_image_tokens(c) == tokens
     assert V.ResNeXtModel(c)(torch.zeros(1, 3, size, size)).last_hidden_state.shape == (1, tokens, c.hidden_size)
+
+
+@pytest.mark.parametrize('config', [V.resnext_toy(64), V.ResNeXtConfig(layers=(2, 1, 2, 1), planes=(8, 8, 16, 16), stem=8, groups=4, width_per_group=16, image_size=64)])
+def test_folded_encoder_is_the_same_encoder_and_goes_away(config):
+    "Trained statistics, not fresh ones; an error inside, training mode and changed weights leave nothing behind."
+    model = seeded(lambda: V.ResNeXtModel(config), 0)
+    x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for v in model.modules():
+            if isinstance(v, torch.nn.BatchNorm2d): v.weight.uniform_(.5, 2), v.bias.uniform_(-1, 1)
+        for _ in range(3): model(2*x + 1)
+        with model.folded(): assert any(isinstance(v, torch.nn.BatchNorm2d) for v in model.modules())  # training: untouched
+        want, whole, names = model.eval()(x).last_hidden_state, model.body, list(model.state_dict())
+        with pytest.raises(KeyError), model.folded():
+            assert not any(isinstance(v, torch.nn.BatchNorm2d) for v in model.modules())
+            torch.testing.assert_close(model(x).last_hidden_state, want, rtol=1e-4, atol=1e-4)
+            raise KeyError
+        assert model.body is whole and list(model.state_dict()) == names
+        assert torch.equal(model(x).last_hidden_state, want)
+        model.body.bn1.bias.add_(1)
+        with model.folded(): changed = model(x).last_hidden_state
+        torch.testing.assert_close(changed, model(x).last_hidden_state, rtol=1e-4, atol=1e-4)
+        assert (changed - want).abs().max() > .01

@@ -13,7 +13,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -28,7 +28,7 @@ from .items import Item, Reply, open_image, score_shape
 # %% ../../nbs/benchmarks/41_likelihood.ipynb #beda38cf
 @runtime_checkable
 class PrefixModel(Protocol):
-    "A language model that reads pictures as tokens."
+    "A language model that reads pictures as tokens; an `encoding()` context, if there is one, makes that quick."
     device:torch.device
     language_model:object  # a causal LM of `transformers`: takes inputs_embeds, attention_mask, position_ids
 
@@ -470,7 +470,7 @@ def loglik(
         raise ValueError('the model is in training mode, its scores would be noisy: call .eval() on it first')
     out, gpu = _empty(items), model.device.type == 'cuda'
     tokens, image_batch = tokens or (16384 if gpu else 1024), image_batch or (64 if gpu else 4)
-    with _exactly():
+    with _exactly(), getattr(model, 'encoding', nullcontext)():
         if (why := cannot_pack(model)): return _plainly(model, items, reduce, why)
         for r, logp in _scores(model, plan(model, items, max_row), tokens, image_batch, window):
             out[r.item][r.slot] = _reduce(_finite(logp, items[r.item], r.option), reduce)

@@ -13,6 +13,7 @@ from .weights import CACHE, count_parameters, load_pretrained, model_card, quiet
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -425,6 +426,13 @@ def image_tokens(self:BabyLlava,
     self.model.eval()
     parts = [self.processor.image_processor(list(images[i:i + batch])) for i in range(0, len(images), batch)]
     return torch.cat([self.model.image_tokens(p.to(self.device)) for p in parts])
+
+# %% ../../nbs/models/23_babyllava.ipynb #fold0004
+@patch
+def encoding(self:BabyLlava): # a context; the weights must not change inside
+    "Pictures are encoded with folded BatchNorm while the context lasts, where the encoder has it."
+    tower = self.model.vision_tower
+    return tower.folded() if hasattr(tower, 'folded') else nullcontext(tower)
 
 # %% ../../nbs/models/23_babyllava.ipynb #8a299571
 @patch

@@ -10,8 +10,10 @@ __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'open_rgb', 'square', 'BabyImageProc
 # %% ../../nbs/models/21_vision.ipynb #f9ae4c2f
 from .weights import on_meta, read_checkpoint, register, strict_load  # before torchvision
 
+import copy
 import re
 from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,7 @@ import torch
 from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck, ResNet
 from transformers import PretrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers import initialization as init
@@ -190,6 +193,27 @@ def forward(self:ResNeXtModel,
     return BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=x.mean(1))
 
 register(ResNeXtConfig, ResNeXtModel)
+
+# %% ../../nbs/models/21_vision.ipynb #fold0002
+def _fold(body):
+    "A copy whose convolutions include the BatchNorm behind them; other weights are shared."
+    body = copy.deepcopy(body, {id(v): v for v in (*body.parameters(), *body.buffers())})
+    for block in (body, *(m for m in body.modules() if isinstance(m, Bottleneck))):
+        for k in (k for k in (1, 2, 3) if hasattr(block, f'bn{k}')):
+            conv, norm = getattr(block, f'conv{k}'), getattr(block, f'bn{k}')
+            setattr(block, f'conv{k}', fuse_conv_bn_eval(conv, norm))
+            setattr(block, f'bn{k}', nn.Identity())
+        if getattr(block, 'downsample', None): block.downsample = fuse_conv_bn_eval(*block.downsample)
+    return body
+
+@patch
+@contextmanager
+def folded(self:ResNeXtModel):  # nothing changes in training mode or in half precision
+    "BatchNorm inside the convolutions, as the weights are now, until the context ends."
+    whole = self.body
+    if not self.training and self.dtype == torch.float32: self.body = _fold(whole)
+    try: yield self
+    finally: self.body = whole
 
 # %% ../../nbs/models/21_vision.ipynb #32466a1b
 def vit_large(
