@@ -28,7 +28,7 @@ from .items import Item, Reply, open_image, score_shape
 # %% ../../nbs/benchmarks/41_likelihood.ipynb #beda38cf
 @runtime_checkable
 class PrefixModel(Protocol):
-    "A language model that reads pictures as tokens; an `encoding()` context, if there is one, makes that quick."
+    "Reads pictures as tokens; an `encoding()` context, if there is one, makes that quick."
     device:torch.device
     language_model:object  # a causal LM of `transformers`: takes inputs_embeds, attention_mask, position_ids
 
