@@ -275,8 +275,8 @@ def _resort(search):
     L, price = search.lists, search.seats.price
     for k in np.unique(L.size[L.size > 0]).tolist():
         rows = np.flatnonzero(L.size == k)
-        for i in range(0, len(rows), max(1, 2**20 // k)):
-            e = L.start[rows[i:i+max(1, 2**20 // k)], None] + np.arange(k)
+        for i in range(0, len(rows), max(1, 2**18 // k)):
+            e = L.start[rows[i:i+max(1, 2**18 // k)], None] + np.arange(k)
             col, sim = L.col[e], L.sim[e]
             worth = (sim - price[np.where(col >= 0, col, ~col)]).astype(np.float32)
             key = np.nextafter(worth, np.float32(np.inf))  # rounded up

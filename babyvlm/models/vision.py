@@ -189,7 +189,8 @@ def forward(self:ResNeXtModel,
 )->BaseModelOutputWithPooling:  # last_hidden_state (n, tokens, channels); pooler_output (n, channels)
     "Encode pictures; tokens go row by row."
     # channels-last input makes the convolutions about twice as fast on a CPU
-    x = self.body(pixel_values.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
+    body = self.body if self.training else self.__dict__.get('_quick', self.body)  # see `folded`
+    x = body(pixel_values.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
     return BaseModelOutputWithPooling(last_hidden_state=x, pooler_output=x.mean(1))
 
 register(ResNeXtConfig, ResNeXtModel)
@@ -210,10 +211,9 @@ def _fold(body):
 @contextmanager
 def folded(self:ResNeXtModel):  # nothing changes in training mode or in half precision
     "BatchNorm inside the convolutions, as the weights are now, until the context ends."
-    whole = self.body
-    if not self.training and self.dtype == torch.float32: self.body = _fold(whole)
+    if not self.training and self.dtype == torch.float32: self.__dict__['_quick'] = _fold(self.body)
     try: yield self
-    finally: self.body = whole
+    finally: self.__dict__.pop('_quick', None)
 
 # %% ../../nbs/models/21_vision.ipynb #32466a1b
 def vit_large(
