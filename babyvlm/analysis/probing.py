@@ -203,7 +203,7 @@ class _Search:
         self.head, self.curvature, self.n, self.tolerance = head, curvature, n, tolerance
         self.memory, self.step, self.done = _Memory(memory), 0., False
         self.move, self.slope, self.guess = torch.zeros_like(head.weights), 0., None
-        self.age = self.still = 0
+        self.age = self.still = self.refused = 0
         self.full, self.rough, self.goal, self.last = True, rough, tolerance, math.inf
 
     def trial(self): return self.head.weights + self.step*self.move
@@ -215,10 +215,10 @@ class _Search:
         if self.step and value > h.value + 1e-4*self.step*self.slope + 2e-7*abs(h.value):
             rise = value - h.value - self.step*self.slope
             self.step *= min(.5, max(.1, -self.slope*self.step/(2*rise) if math.isfinite(rise) else 0.))
-            self.done = self.step < 1e-6
+            self.done, self.refused = self.step < 1e-6, self.refused + 1
             return
         if self.step: self.memory.add(self.step*self.move, grad - h.grad)
-        self.still = self.still + 1 if h.value - value < 1e-8*abs(value) else 0
+        self.refused, self.still = 0, self.still + 1 if h.value - value < 1e-8*abs(value) else 0
         h.weights, h.value, h.grad = self.trial(), value, grad
         self.aim(spread)
 
@@ -252,9 +252,9 @@ def choose_pass(self:_Search):
     if not self.rough: return
     h = self.head
     if self.full:
-        self.rough = self.last - h.value > 1e-7*abs(h.value)  # rough passes that gain nothing end here
+        self.rough = self.last - h.value > .1*self.tolerance*abs(h.value)  # or they gain nothing more
         self.full, self.last, self.goal = not self.rough, h.value, max(self.tolerance, 1e-3*h.gap)
-    elif self.done or h.gap < self.goal: self.again()
+    elif self.done or h.gap < self.goal or self.refused > 1: self.again()
 
 @patch
 def again(self:_Search):
