@@ -36,13 +36,15 @@ def paper_notebooks(
     root = repo_root()/'nbs'/'papers'
     every = [p for p in root.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]
     every.sort(key=lambda p: p.name)
+    if not every:
+        raise ValueError(f"no paper notebooks below '{Path.cwd().name}': this works inside a checkout of babyvlm")
     known, wanted = {p.parent.name for p in every} - {'papers'}, set(paper.split(',')) if paper else set()
-    if every and wanted - known:
+    if wanted - known:
         raise ValueError(f"no paper '{min(wanted - known)}'; there are: {', '.join(sorted(known))}")
     found = [p for p in every if not paper or p.parent.name in wanted | {'papers'}]
     found = [p for p in found if not only or only in p.stem]
     if not found:
-        have = ', '.join(p.stem for p in every) or f'none in {repo_root().name}; run this inside the checkout'
+        have = ', '.join(p.stem for p in every)
         raise ValueError(f"no paper notebook matches paper={paper!r}, only={only!r}; there are: {have}")
     return [p.relative_to(repo_root()) for p in found]
 

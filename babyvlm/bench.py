@@ -132,6 +132,8 @@ def collect(
 )->tuple[dict, bool]:     # part -> the rows that were made now, and whether all parts ran to their end
     "Run the scripts under bench/."
     folder, out, whole = repo_root()/'bench', {}, True
+    if not any(folder.glob('bench_*.py')):
+        raise ValueError(f"no bench/ below '{Path.cwd().name}': this works inside a checkout of babyvlm")
     scratch = repo_root()/'_runs'/'bench'; scratch.mkdir(parents=True, exist_ok=True)
     for i, part in enumerate(parts, 1):
         script, began = folder/f'bench_{part}.py', time.monotonic()

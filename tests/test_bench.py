@@ -60,3 +60,13 @@ def test_committed_matches_are_proved():
     gaps = [float(r['exactness'].split('gap ')[1].split(',')[0].split(';')[0]) for r in rows if 'gap ' in r['exactness']]
     if not gaps: pytest.skip('no record of matching here')
     assert len(gaps) == len(rows) and max(gaps) < 1e-9
+
+
+def test_outside_a_checkout_commands_say_so(tmp_path, monkeypatch):
+    "An installed package has no notebooks and no scripts: the error says where to go, and nothing is written."
+    from babyvlm.batch import paper_notebooks
+    (tmp_path/'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path/'elsewhere')
+    for command in (paper_notebooks, bench.bench):
+        with pytest.raises(ValueError, match="below 'elsewhere': this works inside a checkout"): command()
+    assert not list(Path('.').iterdir())
