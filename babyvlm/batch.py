@@ -36,8 +36,9 @@ def paper_notebooks(
     root = repo_root()/'nbs'/'papers'
     every = [p for p in root.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]
     every.sort(key=lambda p: p.name)
-    here = Path.cwd().name
-    if not every: raise ValueError(f"no paper notebooks below '{here}': this works inside a checkout of babyvlm")
+    if not every:
+        here = Path.cwd().name
+        raise ValueError(f"no paper notebooks below '{here}': this works inside a checkout of babyvlm")
     known, wanted = {p.parent.name for p in every} - {'papers'}, set(paper.split(',')) if paper else set()
     if wanted - known:
         raise ValueError(f"no paper '{min(wanted - known)}'; there are: {', '.join(sorted(known))}")
