@@ -40,13 +40,13 @@ def test_croissant_is_made_from_the_card(name):
 
 @pytest.mark.parametrize('name', CARDS)
 def test_croissant_is_valid(name):
-    mlc = pytest.importorskip('mlcroissant')
+    mlc = pytest.importorskip('mlcroissant', reason='mlcroissant is not installed')
     data = mlc.Dataset(jsonld=str(ROOT/'data_cards'/name/'croissant.json'))   # what `mlcroissant validate` does
     assert data.metadata.name == name and not data.metadata.ctx.issues.errors
 
 
 def test_validator_can_fail(tmp_path):
-    mlc = pytest.importorskip('mlcroissant')
+    mlc = pytest.importorskip('mlcroissant', reason='mlcroissant is not installed')
     bad = croissant(CARDS['vtwt'])
     del bad['distribution'][0]['sha256']
     (tmp_path/'bad.json').write_text(json.dumps(bad))

@@ -293,7 +293,7 @@ def minimise(
     curvature:Tensor,         # (d + 1,) from `Basis`
     heads:list[Head],         # levels; solved in place from their present weights
     tolerance:float=1e-5,     # stop when this share of the objective is left to gain
-    most:int=500,             # passes over the data, at most, and one
+    most:int=500,             # passes over the data, at most; a last full one may follow
     memory:int=10,            # steps remembered
     rough:bool=None,          # bfloat16 between full passes; None: where that is quicker
 )->list[Head]:                # the same heads
