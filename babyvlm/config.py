@@ -5,13 +5,11 @@
 # %% auto #0
 __all__ = ['PAPER', 'PROFILES', 'Section', 'WorldConfig', 'DataConfig', 'ClipConfig', 'CVCLConfigSection', 'VisionConfigSection',
            'PhaseConfig', 'BabyLlavaConfigSection', 'V2DataConfig', 'V2Config', 'CreaturesConfig', 'EvalConfig',
-           'Profile', 'profile', 'repo_root', 'store_root', 'data_root', 'pick_device', 'describe_device',
-           'bfloat16_is_quick']
+           'Profile', 'profile', 'repo_root', 'store_root', 'data_root', 'pick_device', 'describe_device']
 
 # %% ../nbs/00_config.ipynb #c4e34bb0
 import difflib
 import os
-import time
 from pathlib import Path
 from typing import Literal
 
@@ -289,22 +287,3 @@ def describe_device(
     "The device in words."
     device = torch.device(device or pick_device())
     return f'{device} ({torch.cuda.get_device_name(device)})' if device.type == 'cuda' else str(device)
-
-# %% ../nbs/00_config.ipynb #bf16quick1
-def _seconds(dtype, d):
-    "Time of one small product, the best of three."
-    a, b, best = *(torch.ones(512, d, dtype=dtype) for _ in range(2)), []
-    for _ in range(3):
-        start = time.perf_counter()
-        a @ b.T
-        best.append(time.perf_counter() - start)
-    return min(best)
-
-def bfloat16_is_quick(
-    d:int,                # dimensions of the vectors that are multiplied
-    device='cpu',         # torch device
-)->bool:                  # True where processor or CUDA device have the instructions
-    "Whether products of bfloat16 numbers take less time than those of float32 numbers here."
-    kind = torch.device(device).type
-    if kind == 'cuda': return torch.cuda.is_bf16_supported()
-    return kind == 'cpu' and _seconds(torch.bfloat16, d) < .8 * _seconds(torch.float32, d)

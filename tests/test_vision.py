@@ -139,13 +139,13 @@ def test_folded_encoder_is_the_same_encoder_and_goes_away(config, monkeypatch):
         for v in model.modules():
             if isinstance(v, torch.nn.BatchNorm2d): v.weight.uniform_(.5, 2), v.bias.uniform_(-1, 1)
         for _ in range(3): model(2*x + 1)
-        with model.folded(): features()
+        with V.folded(model): features()
         assert seen  # in training mode nothing is folded
         want, names = (model.eval(), features())[1], list(model.state_dict())
-        with pytest.raises(KeyError), model.folded():
+        with pytest.raises(KeyError), V.folded(model):
             torch.testing.assert_close(features(), want, rtol=1e-4, atol=1e-4)
             assert not seen and list(model.state_dict()) == names
-            with model.folded(): torch.testing.assert_close(features(), want, rtol=1e-4, atol=1e-4)
+            with V.folded(model): torch.testing.assert_close(features(), want, rtol=1e-4, atol=1e-4)
             model.train(), features(), model.eval()
             assert seen
             raise KeyError
@@ -153,4 +153,4 @@ def test_folded_encoder_is_the_same_encoder_and_goes_away(config, monkeypatch):
             if 'running' in k: v.mul_(1.1)
         want = features()
         assert seen
-        with model.folded(): torch.testing.assert_close(features(), want, rtol=1e-4, atol=1e-4)
+        with V.folded(model): torch.testing.assert_close(features(), want, rtol=1e-4, atol=1e-4)

@@ -13,7 +13,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from .items import Item, Reply, open_image, score_shape
+from ..products import full_precision, quick_products
 
 # %% ../../nbs/benchmarks/41_likelihood.ipynb #beda38cf
 @runtime_checkable
@@ -89,17 +90,6 @@ def _finite(logp, item, option):
     raise ValueError(f"item '{item.uid}': the score of '{option}' is not finite: check weights and precision")
 
 # %% ../../nbs/benchmarks/41_likelihood.ipynb #4aca4c74
-@contextmanager
-def _exactly():
-    "Products of float32 numbers in float32: a GPU's shorter formats would make scores depend on the batch."
-    saved = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision('highest')
-    torch.backends.cudnn.allow_tf32 = False
-    try: yield
-    finally:
-        torch.set_float32_matmul_precision(saved[0])
-        torch.backends.cudnn.allow_tf32 = saved[1]
-
 @torch.inference_mode()
 def token_logprobs(
     model:PrefixModel,    # the model, in evaluation mode
@@ -135,7 +125,7 @@ def loglik_plain(
     out = _empty(items)
     for r in requests(items):
         prompt, option = _spell(model, r, items[r.item])
-        with _exactly(): logp = token_logprobs(model, [open_image(p) for p in r.images], prompt, option)
+        with full_precision(): logp = token_logprobs(model, [open_image(p) for p in r.images], prompt, option)
         out[r.item][r.slot] = _reduce(_finite(logp, items[r.item], r.option), reduce)
     return out
 
@@ -470,7 +460,7 @@ def loglik(
         raise ValueError('the model is in training mode, its scores would be noisy: call .eval() on it first')
     out, gpu = _empty(items), model.device.type == 'cuda'
     tokens, image_batch = tokens or (16384 if gpu else 1024), image_batch or (64 if gpu else 4)
-    with _exactly(), getattr(model, 'encoding', nullcontext)():
+    with full_precision(), quick_products(), getattr(model, 'encoding', nullcontext)():
         if (why := cannot_pack(model)): return _plainly(model, items, reduce, why)
         for r, logp in _scores(model, plan(model, items, max_row), tokens, image_batch, window):
             out[r.item][r.slot] = _reduce(_finite(logp, items[r.item], r.option), reduce)

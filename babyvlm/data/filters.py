@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from .saycam import Ledger, image_fault
+from ..products import quick_products
 from ..store import Artifact, Store, canonical_json, sha256_text
 
 # %% ../../nbs/data/12_filters.ipynb #ec4b61a5
@@ -146,8 +147,9 @@ def _score(batch, encoder, spent, pixels=None):
     if not good: return [], torch.zeros(0, 0), torch.zeros(0), faults
     began = time.perf_counter()
     texts = list(dict.fromkeys(b[1] for b in good))   # frames of one utterance share its text
-    image = _unit(_vectors(encoder, [b[2] for b in good], pixels), 'encode_images', len(good))
-    text = _unit(encoder.encode_texts(texts), 'encode_texts', len(texts))
+    with quick_products():
+        image = _unit(_vectors(encoder, [b[2] for b in good], pixels), 'encode_images', len(good))
+        text = _unit(encoder.encode_texts(texts), 'encode_texts', len(texts))
     cosine = (image * text[[texts.index(b[1]) for b in good]]).sum(1)
     spent['model'] += time.perf_counter() - began
     return [b[0] for b in good], image, cosine, faults
@@ -173,17 +175,17 @@ def _write_shards(work, rows, encoder, batch, per_shard, workers, draft):
     prepare = encoder.pixel_preparation() if hasattr(encoder, 'pixel_preparation') else None
     stream = iter(DataLoader(_Pictures(left, draft, prepare), batch, num_workers=workers, collate_fn=_gather))
     spent, began = dict(model=0., wait=0.), time.perf_counter()
-    for k in todo:
-        n, parts = min(size, len(rows) - k*size), []
-        for _ in range(-(-n//batch)):
-            asked = time.perf_counter()
-            rows_of, pixels = next(stream)
-            spent['wait'] += time.perf_counter() - asked
-            parts.append(_score(rows_of, encoder, spent, pixels))
-        _write_shard(work/f'{k:05}.safetensors', parts)
+    with getattr(encoder, 'encoding', contextlib.nullcontext)():
+        for k in todo:
+            n, parts = min(size, len(rows) - k*size), []
+            for _ in range(-(-n//batch)):
+                asked = time.perf_counter()
+                rows_of, pixels = next(stream)
+                spent['wait'] += time.perf_counter() - asked
+                parts.append(_score(rows_of, encoder, spent, pixels))
+            _write_shard(work/f'{k:05}.safetensors', parts)
     other = time.perf_counter() - began - spent['model']
     return dict(model_s=spent['model'], other_s=other, wait_s=spent['wait'], encoded=len(left))
-
 
 # %% ../../nbs/data/12_filters.ipynb #ec13e75a
 class Embedded:

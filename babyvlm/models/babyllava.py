@@ -8,12 +8,11 @@ __all__ = ['gpt2_text', 'llama_text', 'BabyLlavaConfig', 'babyllava_gpt2', 'baby
 
 # %% ../../nbs/models/23_babyllava.ipynb #35e03459
 from .vision import BabyImageProcessor, num_image_tokens, vision_encoder  # before transformers
-from .vision import resnext50, resnext_toy, vit, vit_large
+from .vision import folded, resnext50, resnext_toy, vit, vit_large
 from .weights import CACHE, count_parameters, load_pretrained, model_card, quiet, register
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -431,8 +430,7 @@ def image_tokens(self:BabyLlava,
 @patch
 def encoding(self:BabyLlava): # a context; the weights must not change inside
     "Pictures are encoded with folded BatchNorm while the context lasts, where the encoder has it."
-    tower = self.model.vision_tower
-    return tower.folded() if hasattr(tower, 'folded') else nullcontext(tower)
+    return folded(self.model.vision_tower)
 
 # %% ../../nbs/models/23_babyllava.ipynb #8a299571
 @patch

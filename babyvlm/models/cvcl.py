@@ -8,7 +8,8 @@ __all__ = ['contrastive_loss', 'CVCLConfig', 'cvcl_toy', 'CVCLOutput', 'CVCLMode
 
 # %% ../../nbs/models/22_cvcl.ipynb #8e1eb1ee
 from .tokenizers import load_vocab, word_tokenizer
-from .vision import BabyImageProcessor, ResNeXtConfig, resnext50, resnext_toy, vision_encoder
+from .vision import (BabyImageProcessor, ResNeXtConfig, folded, resnext50, resnext_toy,
+                                   vision_encoder)
 from .weights import (count_parameters, model_card, naming, quiet, read_checkpoint, register,
                                     seeded, strict_load)
 
@@ -238,6 +239,8 @@ class CVCL:
         self.device = torch.device(device or pick_device())
         self.model, self.tokenizer, self.batch_size = model.to(self.device).eval(), tokenizer, batch_size
 
+def _one(processor, image): return torch.from_numpy(processor.pixels(image).copy())
+
 # %% ../../nbs/models/22_cvcl.ipynb #d4615cdd
 @patch
 def encode_images(self:CVCL,
@@ -245,21 +248,20 @@ def encode_images(self:CVCL,
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed pictures."
     self.model.eval()         # in training mode batch norm would mix the pictures of a batch
-    return encode_rows(images, lambda b: self.encode_pixels(self.image_processor(b)), self.batch_size)
+    prepare = self.pixel_preparation()
+    return encode_rows(images, lambda b: self.encode_pixels(torch.stack([*map(prepare, b)])), self.batch_size)
 
 @patch
 def encode_pixels(self:CVCL,
-    pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
+    pixels:Tensor,            # (n, s, s, 3), uint8, from `pixel_preparation`
 )->Tensor:                    # (n, d), on the model's device, of any length
     "Embed pictures that are prepared already, perhaps in another process."
-    return self.model.embed_images(pixels.to(self.device, non_blocking=True))
+    return self.model.embed_images(self.image_processor.normalised(pixels.to(self.device, non_blocking=True)))
 
 @patch
-def pixel_preparation(self:CVCL)->Callable:  # PIL image to (3, s, s); small enough to send to a worker
+def pixel_preparation(self:CVCL)->Callable:  # PIL image to (s, s, 3), uint8; small enough to send to a worker
     "How one picture is prepared."
     return partial(_one, self.image_processor)
-
-def _one(processor, image): return processor([image])[0]
 
 @patch
 def encode_texts(self:CVCL,
@@ -282,6 +284,12 @@ def new_cvcl(
     make = CVCLConfig if real_size else cvcl_toy
     config = make(vocab_size=len(load_vocab(vocab)), **fields)
     return CVCL(seeded(lambda: CVCLModel(config), seed), cvcl_tokenizer(vocab, lowercase), device=device)
+
+# %% ../../nbs/models/22_cvcl.ipynb #encod001
+@patch
+def encoding(self:CVCL):      # a context; the weights must not change inside
+    "Pictures are encoded with folded BatchNorm while the context lasts, where the encoder has it."
+    return folded(self.model.vision_encoder)
 
 # %% ../../nbs/models/22_cvcl.ipynb #f67838f6
 @patch

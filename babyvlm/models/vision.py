@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'open_rgb', 'square', 'BabyImageProcessor', 'image_processor', 'ResNeXtConfig',
-           'resnext50', 'resnext_toy', 'ResNeXtModel', 'vit_large', 'vit', 'vision_encoder', 'num_image_tokens',
-           'teacher_state', 'vit_state', 'load_teacher']
+           'resnext50', 'resnext_toy', 'ResNeXtModel', 'folded', 'vit_large', 'vit', 'vision_encoder',
+           'num_image_tokens', 'teacher_state', 'vit_state', 'load_teacher']
 
 # %% ../../nbs/models/21_vision.ipynb #f9ae4c2f
 from .weights import on_meta, read_checkpoint, register, strict_load  # before torchvision
@@ -75,9 +75,7 @@ class BabyImageProcessor(ImageProcessingMixin):
     )->Tensor:                # (n, 3, size, size), float32
         "Prepare pictures for the vision encoder."
         images = images if isinstance(images, (list, tuple)) else [images]
-        pixels = torch.from_numpy(np.stack([self.pixels(im) for im in images])).permute(0, 3, 1, 2)
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
-        return (pixels.float()/255 - mean)/std
+        return self.normalised(torch.from_numpy(np.stack([self.pixels(im) for im in images])))
 
 # %% ../../nbs/models/21_vision.ipynb #1787dc7c
 @patch
@@ -89,6 +87,14 @@ def pixels(self:BabyImageProcessor,
     if self.pad_to_square: im = square(im, tuple(int(255*m) for m in self.mean))
     if im.size == (self.size, self.size): return np.asarray(im)
     return np.asarray(im.resize((self.size, self.size), getattr(Image.Resampling, self.resample.upper())))
+
+@patch
+def normalised(self:BabyImageProcessor,
+    pixels:Tensor,            # (n, size, size, 3), uint8
+)->Tensor:                    # (n, 3, size, size), float32, on the same device
+    "What the encoder takes, of pictures that are resized already."
+    mean, std = (torch.tensor(v, device=pixels.device).view(3, 1, 1) for v in (self.mean, self.std))
+    return (pixels.permute(0, 3, 1, 2).float()/255 - mean)/std
 
 def image_processor(
     size:int=224,             # side of the output, pixels
@@ -207,13 +213,16 @@ def _fold(body):
         if getattr(block, 'downsample', None): block.downsample = fuse_conv_bn_eval(*block.downsample)
     return body
 
-@patch
 @contextmanager
-def folded(self:ResNeXtModel):  # nothing changes in training mode or in half precision
+def folded(
+    encoder:PreTrainedModel,  # stays as it is in training, on a GPU, in 16 bits, or if it is no ResNeXtModel
+):                            # a context; the weights must not change inside
     "BatchNorm inside the convolutions, as the weights are now, until the context ends."
-    if not self.training and self.dtype == torch.float32: self.__dict__['_quick'] = _fold(self.body)
-    try: yield self
-    finally: self.__dict__.pop('_quick', None)
+    able = isinstance(encoder, ResNeXtModel) and not encoder.training
+    able = able and encoder.dtype == torch.float32 and encoder.device.type == 'cpu'
+    if able: encoder.__dict__['_quick'] = _fold(encoder.body)
+    try: yield encoder
+    finally: encoder.__dict__.pop('_quick', None)
 
 # %% ../../nbs/models/21_vision.ipynb #32466a1b
 def vit_large(

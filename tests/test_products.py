@@ -1,0 +1,88 @@
+"Products: equal to double precision on every way, untouched where gradients or foreign tensors are about."
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from babyvlm import products
+from babyvlm.products import cross, full_precision, linear, quick_products
+
+
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch):
+    "Small products take the quick way too, as large ones do on this kind of processor."
+    monkeypatch.setattr(products, '_pays', lambda x, c: x.device.type == 'cpu' and x.dtype == torch.float32 and x.numel() > 0)
+
+
+def table(n, d, seed=0): return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 70), st.integers(1, 40), st.booleans(), st.integers(0, 9))
+def test_equal_to_double_precision(n, d, c, with_bias, seed):
+    x, w, b = table(n, d, seed), table(c, d, seed + 1), table(1, c, seed + 2)[0] if with_bias else None
+    right = F.linear(x.double(), w.double(), None if b is None else b.double())
+    assert torch.allclose(linear(x, w, b).double(), right, atol=1e-5*d**.5, rtol=1e-5)
+    g = table(n, c, seed + 3)
+    out = cross(x, g)
+    assert out.shape == (c, d) and torch.allclose(out.double(), g.double().T @ x.double(), atol=1e-5*n**.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('x', [table(64, 12).T.contiguous().T, table(128, 12)[::2], table(64, 24)[:, ::2],
+                               table(64, 12).reshape(4, 16, 12), table(64, 12).reshape(2, 2, 16, 12).transpose(0, 1)])
+def test_any_layout_in_memory(x):
+    w = table(7, 24)[:, ::2]
+    assert torch.allclose(linear(x, w), F.linear(x, w), atol=1e-5)
+    assert linear(x, w).shape == (*x.shape[:-1], 7)
+
+
+def test_models_of_others_give_the_same_numbers():
+    layer, deep = torch.nn.Linear(32, 16), torch.nn.MultiheadAttention(32, 4, batch_first=True).eval()
+    x, y, bias = table(64, 32), table(32, 16), table(1, 16)[0]
+    with torch.inference_mode():
+        plain = layer(x), torch.addmm(bias, x, y), deep(x[None], x[None], x[None])[0]
+        with quick_products(): quick = layer(x), torch.addmm(bias, x, y), deep(x[None], x[None], x[None])[0]
+    for a, b in zip(plain, quick): assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_what_counts_which_way_was_taken(monkeypatch):
+    "Gradients, other signatures and other types go the plain way."
+    taken = []
+    monkeypatch.setattr(products, 'linear', lambda x, w, b=None: taken.append(x.shape) or F.linear(x, w, b))
+    layer, x, y = torch.nn.Linear(32, 16), table(64, 32), table(32, 16)
+    with quick_products():
+        layer(x).sum().backward()
+        torch.addmm(table(64, 16), x, y)                 # a table, not a bias
+        torch.addmm(table(1, 16)[0], x, y, beta=2.)
+        F.linear(x, table(1, 32)[0])                     # a vector of weights
+        assert not taken and layer.weight.grad is not None
+        with torch.no_grad(): layer(x)
+        torch.addmm(table(1, 16)[0], x, y)
+        assert taken == [(64, 32), (64, 32)]
+    with torch.no_grad(): layer(x)
+    assert len(taken) == 2
+
+
+def test_settings_come_back_after_an_error():
+    read = lambda: (torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+                    torch.backends.cudnn.allow_tf32, torch.backends.mkldnn.conv.fp32_precision)
+    torch.set_float32_matmul_precision('medium')
+    before = read()
+    try:
+        with pytest.raises(RuntimeError, match='inside'), full_precision():
+            assert read() == ('highest', False, False, 'ieee')
+            raise RuntimeError('inside')
+        assert read() == before and before[0] == 'medium'
+    finally: torch.set_float32_matmul_precision('highest')
+
+
+def test_size_and_device_decide(monkeypatch):
+    monkeypatch.undo()
+    assert not products._pays(torch.zeros(255, 512), 4096)         # few rows
+    assert not products._pays(torch.zeros(512, 64), 64)            # little work
+    assert not products._pays(torch.zeros(4096, 512, device='meta'), 512)
+    assert not products._pays(torch.zeros(4096, 512, dtype=torch.bfloat16), 512)
+    monkeypatch.setattr(products.platform, 'machine', lambda: 'arm64')
+    assert not products._pays(torch.zeros(4096, 512), 512)
+    monkeypatch.setattr(products.platform, 'machine', lambda: 'x86_64')
+    assert products._pays(torch.zeros(4096, 512), 512) == torch.backends.mkldnn.is_available()
