@@ -112,6 +112,10 @@ def gpu_gaps(
     have = ' '.join(r['part'] for r in rows)
     return [dict(_gap(p, 'no GPU was at hand'), device='GPU', date='') for p in ON_GPU if p not in have]
 
+def _times(x):
+    if x is None or pd.isna(x): return ''
+    return f'{x:,.0f}×' if x >= 100 else f'{float(x):.3g}×'
+
 def bench_table(
     rows:list[dict],      # from scripts and records
 )->Table:                 # as printed and as shown on the page
@@ -119,10 +123,9 @@ def bench_table(
     order = [*PARTS, *ON_GPU, *(r['part'] for r in rows)]
     frame = pd.DataFrame(sorted(rows, key=lambda r: order.index(r['part'])))
     frame = frame.reindex(columns=[*COLUMNS, *(c for c in ('device', 'date') if c in frame)])
-    for c in ('ratio', 'memory_ratio'):
-        frame[c] = ['' if x is None or pd.isna(x) else f'{float(x):.3g} x' for x in frame[c]]
+    for c in ('ratio', 'memory_ratio'): frame[c] = [_times(x) for x in frame[c]]
     frame = frame.astype(object).fillna('')
-    return Table(frame, 'Peers over ours: time and memory', 'ratio > 1: ours is faster or smaller')
+    return Table(frame, 'Peers over ours: time and memory', 'ratio > 1: ours is faster or smaller', 'part')
 
 # %% ../nbs/97_bench.ipynb #b90b05c0
 def collect(

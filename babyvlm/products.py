@@ -41,11 +41,14 @@ def _pixels(
 def _pays(
     x:Tensor,             # (..., d)
     c:int,                # columns of the product
+    least:int=128,        # rows; large tables of weights need more
 )->bool:                  # decided by device, type and size alone, so that a run can be repeated
     "Whether a product is large enough to be worth it here."
-    if x.device.type != 'cpu' or x.dtype != torch.float32 or x.numel() < 256*x.shape[-1]: return False
+    d = x.shape[-1]
+    rows = x.numel()//max(1, d)
+    if x.device.type != 'cpu' or x.dtype != torch.float32 or rows < max(least, d*c >> 15): return False
     quick = platform.machine() in ('x86_64', 'AMD64') and torch.backends.mkldnn.is_available()
-    return quick and torch.backends.mkldnn.enabled and x.numel()*c >= 2**24
+    return quick and torch.backends.mkldnn.enabled and rows*d*c >= 2**23
 
 # %% ../nbs/00_products.ipynb #prod0012
 def linear(
@@ -54,7 +57,7 @@ def linear(
     bias:Tensor=None,     # (c,)
 )->Tensor:                # (..., c)
     "`torch.nn.functional.linear`, by the quicker way."
-    if not _pays(x, len(weight)): return F.linear(x, weight, bias)
+    if not _pays(x, len(weight), 128 if weight.is_contiguous() else 256): return F.linear(x, weight, bias)
     out = F.conv2d(_pixels(x.reshape(-1, x.shape[-1])), weight.contiguous()[:, :, None, None], bias)
     return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
@@ -78,6 +81,10 @@ def _plain(*tensors):
 
 class quick_products(TorchFunctionMode):
     "A context in which large float32 products of models on a CPU take less time."
+    def __enter__(self):
+        torch.empty(31*2**18)  # 31 MB: from now on freed blocks below that are kept
+        return super().__enter__()
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if not kwargs and func is F.linear: x, weight, bias = (*args, None)[:3]
         elif not kwargs and func is torch.addmm: bias, x, weight = *args[:2], args[2].T

@@ -18,11 +18,12 @@ from PIL import Image
 
 import babyvlm  # noqa: F401
 from babyvlm.benchmarks.items import Item, open_image
-from babyvlm.benchmarks.likelihood import _exactly, loglik, requests
+from babyvlm.benchmarks.likelihood import loglik, requests
 from babyvlm.models.babyllava import (BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_gpt2,
                                       babyllava_llama, babyllava_toy)
 from babyvlm.models.tokenizers import word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens
+from babyvlm.products import full_precision, quick_products
 
 
 SIZES = dict(gpt2=babyllava_gpt2, llama=babyllava_llama, toy=babyllava_toy)
@@ -92,13 +93,13 @@ def compare(model, kind, n, device, rounds, seconds, name):
     "A row of one workload; no further round once `seconds` are spent."
     gpu = device.type == 'cuda'
     batch = 64 if gpu else 4
-    with tempfile.TemporaryDirectory() as folder, _exactly():  # both sides in full float32
+    with tempfile.TemporaryDirectory() as folder, full_precision():  # both sides in full float32
         items = workload(kind, n, Path(folder), np.random.default_rng(0))
         pictures = sorted({p for i in items for p in i.images})
         def ours(): return loglik(model, items)
         def peer(): return candidate_at_a_time(model, items)
         def images():
-            with torch.inference_mode():
+            with torch.inference_mode(), quick_products(), model.encoding():  # as quickly as ours encodes them
                 for s in range(0, len(pictures), batch): model.image_tokens([open_image(p) for p in pictures[s:s + batch]])
         ours(); images(); candidate_at_a_time(model, items[:1])
         ratios, floors, times, off, same, began = [], [], [], 0., 1., time.perf_counter()

@@ -172,10 +172,12 @@ def _bytes(path):
 
 def _groups(model, items):
     "pictures -> prompt -> option -> requests, each distinct one once."
-    asked = requests(items)
-    same, out = _twins(dict.fromkeys(p for r in asked for p in r.images)), {}
+    asked, known, out = requests(items), {}, {}
+    same = _twins(dict.fromkeys(p for r in asked for p in r.images))
     for r in asked:
-        prompt, option = _spell(model, r, items[r.item])
+        key = r.prompt, r.option, bool(r.images)
+        if key not in known: known[key] = _spell(model, r, items[r.item])
+        prompt, option = known[key]
         prompts = out.setdefault(tuple(same[p] for p in r.images), {})
         prompts.setdefault(tuple(prompt), {}).setdefault(tuple(option), []).append(r)
     return out

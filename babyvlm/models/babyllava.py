@@ -422,7 +422,7 @@ def image_tokens(self:BabyLlava,
     batch:int=64,             # pictures encoded together
 )->Tensor:                    # (n, T, width), on the model's device
     "Pictures as tokens of the language model, in evaluation mode."
-    self.model.eval()
+    if any(m.training for m in self.model.modules()): self.model.eval()
     parts = [self.processor.image_processor(list(images[i:i + batch])) for i in range(0, len(images), batch)]
     return torch.cat([self.model.image_tokens(p.to(self.device)) for p in parts])
 

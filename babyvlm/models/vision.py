@@ -11,6 +11,7 @@ __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'open_rgb', 'square', 'BabyImageProc
 from .weights import on_meta, read_checkpoint, register, strict_load  # before torchvision
 
 import copy
+import itertools
 import re
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ import torch
 from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models.resnet import Bottleneck, ResNet
 from transformers import PretrainedConfig, PreTrainedModel, ViTConfig, ViTModel
 from transformers import initialization as init
@@ -202,16 +203,22 @@ def forward(self:ResNeXtModel,
 register(ResNeXtConfig, ResNeXtModel)
 
 # %% ../../nbs/models/21_vision.ipynb #fold0002
-def _fold(body):
-    "A copy whose convolutions include the BatchNorm behind them; other weights are shared."
-    body = copy.deepcopy(body, {id(v): v for v in (*body.parameters(), *body.buffers())})
-    for block in (body, *(m for m in body.modules() if isinstance(m, Bottleneck))):
-        for k in (k for k in (1, 2, 3) if hasattr(block, f'bn{k}')):
-            conv, norm = getattr(block, f'conv{k}'), getattr(block, f'bn{k}')
-            setattr(block, f'conv{k}', fuse_conv_bn_eval(conv, norm))
-            setattr(block, f'bn{k}', nn.Identity())
-        if getattr(block, 'downsample', None): block.downsample = fuse_conv_bn_eval(*block.downsample)
-    return body
+def _own(module, **parameters):
+    "The same module as an object of its own, with some other parameters."
+    out = copy.copy(module)
+    out._modules, out._parameters = dict(out._modules), out._parameters | parameters
+    return out
+
+def _fold(module):
+    "A copy whose convolutions include the BatchNorm right behind them; all other weights are shared."
+    out = _own(module)
+    for name, part in module._modules.items(): out._modules[name] = _fold(part) if part is not None else None
+    for (one, conv), (two, norm) in itertools.pairwise(module._modules.items()):
+        if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)): continue
+        seen = norm.running_mean, norm.running_var, norm.eps
+        weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *seen, norm.weight, norm.bias)
+        out._modules[one], out._modules[two] = _own(conv, weight=weight, bias=bias), nn.Identity()
+    return out
 
 @contextmanager
 def folded(
