@@ -114,7 +114,7 @@ def gpu_gaps(
 
 def _times(x):
     if x is None or pd.isna(x): return ''
-    return f'{x:,.0f}×' if x >= 100 else f'{float(x):.3g}×'
+    return f'{x:,.0f} x' if x >= 100 else f'{float(x):.3g} x'
 
 def bench_table(
     rows:list[dict],      # from scripts and records
@@ -125,7 +125,8 @@ def bench_table(
     frame = frame.reindex(columns=[*COLUMNS, *(c for c in ('device', 'date') if c in frame)])
     for c in ('ratio', 'memory_ratio'): frame[c] = [_times(x) for x in frame[c]]
     frame = frame.astype(object).fillna('')
-    return Table(frame, 'Peers over ours: time and memory', 'ratio > 1: ours is faster or smaller', 'part')
+    note = 'ratio > 1: ours is faster or smaller'
+    return Table(frame, 'Peers over ours: time and memory', note, 'part', ['ratio', 'memory_ratio'])
 
 # %% ../nbs/97_bench.ipynb #b90b05c0
 def collect(

@@ -8,7 +8,7 @@ __all__ = ['full_precision', 'linear', 'cross', 'quick_products', 'bfloat16_is_q
 # %% ../nbs/00_products.ipynb #prod0004
 import platform
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -79,8 +79,7 @@ def _plain(*tensors):
     wanted = torch.is_grad_enabled()
     return all(type(t) in (Tensor, nn.Parameter) and not (wanted and t.requires_grad) for t in tensors)
 
-class quick_products(TorchFunctionMode):
-    "A context in which large float32 products of models on a CPU take less time."
+class _Quick(TorchFunctionMode):
     def __enter__(self):
         torch.empty(31*2**18)  # 31 MB: from now on freed blocks below that are kept
         return super().__enter__()
@@ -92,6 +91,12 @@ class quick_products(TorchFunctionMode):
         parts = [x, weight] if bias is None else [x, weight, bias]
         fits = weight.ndim == 2 and (bias is None or bias.shape == weight.shape[:1])
         return linear(x, weight, bias) if fits and _plain(*parts) else func(*args)
+
+def quick_products(
+    device='cpu',         # where the model is; elsewhere nothing changes
+):                        # a context
+    "Large float32 products of models on a CPU take less time."
+    return _Quick() if torch.device(device).type == 'cpu' else nullcontext()
 
 # %% ../nbs/00_products.ipynb #prod0020
 def _seconds(dtype, d):

@@ -99,7 +99,7 @@ def compare(model, kind, n, device, rounds, seconds, name):
         def ours(): return loglik(model, items)
         def peer(): return candidate_at_a_time(model, items)
         def images():
-            with torch.inference_mode(), quick_products(), model.encoding():  # as quickly as ours encodes them
+            with torch.inference_mode(), quick_products(device), model.encoding():  # as quickly as ours encodes them
                 for s in range(0, len(pictures), batch): model.image_tokens([open_image(p) for p in pictures[s:s + batch]])
         ours(); images(); candidate_at_a_time(model, items[:1])
         ratios, floors, times, off, same, began = [], [], [], 0., 1., time.perf_counter()

@@ -98,6 +98,6 @@ def orthogonality(
         d = dealt[level].to_numpy()
         spread = bootstrap(e.cosine.abs(), e.parent, 2000, seed)
         low, high = np.quantile(d, [.025, .975]).tolist()
-        rows.append(dict(level=level, edges=len(e), mean=float(e.cosine.mean()), size=spread,
+        rows.append(dict(level=level, edges=len(e), mean=round(float(e.cosine.mean()), 9) + 0., size=spread,
                          rms=_rms(e.cosine), dealt=float(d.mean()), low=low, high=high))
     return pd.DataFrame(rows).set_index('level')

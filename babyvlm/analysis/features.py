@@ -175,7 +175,7 @@ def read_batch(
     if model.training: raise ValueError('the model is in training mode: call model.eval() first')
     device = next(model.parameters()).device
     inputs = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
-    with listening(model, taps) as heard, quick_products(): _run(model, inputs)
+    with listening(model, taps) as heard, quick_products(device): _run(model, inputs)
     keep = _positions(model, inputs, image_token_id, {t.tokens for t in taps})
     grid = inputs.get('image_grid_thw')
     for t in taps:

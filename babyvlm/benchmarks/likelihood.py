@@ -462,7 +462,7 @@ def loglik(
         raise ValueError('the model is in training mode, its scores would be noisy: call .eval() on it first')
     out, gpu = _empty(items), model.device.type == 'cuda'
     tokens, image_batch = tokens or (16384 if gpu else 1024), image_batch or (64 if gpu else 4)
-    with full_precision(), quick_products(), getattr(model, 'encoding', nullcontext)():
+    with full_precision(), quick_products(model.device), getattr(model, 'encoding', nullcontext)():
         if (why := cannot_pack(model)): return _plainly(model, items, reduce, why)
         for r, logp in _scores(model, plan(model, items, max_row), tokens, image_batch, window):
             out[r.item][r.slot] = _reduce(_finite(logp, items[r.item], r.option), reduce)

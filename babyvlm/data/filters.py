@@ -147,7 +147,7 @@ def _score(batch, encoder, spent, pixels=None):
     if not good: return [], torch.zeros(0, 0), torch.zeros(0), faults
     began = time.perf_counter()
     texts = list(dict.fromkeys(b[1] for b in good))   # frames of one utterance share its text
-    with quick_products():
+    with quick_products(getattr(encoder, 'device', 'cpu')):
         image = _unit(_vectors(encoder, [b[2] for b in good], pixels), 'encode_images', len(good))
         text = _unit(encoder.encode_texts(texts), 'encode_texts', len(texts))
     cosine = (image * text[[texts.index(b[1]) for b in good]]).sum(1)

@@ -117,7 +117,7 @@ def next_logprobs(
     inputs:dict,              # a batch, padded on the left
 )->Tensor:                    # (n, tokens), float32, log-probabilities of the next token
     "What comes next."
-    with quick_products(): out = model(**inputs, logits_to_keep=1, use_cache=False)
+    with quick_products(model.device): out = model(**inputs, logits_to_keep=1, use_cache=False)
     logits = out.logits[:, -1].float()
     if not torch.isfinite(logits).all(): raise ValueError('a logit is not finite: check the precision')
     return logits.log_softmax(-1)
@@ -259,7 +259,8 @@ def _look(self:HubVLM, images):
     x = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in x.items()}
     given = {k: v for k, v in x.items() if k not in _NOT_SEEN[:-1]}
     given['pixel_values'] = given['pixel_values'].to(self.model.dtype)
-    with quick_products(): features = self.model.model.get_image_features(**given, return_dict=True)
+    with quick_products(self.device):
+        features = self.model.model.get_image_features(**given, return_dict=True)
     self.encoded += len(images)
     while len(self.seen) >= self.keep: self.seen.pop(next(iter(self.seen)))
     self.seen[images] = _Seen(runs, features, {k: v for k, v in x.items() if k not in _NOT_SEEN})
