@@ -75,9 +75,10 @@ def cross(
 
 # %% ../nbs/00_products.ipynb #prod0016
 def _plain(*tensors):
-    "Ordinary tensors that no gradient is wanted of."
+    "Ordinary dense tensors that no gradient is wanted of."
     wanted = torch.is_grad_enabled()
-    return all(type(t) in (Tensor, nn.Parameter) and not (wanted and t.requires_grad) for t in tensors)
+    dense = all(type(t) in (Tensor, nn.Parameter) and t.layout == torch.strided for t in tensors)
+    return dense and not any(wanted and t.requires_grad for t in tensors)
 
 class _Quick(TorchFunctionMode):
     def __enter__(self):

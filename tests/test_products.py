@@ -59,6 +59,7 @@ def test_what_counts_which_way_was_taken(monkeypatch):
         torch.addmm(table(64, 16), x, y)                 # a table, not a bias
         torch.addmm(table(1, 16)[0], x, y, beta=2.)
         F.linear(x, table(1, 32)[0])                     # a vector of weights
+        F.linear(x, table(16, 32).to_sparse())
         assert not taken and layer.weight.grad is not None
         with torch.no_grad(): layer(x)
         torch.addmm(table(1, 16)[0], x, y)
