@@ -177,12 +177,14 @@ def bench(
     root, made, where = Path(root or repo_root()/'bench'/'results'), {}, context()
     if gpu: whole = run_gpu(parts, root, say)
     else: made, whole = collect(quick, parts + (FULL_ONLY if parts == PARTS and not quick else ()), say)
-    if not quick:
-        for part, rows in made.items():
-            _write(root/f'cpu_{part}.json', dict(context=where, command='make bench BENCH=--full', rows=rows))
     here = [dict(r, device=where['device'], date=where['date']) for rows in made.values() for r in rows]
     there = read_records(root, 'gpu')
-    if not quick: here = read_records(root, 'cpu')   # with the parts that were not run now
+    if not quick:
+        ran = [part for part, rows in made.items() if any(r['size'] for r in rows)]
+        for part in ran:     # one that failed keeps the record it had
+            record = dict(context=where, command='make bench BENCH=--full', rows=made[part])
+            _write(root/f'cpu_{part}.json', record)
+        here = read_records(root, 'cpu') + [r for r in here if r['part'] not in ran]
     table = bench_table([*here, *there, *gpu_gaps(there)])
     path = (repo_root()/'_runs'/'bench' if quick else root)/'table.md'
     _write_md(path, table)

@@ -146,3 +146,6 @@ def test_bench_writes_one_table(tmp_path, monkeypatch):
     assert '12 x' in (records/'table.md').read_text()
     (scripts/'bench_matching.py').write_text('1 / 0')
     assert run('bench')[0] == 1
+    status, out = run('bench', '--full')
+    assert status == 1 and 'ZeroDivisionError' in out and '12 x' in out, out       # the failure and the record that stays
+    assert json.loads((records/'cpu_matching.json').read_text()) == record
