@@ -114,10 +114,10 @@ class Table:
         title:str,           # what it shows
         note:str='',         # the line below: rule, audit, what is not comparable
         groups:str=None,     # column whose values head groups of rows
-        unbroken=(),         # columns whose cells stay on one line
+        nowrap=(),         # columns whose cells stay on one line
     ):
         self.frame, self.title, self.note = frame, title, note
-        self.groups, self.unbroken = groups, list(unbroken)
+        self.groups, self.nowrap = groups, list(nowrap)
 
     def __repr__(self):
         return f'{self.title}\n{as_text(self.frame).to_string(index=False)}\n{self.note}'.rstrip()
@@ -136,7 +136,7 @@ def gt(self:Table)->GT:   # a `great_tables` object, to style further
     sure = [c for c in frame if any(isinstance(x, Estimate) for x in frame[c])]
     if sure: t = t.tab_style(gt_style.css('min-width: 11em'), loc.body(columns=sure))  # less wrapping
     line = gt_style.css('white-space: nowrap')
-    if self.unbroken: t = t.tab_style(line, loc.body(columns=self.unbroken))
+    if self.nowrap: t = t.tab_style(line, loc.body(columns=self.nowrap))
     if 'status' in frame:
         dim = [i for i, s in enumerate(frame.status) if s.startswith('not possible')]
         if dim: t = t.tab_style(gt_style.text(color='#888'), loc.body(rows=dim))

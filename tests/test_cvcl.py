@@ -175,3 +175,16 @@ def test_broken_pictures_and_weights_are_named(tmp_path):
 def test_config_refuses_nonsense():
     with pytest.raises(ValueError, match="frozen_norm"): CVCLConfig(frozen_norm='both')
     assert CVCLConfig().vision_config.to_dict() == resnext50().to_dict()
+
+
+def test_prepared_pixels_meet_a_model_in_evaluation_mode():
+    "Filters go in through pixels: a model left in training mode neither mixes the pictures of a batch nor learns from them."
+    from PIL import Image
+    cvcl = new_cvcl(build_vocab(['ball cup'], min_freq=1), device='cpu')
+    prepare = cvcl.pixel_preparation()
+    pixels = torch.stack([prepare(Image.new('RGB', (40, 30), c)) for c in ('red', 'green', 'blue')])
+    with torch.no_grad():
+        want, state = cvcl.encode_pixels(pixels), {k: v.clone() for k, v in cvcl.model.state_dict().items()}
+        cvcl.model.train()
+        torch.testing.assert_close(cvcl.encode_pixels(pixels), want)
+    assert pixels.dtype == torch.uint8 and all(torch.equal(v, state[k]) for k, v in cvcl.model.state_dict().items())

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from babyvlm import products
-from babyvlm.products import cross, full_precision, linear, quick_products
+from babyvlm.products import crossprod, full_precision, linear, quick_products
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def test_equal_to_double_precision(n, d, c, with_bias, seed):
     right = F.linear(x.double(), w.double(), None if b is None else b.double())
     assert torch.allclose(linear(x, w, b).double(), right, atol=1e-5*d**.5, rtol=1e-5)
     g = table(n, c, seed + 3)
-    out = cross(x, g)
+    out = crossprod(g, x)
     assert out.shape == (c, d) and torch.allclose(out.double(), g.double().T @ x.double(), atol=1e-5*n**.5, rtol=1e-5)
 
 

@@ -18,11 +18,14 @@ import torch
 import torch.nn.functional as F
 from ..config import pick_device
 from ..estimate import Estimate, bootstrap
-from ..products import cross, full_precision, linear
+from ..products import crossprod, full_precision, linear
 from fastcore.basics import patch
 from torch import Tensor
 
 # %% ../../nbs/analysis/50_probing.ipynb #e2d7cff4
+def _block(device, columns):  # rows of a table that fits the cache (16 MB), or 1 GB on a GPU
+    return max(64, (2**22 if device.type == 'cpu' else 2**28)//columns//64*64)
+
 @dataclass
 class Basis:
     "Standardised features in the eigenvectors of their covariance."
@@ -36,10 +39,9 @@ class Basis:
     )->Tensor:                # (n, d + 1), the last column is 1
         "Features in the basis, with a column for the intercept."
         x = torch.empty(len(features), len(self.mean) + 1, device=self.mean.device)
-        step, turn = max(64, 2**22//len(self.mean)//64*64), self.turn.T.contiguous()
+        step, turn = _block(x.device, x.shape[1]), self.turn.T.contiguous()
         for i in range(0, len(features), step):
-            part = features[i:i + step].to(self.mean)
-            x[i:i + step, :-1] = linear((part - self.mean)/self.std, turn)
+            x[i:i + step, :-1] = linear((features[i:i + step].to(self.mean) - self.mean)/self.std, turn)
         x[:, -1] = 1
         return x
 
@@ -73,8 +75,8 @@ def fit_basis(
     _all_finite(x)
     mean, std = x.mean(0), x.std(0, correction=0)
     std = torch.where(std > 1e-6*mean.abs().clamp_min(1e-12), std, torch.ones_like(std))
-    parts = ((part - mean)/std for part in x.split(max(64, 2**22//x.shape[1]//64*64)))
-    cov = sum(cross(z, z) for z in parts)/len(x)
+    parts = ((part - mean)/std for part in x.split(_block(x.device, x.shape[1])))
+    cov = sum(crossprod(z, z) for z in parts)/len(x)
     values, turn = torch.linalg.eigh(cov.double())
     values = torch.cat([values.clamp_min(0), values.new_ones(1)])
     return Basis(mean, std, turn.float(), values.float())
@@ -103,10 +105,6 @@ def new_head(
     return Head(target, float(penalty), torch.zeros(width, classes, device=device))
 
 # %% ../../nbs/analysis/50_probing.ipynb #53ac4a96
-def _block(rows, w):
-    "Rows of a block: a table of scores that fits the cache (16 MB), or 1 GB on a GPU."
-    return max(64, (2**22 if rows.device.type == 'cpu' else 2**28)//w.shape[1]//64*64)
-
 def _scores_to_residuals(scores, truth, sizes):
     "Scores of levels side by side become p - onehot; a loss a level, the sum of p (1 - p) a class."
     levels = scores.split(sizes, 1)
@@ -128,14 +126,14 @@ def objective(
 )->tuple[list, list, list]:   # values (float), gradients (d + 1, c), sums of p (1 - p) (c,)
     "Objective and gradient of several levels in one pass over the rows."
     w, sizes = torch.cat(weights, 1).T.contiguous(), [v.shape[1] for v in weights]
-    step, grad, loss, spread = _block(rows, w.T), torch.zeros_like(w), 0., 0.
+    step, grad, loss, spread = _block(rows.device, len(w)), torch.zeros_like(w), 0., 0.
     truth = torch.stack([h.target + k for h, k in zip(heads, np.cumsum([0, *sizes]).tolist())], 1)
     for i in range(0, len(rows), step):
         part = rows[i:i + step]
         scores = linear(part, w)
         one, p = _scores_to_residuals(scores, truth[i:i + step], sizes)
         loss, spread = loss + one, spread + p
-        grad += cross(part, scores)
+        grad += crossprod(scores, part)
     return *_penalised(heads, weights, loss, grad.T.split(sizes, 1)), list(spread.split(sizes))
 
 def _penalised(heads, weights, loss, grads):

@@ -247,7 +247,6 @@ def encode_images(self:CVCL,
     images:Sequence,          # PIL images or paths
 )->Tensor:                    # (n, d), float32, unit rows
     "Embed pictures."
-    self.model.eval()         # in training mode batch norm would mix the pictures of a batch
     prepare = self.pixel_preparation()
     return encode_rows(images, lambda b: self.encode_pixels(torch.stack([*map(prepare, b)])), self.batch_size)
 
@@ -256,6 +255,7 @@ def encode_pixels(self:CVCL,
     pixels:Tensor,            # (n, s, s, 3), uint8, from `pixel_preparation`
 )->Tensor:                    # (n, d), on the model's device, of any length
     "Embed pictures that are prepared already, perhaps in another process."
+    self.model.eval()         # in training mode batch norm would mix the pictures of a batch
     return self.model.embed_images(self.image_processor.normalised(pixels.to(self.device, non_blocking=True)))
 
 @patch

@@ -32,7 +32,6 @@ from ..config import pick_device
 from ..data.child_directed import Endpoint
 from ..data.conversations import IMAGE
 from ..products import quick_products
-from ..products import quick_products
 
 # %% ../../nbs/models/25_vlms.ipynb #23fa73ea
 @dataclass(frozen=True)
