@@ -33,7 +33,7 @@ rule notebook:
     output: '_runs/{profile}/{page}.{key}.done'
     params:
         index=lambda w: step(w).get('index', 1), total=lambda w: step(w).get('total', 1)
-    threads: lambda w: step(w)['resources']['cpus'] if PROFILE == 'paper' else 1
+    threads: lambda w: step(w)['resources']['cpus'] if step(w)['resources']['gpu'] else 1
     resources:
         gpu=need('gpu'), mem_mb=need('mem_mb'), runtime=need('minutes'), chain=in_chain
     shell:

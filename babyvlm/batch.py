@@ -101,7 +101,7 @@ def depends_on(
 # %% ../nbs/98_batch.ipynb #68287ea7
 def fingerprint(
     notebook:Path,        # relative to the checkout
-    profile:str='toy',    # 'toy' or 'paper'; overrides count
+    profile:str='toy',    # a name of `PROFILES`; overrides count
 )->str:                   # 16 hexadecimal digits
     "All that decides what a notebook shows."
     root = repo_root()
@@ -117,7 +117,7 @@ def _is_report(page): return Path(page).name.startswith('90_')
 
 def done_file(
     page:str,             # such as 'v1/63_main_results'
-    profile:str,          # 'toy' or 'paper'
+    profile:str,          # a name of `PROFILES`
     key:str,              # from `fingerprint`
 )->str:                   # relative to the checkout
     "The file that says that a notebook ran as it is now."
@@ -126,17 +126,17 @@ def done_file(
 # %% ../nbs/98_batch.ipynb #2e924caa
 def resources_of(
     page:str,             # such as 'v1/63_main_results'
-    profile:str='toy',    # 'toy' or 'paper'
+    scale:str='toy',      # 'toy', 'study' or 'paper'
 )->dict:                  # gpu, cpus, mem_mb, minutes: whole numbers
     "What a scheduler is asked for."
     rows = [r for r in csv.DictReader(asset('resources.csv').splitlines())
-            if r['profile'] == profile and fnmatch(page, r['page'])]
-    if not rows: raise ValueError(f"no row of resources.csv fits page '{page}' in profile '{profile}'")
+            if r['scale'] == scale and fnmatch(page, r['page'])]
+    if not rows: raise ValueError(f"no row of resources.csv fits page '{page}' at scale '{scale}'")
     return {k: int(rows[-1][k]) for k in ('gpu', 'cpus', 'mem_mb', 'minutes')}
 
 # %% ../nbs/98_batch.ipynb #819d29f6
 def plan(
-    profile:str='toy',    # 'toy' or 'paper'
+    profile:str='toy',    # a name of `PROFILES`
     paper:str=None,       # one paper; None: all
     only:str=None,        # part of a notebook's name
 )->dict[str, dict]:       # page -> notebook, done, before (what it waits for), resources, fresh ...
@@ -146,8 +146,9 @@ def plan(
     for page in filter(_is_report, keys): keys[page] = sha256_text(canonical_json(keys))[:16]
     done = {g: done_file(g, profile, keys[g]) for g in todo}
     tables = [f for g, f in done.items() if not _is_report(g)]
+    scale = get_profile(profile).scale
     out = {g: dict(notebook=n.as_posix(), done=done[g], before=tables if _is_report(g) else [],
-                   resources=resources_of(g, profile)) for g, n in todo.items()}
+                   resources=resources_of(g, scale)) for g, n in todo.items()}
     for d in out.values(): d['fresh'] = _fresh(root/d['done'], [root/b for b in d['before']])
     stale = [d for d in out.values() if not d['fresh']]
     for i, d in enumerate(stale, 1): d.update(index=i, total=len(stale))
@@ -196,7 +197,7 @@ def _stop(proc, patience=20):
 
 # %% ../nbs/98_batch.ipynb #825b8b8e
 def snakemake_command(
-    profile:str='toy',    # 'toy' or 'paper'
+    profile:str='toy',    # a name of `PROFILES`
     paper:str=None,       # one paper; None: all
     only:str=None,        # part of a notebook's name
     jobs:int=2,           # notebooks side by side
@@ -225,7 +226,7 @@ def _snakemake(words, steps, folder, cluster=None):
 
 # %% ../nbs/98_batch.ipynb #50bb77b2
 def reproduce(
-    profile:str='toy',    # 'toy' or 'paper'
+    profile:str='toy',    # a name of `PROFILES`
     paper:str=None,       # one paper; None: all
     only:str=None,        # part of a notebook's name
     jobs:int=2,           # notebooks side by side
@@ -235,7 +236,7 @@ def reproduce(
     "Run the paper notebooks that changed and say where the results are."
     folder, began = repo_root()/'_runs'/profile, time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    if data_root() is None and profile == 'paper':
+    if data_root() is None and get_profile(profile).world == 'files':
         print('BABYVLM_DATA is not set: what needs gated data will say so')
     try:
         with FileLock(str(folder/'reproduce.lock'), timeout=0):
@@ -300,7 +301,7 @@ def _tail(log, lines=15): return '\n'.join(log.read_text().splitlines()[-lines:]
 
 # %% ../nbs/98_batch.ipynb #63443f0d
 def results(
-    profile:str='toy',    # 'toy' or 'paper'
+    profile:str='toy',    # a name of `PROFILES`
 )->dict[str, str]:        # what -> where, relative to the checkout
     "Where a batch leaves its results."
     root = repo_root()
@@ -313,7 +314,7 @@ def results(
 
 # %% ../nbs/98_batch.ipynb #e5cd0bc9
 def missing_data(
-    profile:str,          # 'toy' or 'paper'
+    profile:str,          # a name of `PROFILES`
 )->list[str]:             # one line a gap: data card, path, variable
     "What the notebooks of the last run could not find, from their own records."
     figures = Path(os.environ.get('BABYVLM_FIGURES') or repo_root()/'figures')/profile

@@ -147,13 +147,14 @@ def _execute(notebook, work, parameters, progress):
 def run_page(
     notebook:Path,        # relative to the current folder
     done:Path,            # its name holds what the notebook depends on, see the page on batches
-    profile:str,          # 'toy' or 'paper'
+    profile:str,          # a name of `PROFILES`
     index:int=1,          # its place in the batch, from 1
     total:int=1,          # notebooks in the batch
 ):
     "Run a paper notebook and leave its done file, the last thing that is written."
     done = Path(done).absolute()
     out = done.parent/f'{Path(notebook).stem}.ipynb'
+    os.environ['BABYVLM_PROFILE'] = profile   # for all that the notebook writes
     if _orphaned(): raise NotebookError(f'{out.stem} not started: the batch it belongs to was stopped')
     for old in done.parent.glob(f'{out.stem}.*.done'): old.unlink()
     run_notebook(notebook, out, dict(profile_name=profile), index, total)

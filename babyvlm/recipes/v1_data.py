@@ -26,7 +26,7 @@ from ..data.saycam import load_pairs, split_pairs, tokenize
 from ..models.cvcl import new_cvcl
 from ..models.dual_encoders import load_dual_encoder
 from ..models.tokenizers import build_vocab
-from .sources import Sources
+from .sources import Sources, contents
 from ..store import Artifact, Store
 from ..training.contrastive import train_clip
 
@@ -43,10 +43,10 @@ class V1Data:
         disable_progress_bar()  # dozens of models are saved and loaded; one bar each hides the page
 
     def note(self,
-        artifact:Artifact|None,  # something a result rests on; None for real folders
+        artifact:Artifact|str,   # something a result rests on; a string is the identity of files
     ):                           # the same
         "Remember an artifact for the record beside a table."
-        if artifact is not None: self.used[artifact.key] = artifact
+        if isinstance(artifact, Artifact): self.used[artifact.key] = artifact
         return artifact
 
     def folder(self,
@@ -106,12 +106,15 @@ def clip(self:V1Data)->tuple:    # (dual encoder, id of its weights)
     "The model that filters, matches, and serves as the upper bound."
     if not hasattr(self, '_clip'):
         c = self.profile.clip
-        if self.sources.is_toy:
+        if c.name == 'toy':
             config = dict(c, threads=self.profile.threads)
             made = self.store.get('clip', config, self._train_clip, [self.sources.folder('web')[1]])
             self.note(made)
             self._clip = load_dual_encoder(made.path), made.key
-        else: self._clip = load_dual_encoder(f'{c.name}/{c.pretrained}'), f'{c.name}/{c.pretrained}'
+        else:
+            name = c.name if Path(c.name).is_dir() else f'{c.name}/{c.pretrained}'
+            files = [p for p in (c.name, c.pretrained) if p and Path(p).exists()]
+            self._clip = load_dual_encoder(name), ' '.join([name, *map(contents, files)])
     return self._clip
 
 @patch
