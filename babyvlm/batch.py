@@ -225,6 +225,12 @@ def _snakemake(words, steps, folder, cluster=None):
     return proc.returncode, peak
 
 # %% ../nbs/98_batch.ipynb #50bb77b2
+def _written(settings):
+    "Where the nursery wrote the files of a rehearsal."
+    from babyvlm.recipes.rehearsal import rehearsal_data   # here: others do not wait for it
+    print('the nursery writes the files of the data cards ..', flush=True)
+    return rehearsal_data(settings).path
+
 def reproduce(
     profile:str='toy',    # a name of `PROFILES`
     paper:str=None,       # one paper; None: all
@@ -236,7 +242,9 @@ def reproduce(
     "Run the paper notebooks that changed and say where the results are."
     folder, began = repo_root()/'_runs'/profile, time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    if data_root() is None and get_profile(profile).world == 'files':
+    settings = get_profile(profile)
+    if settings.rehearse: os.environ['BABYVLM_DATA'] = str(_written(settings))
+    if data_root() is None and settings.world == 'files':
         print('BABYVLM_DATA is not set: what needs gated data will say so')
     try:
         with FileLock(str(folder/'reproduce.lock'), timeout=0):
