@@ -12,11 +12,12 @@ BIN := .venv/bin
 CUDA := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 PINS := $(if $(CUDA),,-c .ci/constraints-cpu.txt)
 
-.PHONY: help reproduce test lab docs bench verify lmms hooks clean
+.PHONY: help reproduce rehearse test lab docs bench verify lmms hooks clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make reproduce [PROFILE=toy|paper] [PAPER=v1,v2] [ONLY=main] [JOBS=2]  every table and figure again"
+	@echo "make reproduce [PROFILE=toy|rehearsal|paper] [PAPER=v1,v2] [ONLY=main] [JOBS=2]  every table and figure again"
+	@echo "make rehearse                                                       the path of the real data, on files that the nursery writes"
 	@echo "make test                                                           what CI runs"
 	@echo "make lab                                                            JupyterLab on the notebooks"
 	@echo "make docs                                                           the site: _docs/ with Quarto, else plain HTML in _site/"
@@ -33,6 +34,9 @@ help:
 
 reproduce: .venv/.ready
 	@$(BIN)/babyvlm reproduce --profile $(PROFILE) --jobs $(JOBS) $(if $(PAPER),--paper $(PAPER)) $(if $(ONLY),--only $(ONLY))
+
+rehearse: .venv/.ready
+	@$(BIN)/babyvlm reproduce --profile rehearsal --jobs $(JOBS)
 
 test: .venv/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash .ci/test

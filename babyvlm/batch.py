@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
@@ -225,11 +226,13 @@ def _snakemake(words, steps, folder, cluster=None):
     return proc.returncode, peak
 
 # %% ../nbs/98_batch.ipynb #50bb77b2
-def _written(settings):
-    "Where the nursery wrote the files of a rehearsal."
-    from babyvlm.recipes.rehearsal import rehearsal_data   # here: others do not wait for it
+def _rehearsed(settings):
+    "The files of a rehearsal, and the service that its engines ask."
+    if not settings.rehearse: return nullcontext()
+    from babyvlm.recipes.rehearsal import rehearsal_data, service   # here: others do not wait for it
     print('the nursery writes the files of the data cards ..', flush=True)
-    return rehearsal_data(settings).path
+    os.environ['BABYVLM_DATA'] = str(rehearsal_data(settings).path)
+    return service()
 
 def reproduce(
     profile:str='toy',    # a name of `PROFILES`
@@ -243,11 +246,10 @@ def reproduce(
     folder, began = repo_root()/'_runs'/profile, time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     settings = get_profile(profile)
-    if settings.rehearse: os.environ['BABYVLM_DATA'] = str(_written(settings))
-    if data_root() is None and settings.world == 'files':
+    if data_root() is None and settings.world == 'files' and not settings.rehearse:
         print('BABYVLM_DATA is not set: what needs gated data will say so')
     try:
-        with FileLock(str(folder/'reproduce.lock'), timeout=0):
+        with FileLock(str(folder/'reproduce.lock'), timeout=0), _rehearsed(settings):
             steps = _announced(profile, paper, only, jobs, force)
             return _batch(profile, paper, only, jobs, steps, folder, began, cluster)
     except Timeout:
