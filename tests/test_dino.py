@@ -1,4 +1,4 @@
-"DINO: the batch augmentations against slow ones, resume, collapse, and what the toy recipe learns."
+"DINO: the batch augmentations against slow ones, resume, collapse."
 import math
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from babyvlm.data.nursery import Nursery
 from babyvlm.models.vision import load_teacher, resnext_toy, vision_encoder
 from babyvlm.models.weights import seeded
-from babyvlm.training.dino import (TOY, Dino, _colour_matrix, blur, embed, jitter, knn, pretrain, random_crops,
+from babyvlm.training.dino import (TOY, Dino, _colour_matrix, blur, embed, jitter, pretrain, random_crops,
                                    save_teacher, solarize, views)
 
 
@@ -121,32 +121,10 @@ def test_views_share_nothing_with_the_batch_order():
     assert torch.equal(a, b)
 
 
-def test_toy_recipe_learns_more_than_random_weights(tmp_path):
-    "Half of the toy recipe's frames; nouns in recordings of other days, by neighbours of the pooled features."
-    from babyvlm.analysis.probing import fit_basis, minimise, new_head
+def test_toy_recipe_does_not_collapse(tmp_path):
+    "A collapsed teacher gives every frame the same unit vector; what the recipe teaches is for probes over seeds to say."
     world = Nursery()
-    def frames(n, heldout):
-        us = [u for s in world.sessions(n, heldout=heldout) for u in world.recording(s, 70)]
-        x = np.stack([np.asarray(world.picture(u)) for u in us])
-        return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), np.array([u.subject.noun for u in us])
-    (x, words), (held, gold) = frames(20, False), frames(10, True)
-    known = sorted(set(words))
-    target = torch.tensor([known.index(w) for w in words])
-
-    def score(encoder):
-        a, b = embed(encoder, x), embed(encoder, held)
-        basis, best = fit_basis(a), 0
-        rows, test = basis.project(a), basis.project(b)
-        head = new_head(target, len(known), 1., rows.shape[1])
-        for p in (.3, .1, .03):
-            head.penalty, head.value = p*len(rows), math.inf
-            minimise(rows, basis.curvature, [head], 1e-3)
-            best = max(best, float((np.array(known)[(test @ head.weights).argmax(1)] == gold).mean()))
-        return best, knn(a, words, b, gold, k=10).value
-
-    random = score(seeded(lambda: vision_encoder(resnext_toy()), 0))
-    dino, history = pretrain(seeded(lambda: vision_encoder(resnext_toy()), 0), x, tmp_path, TOY, threads=1, device='cpu')
-    learnt = score(dino.teacher['backbone'])
-    print('random', random, 'DINO', learnt, history)
-    assert embed(dino.teacher['backbone'], held).std(0).mean() > .05, 'collapsed'
-    assert learnt[1] > random[1], (random, learnt)
+    frames = np.stack([np.asarray(world.picture(u)) for s in world.sessions(3) for u in world.recording(s, 70)])
+    x = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
+    dino, _ = pretrain(seeded(lambda: vision_encoder(resnext_toy()), 0), x, tmp_path, TOY, threads=1, device='cpu')
+    assert embed(dino.teacher['backbone'], x[:100]).std(0).mean() > .05
