@@ -234,6 +234,8 @@ def _rehearsed(settings):
     os.environ['BABYVLM_DATA'] = str(rehearsal_data(settings).path)
     return service()
 
+
+# %% ../nbs/98_batch.ipynb #7fe997a2
 def reproduce(
     profile:str='toy',    # a name of `PROFILES`
     paper:str=None,       # one paper; None: all

@@ -26,8 +26,8 @@ app.add_typer(survey, name='survey'); app.command('leaderboard')(leaderboard)
 def reproduce(
     paper:str=typer.Option(None, help="'v1', 'v2', 'hierarchy' or several as 'v1,v2'; all when left out"),
     only:str=typer.Option(None, help="part of a notebook's name, such as 'main'"),
-    profile:str=typer.Option('toy', help="'toy': the nursery; 'rehearsal': files written by it, read as the real ones; "
-                                        "'paper': real data and a GPU"),
+    profile:str=typer.Option('toy', help="'toy': the nursery; 'rehearsal': files that it wrote, read as the "
+                             "real ones; 'paper': real data and a GPU"),
     jobs:int=typer.Option(2, min=1, help='notebooks side by side'),
     force:bool=typer.Option(False, '--force', help='run again what is up to date'),
     cluster:str=typer.Option(None, help="folder of a Snakemake profile, such as 'profiles/slurm'"),

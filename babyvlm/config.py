@@ -187,7 +187,8 @@ REHEARSAL = dict(
     clip=dict(epochs=2), vision=dict(epochs=1), cvcl=dict(epochs=1),
     babyllava={f'phase{k}': dict(epochs=1) for k in range(3)},
     v2_data=dict(recordings=2, utterances=12, video=-.5, image=-.5, train=24, test=16),
-    v2={'vocab_size': 400, 'vision': dict(epochs=1), 'alone': 1, **{f'phase{k}': dict(epochs=1) for k in range(4)}},
+    v2=dict(vocab_size=400, vision=dict(epochs=1), alone=1,
+            **{f'phase{k}': dict(epochs=1) for k in range(4)}),
     creatures=dict(pictures=4, captioned=3, tests=1, epochs=1, steps=10, tuning=5, shares=(0., .5, 1.)),
     evaluation=dict(seeds=(0,), n_boot=200))
 PROFILES = dict(toy={}, rehearsal=REHEARSAL, paper=PAPER)

@@ -28,7 +28,8 @@ from .published import published
 from .store import Artifact, canonical_json, run_record, sha256_text
 
 # %% ../nbs/04_report.ipynb #df20e7ad
-STATUS = ('same data', 'toy world', 'label-only', 'rehearsal', 'other settings', 'other data', 'not possible here')
+STATUS = ('same data', 'toy world', 'label-only', 'rehearsal', 'other settings', 'other data',
+          'not possible here')
 
 def row(
     model:str,            # who answered, spelled as the paper does

@@ -61,7 +61,7 @@ def test_an_unknown_key_names_itself_and_the_nearest(key, near):
 
 @pytest.mark.parametrize('key, value', [('cvcl.epochs', 'many'), ('cvcl.epochs', 2.5), ('cvcl.epochs', 0), ('cvcl', 3), ('cvcl', None),
                                         ('data.split', 'row'), ('babyllava.phase1.warmup', 1), ('evaluation.seeds', [0, 'x']),
-                                        ('name.x', 1), ('world.size', float('nan'))])
+                                        ('name.x', 1), ('nursery.size', float('nan'))])
 def test_a_wrong_value_names_its_key(key, value):
     with pytest.raises(ValueError, match=rf"profile 'toy': {key.removesuffix('.x')}"): profile('toy', {key: value})
 

@@ -60,8 +60,8 @@ def test_paper_notebooks_have_parameters_and_outputs(path):
 
 def test_layers_point_one_way():
     "Imports go down the list of layers only."
-    layers = ['config', 'store', 'estimate', 'published', 'report', 'records', 'data', 'models', 'training', 'benchmarks', 'analysis', 'recipes', 'running',
-              'evaluation', 'cards', 'bench', 'batch', 'cli']
+    layers = ['config', 'store', 'estimate', 'published', 'report', 'records', 'data', 'models', 'training', 'benchmarks', 'analysis', 'cards', 'recipes', 'running',
+              'evaluation', 'bench', 'batch', 'cli']
     import ast
     def layer(parts): return 'records' if tuple(parts[:2]) == ('benchmarks', 'items') else parts[0]   # Item and Reply are shared by all
     seen = 0

@@ -104,9 +104,8 @@ class _Chat(BaseHTTPRequestHandler):
         text = self.server.answer(body)
         usage = dict(prompt_tokens=1, completion_tokens=1, total_tokens=2)
         choice = dict(index=0, finish_reason='stop', message=dict(role='assistant', content=text))
-        reply = dict(id='rehearsal', object='chat.completion', created=0, model=body['model'], choices=[choice],
-                     usage=usage)
-        data = json.dumps(reply).encode()
+        reply = dict(id='rehearsal', object='chat.completion', created=0, model=body['model'])
+        data = json.dumps(reply | dict(choices=[choice], usage=usage)).encode()
         self.send_response(200)
         for name, value in (('content-type', 'application/json'), ('content-length', len(data))):
             self.send_header(name, str(value))
@@ -130,14 +129,16 @@ class _Server(ThreadingHTTPServer):
         told = [_parts(m) for m in body['messages']]
         said, pictures = ' '.join(s for texts, _ in told for s in texts), [p for _, ps in told for p in ps]
         content = [*(dict(type='image') for _ in pictures), dict(type='text', text=said)]
-        prompt = self.model.processor.apply_chat_template([dict(role='user', content=content)], tokenize=False,
-                                                          add_generation_prompt=True)
+        prompt = self.model.processor.apply_chat_template([dict(role='user', content=content)],
+                                                          tokenize=False, add_generation_prompt=True)
         with self.one:
             given = self.model.processor(text=[prompt], images=pictures or None, return_tensors='pt')
             made = self.model.model.generate(**given, max_new_tokens=12, do_sample=False)
         text = self.model.tokenizer.decode(made[0, given['input_ids'].shape[1]:], skip_special_tokens=True)
         return ' '.join(w for w in text.split() if w.isascii() and w.isalnum()) or 'a picture'
 
+
+# %% ../../nbs/recipes/60_rehearsal.ipynb #5d8da811
 @contextmanager
 def service():
     "Let the engines of a rehearsal ask a server on this machine; what was set before comes back."

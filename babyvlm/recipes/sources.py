@@ -83,7 +83,7 @@ class Sources:
 # %% ../../nbs/recipes/57_sources.ipynb #5071eecb
 PARTS = {'saycam': ('saycam', 'saycam', ('transcripts', 'frames')),
          'web': ('llava_pretrain', 'llava_pretrain', ('',)),
-         'labels': ('vtwt', 'babylmms-eval', ('',))}  # part: (data card, folder below BABYVLM_DATA, what is read)
+         'labels': ('vtwt', 'babylmms-eval', ('',))}  # part: (data card, folder, what is read of it)
 
 @patch
 def folder(self:Sources,
@@ -109,7 +109,7 @@ def _draw(w, part, path):
 # %% ../../nbs/recipes/57_sources.ipynb #f670eb12
 MARK = 'REHEARSAL.txt'    # lies in a data folder that the nursery wrote
 
-_SIZES = ('name', 'threads', 'nursery', 'creatures', 'evaluation')   # of a machine or of the nursery, not of a result
+_SIZES = ('name', 'threads', 'nursery', 'creatures', 'evaluation')   # of a machine or of the nursery
 
 def departures(
     profile:Profile,      # of a run
@@ -148,15 +148,19 @@ def status(self:Sources,
 @patch
 def _differences(self:Sources, card, root):
     "What of a card's data is not as the card says; looked up once."
-    if card not in self.known: self.known[card] = [f'{card}: {f.differs}' for f in check_card(card, root) if f.differs]
+    if card not in self.known:
+        found = check_card(card, root)
+        self.known[card] = [f'{card}: {f.differs}' for f in found if f.differs]
     return self.known[card]
 
+
+# %% ../../nbs/recipes/57_sources.ipynb #b573d163
 @patch
 def comparable(self:Sources)->str:   # one sentence for the note below a table
     "What a reader may conclude from numbers of this run."
     if self.in_nursery: return 'Toy world: the claim is tested, the number is not comparable.'
     status = self.status()
-    rehearsed = 'Rehearsal: files drawn by the nursery went the way of the real ones; the numbers mean nothing.'
-    if status == 'rehearsal': return rehearsed
+    drawn = 'Rehearsal: files drawn by the nursery went the way of the real ones; the numbers mean nothing.'
+    if status == 'rehearsal': return drawn
     return '' if status == 'same data' else f'Not the published conditions: {status}.'
 

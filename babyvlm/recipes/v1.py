@@ -105,7 +105,8 @@ def pictures(self:V1,
     "Where a benchmark's pictures are."
     part = 'labeled_s' if task == 'labeled_s' else 'frames'
     if self.sources.in_nursery: return self.folder('labels')/part
-    return find_data(*(('labeled_s', 'labeled_s') if task == 'labeled_s' else ('saycam_frames', 'saycam/frames')))
+    place = ('labeled_s', 'labeled_s') if task == 'labeled_s' else ('saycam_frames', 'saycam/frames')
+    return find_data(*place)
 
 # %% ../../nbs/recipes/59_v1.ipynb #a24c06ce
 @patch
@@ -292,7 +293,8 @@ def request(self:V1,
     parts = {'threads', 'nursery', *PARTS}               # what an answer depends on
     known = self.profile.model_dump(mode='json', include=parts)
     inputs = [self.sources.folder(p)[1] for p in ('labels', *(['saycam'] if spec.mix else []))]
-    if not self.sources.in_nursery: inputs.append(self.sources.identity(*map(self.pictures, self.tasks(spec))))
+    shown = map(self.pictures, self.tasks(spec))
+    if not self.sources.in_nursery: inputs.append(self.sources.identity(*shown))
     if not spec.mix: inputs.append(str(self.clip()[1]))
     elif spec.mix != 'filtered': inputs += sorted(a.key for a in self.used.values() if a.stage == 'matched')
     return dict(stage='replies', config=dict(known, spec=asdict(spec)), build=build, inputs=inputs)

@@ -30,8 +30,9 @@ from .v1_data import V1Data
 from ..store import Artifact, Store
 
 # %% ../../nbs/recipes/58_v2_data.ipynb #4599b261
-CARDS = ('saycam', 'devcv_picture_vocabulary', 'devcv_localization', 'devcv_left_right', 'devcv_spatial_details',
-         'devcv_visual_delayed_response', 'devcv_memory', 'devcv_who_has_more', 'devcv_object_counting')
+CARDS = ('saycam', 'devcv_picture_vocabulary', 'devcv_localization', 'devcv_left_right',
+         'devcv_spatial_details', 'devcv_visual_delayed_response', 'devcv_memory', 'devcv_who_has_more',
+         'devcv_object_counting')
 
 @dataclass
 class V2Data:
@@ -195,7 +196,8 @@ def source(self:V2Data,
     name:str='home',         # 'home', 'elsewhere' or 'hardened'
 )->Path:                     # a DevCV folder of either layout
     "Where a set of items is: SAYCam's, the one out of domain, or the one without shortcuts."
-    if name not in (*PLACES, 'hardened'): raise ValueError(f"unknown source '{name}': home, elsewhere, hardened")
+    if name not in (*PLACES, 'hardened'):
+        raise ValueError(f"unknown source '{name}': home, elsewhere, hardened")
     if self.in_nursery: return self.toolbox()/name
     return find_data(*PLACES.get(name, ('nursery', 'devcv/hardened')))
 
@@ -206,6 +208,8 @@ def sources(self:V2Data)->list[str]:  # 'home' first
     root = data_root()
     return [n for n, (_, place) in PLACES.items() if root is not None and (root/place).is_dir()]
 
+
+# %% ../../nbs/recipes/58_v2_data.ipynb #44d4dfca
 @patch
 def _asked(self:V2Data):
     "What the toolbox is, for keys."
@@ -213,6 +217,8 @@ def _asked(self:V2Data):
     self.toolbox()
     return next(a for a in self.used.values() if a.stage == 'nursery-devcv')
 
+
+# %% ../../nbs/recipes/58_v2_data.ipynb #0dd71b96
 @patch
 def instructions(self:V2Data,
     task:str=None,           # a key of `TASKS`; None: the mixture
