@@ -162,7 +162,8 @@ def _execute(notebook, work, parameters, progress):
     how = dict(engine_name='babyvlm', kernel_name='python3', language='python', progress_bar=False,
                extra_arguments=KERNEL)
     try: papermill.execute_notebook(str(notebook), str(work), parameters, cwd=str(notebook.parent), **how)
-    except (PapermillExecutionError, ValueError) as e: raise NotebookError(_why(e, work, notebook.stem)) from None
+    except (PapermillExecutionError, ValueError) as e:
+        raise NotebookError(_why(e, work, notebook.stem)) from None
     except DeadKernelError:
         why = 'its kernel died; out of memory, or stopped from outside'
         raise NotebookError(f'{notebook.stem} FAILED: {why}') from None
