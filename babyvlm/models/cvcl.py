@@ -30,7 +30,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
 
 from ..config import pick_device
-from ..numerics import full
+from ..numerics import full_precision
 
 # %% ../../nbs/models/22_cvcl.ipynb #adc5bd4b
 def contrastive_loss(
@@ -215,7 +215,7 @@ def encode_rows(
     if isinstance(items, (str, Path)): raise TypeError('expected a list of pictures or texts, got one')
     if not len(items): raise ValueError('nothing to encode: the list is empty')
     batches = [list(items[i:i + batch_size]) for i in range(0, len(items), batch_size)]
-    rows = torch.cat([full(embed(b)).cpu() for b in batches])
+    rows = torch.cat([full_precision(embed(b)).cpu() for b in batches])
     bad = (~torch.isfinite(rows).all(1) | (rows.norm(dim=1) == 0)).nonzero().flatten().tolist()
     if bad:
         names = [str(items[i]) if isinstance(items[i], (str, Path)) else f'image {i}' for i in bad]
