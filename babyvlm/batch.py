@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from .cards import data_state
 from .config import data_root, describe_device, pick_device, profile as get_profile, repo_root
 from .report import asset
+from .running import failure
 from .store import Artifact, Store, StoreError, canonical_json, sha256_file, sha256_text
 
 # %% ../nbs/98_batch.ipynb #ccaf2fab
@@ -302,7 +303,8 @@ def _summary(profile, steps, status, minutes, peak):
     copies, log = {g: root/f'{folder}/{g}.failed.ipynb' for g in failed}, root/folder/'snakemake.log'
     for g, copy in copies.items():
         gap, where = unfound(copy), (copy if copy.exists() else log).relative_to(root)
-        print(f'  WAITS  {g}: for {gap[0].split(":")[0]}' if gap else f'  FAILED {g}: see {where}')
+        why = f'{failure(copy)}; ' * copy.exists()
+        print(f'  WAITS  {g}: for {gap[0].split(":")[0]}' if gap else f'  FAILED {g}: {why}see {where}')
     if status and not any(c.exists() for c in copies.values()): print(_tail(log))
     gaps = {f'missing: {gap}' for copy in copies.values() for gap in unfound(copy)}
     for line in sorted(gaps | set(missing_data(profile))): print('  ' + line)

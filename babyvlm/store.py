@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from .config import describe_device, repo_root, store_root
+from .numerics import numerics
 
 # %% ../nbs/01_store.ipynb #00776d5d
 def _plain(x):
@@ -115,11 +116,12 @@ def _version(name):
     try: return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError: return None
 
-def run_record()->dict:   # git commit, dirty, Python, platform, device, package versions
+def run_record()->dict:   # git commit, dirty, Python, platform, device, package versions, numerics
     "What is true of this process, for a manifest."
     return dict(**_git(), python=platform.python_version(),
                 system=f'{platform.system()} {platform.machine()}', device=describe_device(),
-                threads=torch.get_num_threads(), packages={p: _version(p) for p in PACKAGES})
+                threads=torch.get_num_threads(), packages={p: _version(p) for p in PACKAGES},
+                numerics=numerics())
 
 # %% ../nbs/01_store.ipynb #755d7162
 @dataclass(frozen=True)

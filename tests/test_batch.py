@@ -84,7 +84,8 @@ def test_a_failure_is_named_and_stops_nobody(checkout):
     assert status == 1, out
     assert {'60_first', '62_last', '90_report'} <= set(checkout.ran(out)), out
     assert '61_broken FAILED in cell' in out and 'ValueError: the cup is empty' in out
-    assert 'FAILED v1/61_broken: see _runs/toy/v1/61_broken.failed.ipynb' in out
+    line = "raise ValueError('the cup is empty'): ValueError: the cup is empty; see _runs/toy/v1/61_broken.failed.ipynb"
+    assert f'FAILED v1/61_broken: cell 3, {line}' in out, out
     assert re.search(r'3 of 4 notebooks done, 3 of them now: [\d.]+ minutes, peak memory [\d.]+ GiB', out)
     assert (checkout.root/'_runs/toy/v1/61_broken.failed.ipynb').exists()
     assert 'Select jobs' not in out and 'rule notebook' not in out, 'noise of Snakemake'

@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from .saycam import Ledger, image_fault
+from ..numerics import full_precision
 from ..products import quick_products
 from ..store import Artifact, Store, canonical_json, sha256_text
 
@@ -124,8 +125,8 @@ def _gather(batch):
 
 # %% ../../nbs/data/12_filters.ipynb #4c29061b
 def _unit(x, what, n):
-    "Float32 rows on the CPU, checked against the promise of the encoder."
-    x = torch.as_tensor(x).detach().float().cpu()
+    "Rows on the CPU in full precision, checked against the promise of the encoder."
+    x = full_precision(torch.as_tensor(x).detach()).cpu()
     if x.ndim != 2 or len(x) != n: raise ValueError(f'{what} returned {tuple(x.shape)}; expected ({n}, d)')
     off = (x.norm(dim=1) - 1).abs().max().item() if n else 0.
     if not off < 1e-3: raise ValueError(f'{what} must return finite rows of unit length; off by {off:.3g}')
@@ -137,7 +138,7 @@ def _vectors(encoder, pictures, pixels):
     half = torch.autocast('cuda', torch.bfloat16) if device.type == 'cuda' else contextlib.nullcontext()
     with torch.inference_mode(), half:
         if pixels is None: return encoder.encode_images(pictures)
-        return F.normalize(encoder.encode_pixels(pixels).float(), dim=-1)
+        return F.normalize(full_precision(encoder.encode_pixels(pixels)), dim=-1)
 
 # %% ../../nbs/data/12_filters.ipynb #236a0cc9
 def _score(batch, encoder, spent, pixels=None):
@@ -160,7 +161,7 @@ def _write_shard(path, parts):
     uids = [u for p in parts for u in p[0]]
     faults = {u: r for p in parts for u, r in p[3].items()}
     vectors = [p[1] for p in parts if len(p[0])] or [torch.zeros(0, 0)]
-    tensors = dict(image=torch.cat(vectors).half(), similarity=torch.cat([p[2] for p in parts]))
+    tensors = dict(image=torch.cat(vectors).half(), similarity=torch.cat([p[2] for p in parts]).float())
     new = path.with_suffix('.new')
     save_file(tensors, new, metadata=dict(uids=json.dumps(uids), faults=json.dumps(faults)))
     os.replace(new, path)

@@ -30,6 +30,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
 
 from ..config import pick_device
+from ..numerics import full_precision
 
 # %% ../../nbs/models/22_cvcl.ipynb #adc5bd4b
 def contrastive_loss(
@@ -209,12 +210,12 @@ def encode_rows(
     items:Sequence,           # pictures (PIL images or paths) or texts
     embed:Callable,           # a list of them to features, (b, d)
     batch_size:int=64,        # items embedded together
-)->Tensor:                    # (n, d), float32 on the CPU, unit rows
+)->Tensor:                    # (n, d), float32 (float64 of a model in double precision), CPU, unit rows
     "Embed in batches, refuse what is not finite, scale to unit length."
     if isinstance(items, (str, Path)): raise TypeError('expected a list of pictures or texts, got one')
     if not len(items): raise ValueError('nothing to encode: the list is empty')
     batches = [list(items[i:i + batch_size]) for i in range(0, len(items), batch_size)]
-    rows = torch.cat([embed(b).float().cpu() for b in batches])
+    rows = torch.cat([full_precision(embed(b)).cpu() for b in batches])
     bad = (~torch.isfinite(rows).all(1) | (rows.norm(dim=1) == 0)).nonzero().flatten().tolist()
     if bad:
         names = [str(items[i]) if isinstance(items[i], (str, Path)) else f'image {i}' for i in bad]
@@ -256,7 +257,8 @@ def encode_pixels(self:CVCL,
 )->Tensor:                    # (n, d), on the model's device, of any length
     "Embed pictures that are prepared already, perhaps in another process."
     self.model.eval()         # in training mode batch norm would mix the pictures of a batch
-    return self.model.embed_images(self.image_processor.normalised(pixels.to(self.device, non_blocking=True)))
+    x = self.image_processor.normalised(pixels.to(self.device, non_blocking=True))
+    return self.model.embed_images(x.to(self.model.dtype))
 
 @patch
 def pixel_preparation(self:CVCL)->Callable:  # PIL image to (s, s, 3), uint8; small enough to send to a worker

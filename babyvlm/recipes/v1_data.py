@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from datasets import Dataset
 from fastcore.basics import patch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -26,6 +27,7 @@ from ..data.saycam import load_pairs, split_pairs, tokenize
 from ..models.cvcl import new_cvcl
 from ..models.dual_encoders import load_dual_encoder
 from ..models.tokenizers import build_vocab
+from ..numerics import default_dtype
 from .sources import Sources, contents
 from ..store import Artifact, Store
 from ..training.contrastive import train_clip
@@ -108,9 +110,11 @@ def clip(self:V1Data)->tuple:    # (dual encoder, id of its weights)
         c = self.profile.clip
         if c.name == 'toy':
             config = dict(c, threads=self.profile.threads)
-            made = self.store.get('clip', config, self._train_clip, [self.sources.folder('web')[1]])
+            made = self.store.get('clip', config, self._train_clip, [self.sources.folder('web')[1]], 2)
             self.note(made)
-            self._clip = load_dual_encoder(made.path), made.key
+            clip = load_dual_encoder(made.path)
+            clip.model.double()   # what it decides must not hang on the last bit
+            self._clip = clip, made.key
         else:
             name = c.name if Path(c.name).is_dir() else f'{c.name}/{c.pretrained}'
             files = [p for p in (c.name, c.pretrained) if p and Path(p).exists()]
@@ -119,13 +123,16 @@ def clip(self:V1Data)->tuple:    # (dual encoder, id of its weights)
 
 @patch
 def _train_clip(self:V1Data, path):
-    "Train the toy CLIP on the web's captions as they are."
+    "Train the toy CLIP on the web's captions as they are; in double precision all processors agree."
     c, web, root = self.profile.clip, self.web(), self.folder('web')/'images'
     said = [' '.join(tokenize(u.lower())) for u in web['utterance'][:]]
-    model = new_cvcl(build_vocab(said, min_freq=2), image_size=c.image_size, width=12, learn_temperature=True)
+    fields = dict(image_size=c.image_size, width=12, learn_temperature=True)
     pairs = dict(uid=web['uid'][:], image=web['image'][:], utterance=said)
-    train_clip(model, pairs, path/'checkpoints', root, epochs=c.epochs, lr=c.lr, batch=c.batch,
-               threads=self.profile.threads)
+    with default_dtype(torch.float64):
+        model = new_cvcl(build_vocab(said, min_freq=2), **fields)
+        train_clip(model, pairs, path/'checkpoints', root, epochs=c.epochs, lr=c.lr, batch=c.batch,
+                   threads=self.profile.threads)
+    model.model.float()
     model.save_pretrained(path)
 
 # %% ../../nbs/recipes/58_v1_data.ipynb #4e8e76f1

@@ -46,7 +46,7 @@ def blur_matrix(
     n:int,                    # rows of the picture
 )->Tensor:                    # (b, n, n), each row sums to 1
     "A Gaussian blur as a matrix."
-    apart = torch.arange(n, device=sigma.device, dtype=torch.float32)
+    apart = torch.arange(n, device=sigma.device, dtype=sigma.dtype)
     weight = torch.exp(-.5*((apart[:, None] - apart)/sigma.clamp(min=1e-3).view(-1, 1, 1)).square())
     return weight/weight.sum(-1, keepdim=True)
 
@@ -94,7 +94,7 @@ def __call__(self:Augment,
     "Augment the pictures of a batch."
     x = batch['pixel_values']
     rows, columns = self.matrices(len(x), x.shape[-1], generator)
-    return {**batch, 'pixel_values': rows[:, None] @ x.float() @ columns.mT[:, None]}
+    return {**batch, 'pixel_values': rows[:, None] @ x.to(rows.dtype) @ columns.mT[:, None]}
 
 # %% ../../nbs/training/33_contrastive.ipynb #c28a53cd
 class PairFiles(Dataset):
@@ -158,10 +158,10 @@ class PairLoss:
         batch:Mapping,        # pixel_values (n, 3, s, s) in 0..255, input_ids (n, length)
     )->Tensor:                # scalar
         pixels = batch['pixel_values']
-        pixels = (pixels.float() - self.mean.to(pixels.device))/self.std.to(pixels.device)
+        pixels = (pixels.to(self.mean.dtype) - self.mean.to(pixels.device))/self.std.to(pixels.device)
         out = model(pixels.contiguous(memory_format=torch.channels_last), batch['input_ids'])
         if not isinstance(out, tuple): out = out.image_embeds, out.text_embeds, out.logit_scale
-        images, texts, scale = (v.float() for v in out[:3])
+        images, texts, scale = (v.to(self.mean.dtype) for v in out[:3])
         return contrastive_loss(gather_rows(images), gather_rows(texts), scale.clamp(max=100))
 
 # %% ../../nbs/training/33_contrastive.ipynb #575bcdde
