@@ -61,15 +61,23 @@ def _line(r, published):
 # %% ../nbs/04_report.ipynb #ddb29973
 def _number(x): return None if x is None or not math.isfinite(x) else float(x)
 
+def _full(e):
+    "All of an estimate that a reader of the file may need."
+    ends = {k: _number(getattr(e, k)) for k in ('value', 'low', 'high', 'chance')}
+    return dict(ends, n=e.n, unit=e.unit, seeds=e.seeds)
+
 def _cells(table):
     "The numbers of a comparison in full, with the run behind each; empty cells are left out."
     for r in table.to_dict('records'):
-        e = r['this run']
-        if e is None: continue
+        if r['this run'] is None: continue
         d = {k: r[k] for k in ('model', 'setting', 'task', 'metric', 'status', 'run')}
-        d |= {k: _number(v) for k, v in dict(published=r['published'], value=e.value, low=e.low, high=e.high,
-                                             chance=e.chance).items()}
-        yield dict(d, n=e.n)
+        yield d | dict(published=_number(r['published'])) | _full(r['this run'])
+
+def _estimates(table):
+    "The estimates of any other table, each with its column and the words of its row."
+    for r in table.to_dict('records'):
+        words = {str(k): v for k, v in r.items() if isinstance(v, str)}
+        yield from (words | dict(column=str(k)) | _full(e) for k, e in r.items() if isinstance(e, Estimate))
 
 def _with_cells(table):
     "The table, carrying its cells: they outlive the columns that a page drops before it saves."
@@ -201,7 +209,8 @@ def save_table(
     runs = [*runs, *(table['run'] if 'run' in table else ())]
     cells = table.attrs.get('cells', [])
     runs += [c['run'] for c in cells]
-    record = provenance(name, 'table', runs, settings, caption=caption, note=note, cells=cells)
+    more = {} if cells else dict(estimates=list(_estimates(table)))
+    record = provenance(name, 'table', runs, settings, caption=caption, note=note, cells=cells, **more)
     _write_json(path.with_suffix('.json'), record)
     return Table(table, caption, note)
 

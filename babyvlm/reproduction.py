@@ -68,8 +68,10 @@ def read_estimate(
         found = re.search(rf'{word} ([\d.]+)', rest)
         return float(found[1]) if found else default
     ends = [float(x) if x else math.nan for x in (low, high)]
+    seeds = re.search(r'(\d+) seed', rest)
     return Estimate(float(value), *ends, int(n.replace(',', '')), known('chance', None), known('ties'),
-                    int(known('no answer')), int(known('skipped')), unit.strip())
+                    int(known('no answer')), int(known('skipped')), unit.strip(),
+                    int(seeds[1]) if seeds else 0)
 
 # %% ../nbs/92_reproduction.ipynb #4bc7918b
 _KEYS = ('model', 'setting', 'task', 'metric', 'status', 'run')

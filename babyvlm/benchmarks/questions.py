@@ -174,12 +174,11 @@ def crossed_scores(
     credits,              # (seeds, n, levels) one matrix a training seed, same pictures
     species,              # (n,) what is resampled
     options:int=4,        # of every question, for chance
-    n_boot:int=2000,      # resamples
 )->dict[str, Estimate]:   # metric -> mean over seeds and pictures, with an interval for both
     "Path metrics of a model that was trained with several seeds."
     c = np.asarray(credits, float)
     chance = guessing([[options] * c.shape[-1]])
-    return {m: crossed(v, species, chance[m], n_boot) for m, v in path_scores(c).items()}
+    return {m: crossed(v, species, chance[m], unit='pictures') for m, v in path_scores(c).items()}
 
 # %% ../../nbs/benchmarks/46_questions.ipynb #b61ecf0a
 def by_row(

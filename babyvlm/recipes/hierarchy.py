@@ -28,7 +28,7 @@ from ..benchmarks.likelihood import Generative
 from ..config import Profile, pick_device
 from ..data.creatures import Zoo, captions, corpus, facts, question, rank_of, stated
 from ..data.taxonomy import Taxonomy, build_questions, random_taxonomy
-from ..estimate import Estimate, bootstrap, crossed
+from ..estimate import Estimate, crossed
 from ..models.babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration,
                                       BabyLlavaProcessor, llama_text)
 from ..models.tokenizers import SPECIAL_TOKENS, word_tokenizer
@@ -294,15 +294,23 @@ def hca(self:Planted,
     tuning:str='',        # '' as trained, or one of `TUNINGS`
 )->Estimate:              # mean over seeds and species
     "Share of rows whose whole path is right."
-    x = np.stack([self.replies(a, kind, tuning).min(1) for a in arms])
+    levels = self.taxonomy.depth - (kind == 'text')   # in words the species is given
+    x = np.stack([self.replies(a, kind, tuning)[:, :levels].min(1) for a in arms])
     rows = self.rows('test') if kind == 'image' else [(leaf, 0) for leaf in self.taxonomy]
-    species, chance = [leaf for leaf, _ in rows], .25**self.taxonomy.depth
-    if told is None: return crossed(x, species, chance, self.profile.evaluation.n_boot)
-    keep = [self.told(a, kind) == told for a in arms]
-    if not any(k.any() for k in keep): return None
-    by = [pd.Series(v[k]).groupby(np.array(species)[k]).mean() for v, k in zip(x, keep)]
-    values, seeds = pd.concat(by), np.repeat(np.arange(len(by)), [len(b) for b in by])
-    return bootstrap(values.to_numpy(), [f'{s}-{n}' for s, n in zip(seeds, values.index)], chance=chance)
+    how = dict(clusters=[leaf for leaf, _ in rows], chance=.25**levels,
+               unit='pictures' if kind == 'image' else 'species')
+    if told is None: return crossed(x, **how)
+    keep = np.stack([self.told(a, kind) == told for a in arms])
+    return crossed(x, groups=keep, weights={True: 1.}, **how) if keep.any(1).all() else None
+
+# %% ../../nbs/recipes/59_hierarchy.ipynb #392e525d
+@patch
+def made_by(self:Planted,
+    arms:Sequence[Arm],   # whose answers a number rests on
+    tuning:str='',        # '' as trained, or one of `TUNINGS`
+)->str:                   # ids of artifacts, for the `run` of a table's row
+    "The runs behind a number."
+    return ' '.join((self.tuned(a, tuning) if tuning else self.model(a)).run for a in arms)
 
 # %% ../../nbs/recipes/59_hierarchy.ipynb #d516f484
 @patch
@@ -407,6 +415,6 @@ def curve(self:Planted)->pd.DataFrame:  # share, what, group, estimate
                 out.append((share, f'{kind} questions', group, self.hca(arms, kind, told)))
         for stage, name in STAGES.items():
             x = np.stack([self.probe(a, stage).min(1) for a in arms])
-            out.append((share, f'probe: {name}', 'all', crossed(x, species)))
+            out.append((share, f'probe: {name}', 'all', crossed(x, species, unit='pictures')))
     frame = pd.DataFrame(out, columns=['share', 'what', 'group', 'estimate'])
     return frame[frame.estimate.notna()].reset_index(drop=True)

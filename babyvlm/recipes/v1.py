@@ -394,7 +394,7 @@ def rows(self:V1,
         for metric, (_, chance) in METRICS[task].items():
             if metric not in (metrics or list(METRICS[task])[:1]): continue
             for (model, mix), x in self.credit(answers, task, metric).items():
-                e = crossed(x, self.clusters(task), chance, self.profile.evaluation.n_boot)
+                e = crossed(x, self.clusters(task), chance)
                 setting = f'{mix} {len(x)} seed{"s"*(len(x) > 1)}'.strip()
                 out.append(row(name(model, mix), TASKS[task], metric, e, setting, status=self.status))
     return out

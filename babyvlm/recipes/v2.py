@@ -13,7 +13,7 @@ from ..benchmarks.devcv import (COLUMNS, TASKS, Result, ask, evaluate_devcv, ide
 from ..benchmarks.items import Item, Journal, Reply
 from ..config import pick_device
 from ..data.toolbox import HELD_OUT
-from ..estimate import Estimate, bootstrap, paired_difference
+from ..estimate import Estimate, crossed, paired_difference
 from ..models.vision import image_processor, num_image_tokens, vision_encoder
 from ..models.weights import read_folder, seeded, strict_load
 from .v2_data import V2Data
@@ -285,20 +285,19 @@ def published_cells(
 def mean_of(
     results:Mapping[str, Result],  # task -> result
     tasks:Sequence[str]=COLUMNS['tuned'],  # columns of the mean; name the set where it is shown
-    n_boot:int=2000,          # resamples of items, within each task
-)->Estimate:                  # n counts tasks
+    **kwargs,                 # weights, offset ... of `crossed`
+)->Estimate:                  # n counts items
     "The mean over tasks, each of equal weight, with an interval over items."
-    parts = [bootstrap(results[t].credit, n_boot=n_boot) for t in tasks]
-    value = float(np.mean([p.value for p in parts]))
-    half = float(np.sqrt(sum(((p.high - p.low)/2)**2 for p in parts)))/len(parts)
-    return Estimate(value, value - half, value + half, len(parts), unit='tasks')
+    credit = [results[t].credit for t in tasks]
+    task = np.repeat(tasks, [len(c) for c in credit])
+    return crossed(np.concatenate(credit)[None], groups=task, **kwargs)
 
 def gain(
     a:Result,                 # of one task
     b:Result,                 # the same items, another model
 )->Estimate:                  # a minus b, paired by item
     "How much better one model is than another."
-    return paired_difference(a.credit, b.credit, n_boot=2000)
+    return paired_difference(a.credit[None], b.credit[None])
 
 # %% ../../nbs/recipes/59_v2.ipynb #f317abe4
 @patch
