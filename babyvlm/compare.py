@@ -128,7 +128,8 @@ def compare(
     seed:int=0,           # of the resamples
 )->dict:                  # one row of a table
     "How much better a is than b."
-    row = dict(task=a.task, metric=a.metric, a=a.model, b=b.model)
+    metric = ' / '.join(dict.fromkeys((a.metric, b.metric)))
+    row = dict(task=a.task, metric=metric, a=a.model, b=b.model)
     both = matched(a, b)
     if not both: return row | _unpaired(a, b, margin, n_boot, seed)
     x, y = (np.array([p[k].credit for p in both]) for k in (0, 1))
@@ -156,6 +157,10 @@ def _named(answers):
     return [replace(a, model=n) for a, n in zip(answers, names)]
 
 # %% ../nbs/95_compare.ipynb #1310cac4
+def _kind(a):
+    "What is compared with what: shares of right answers have a name of their own in every harness."
+    return a.task, 'right' if {u.credit for u in a.units} <= {0., .5, 1.} else a.metric
+
 def compare_all(
     answers:Sequence[Answers],  # of any models and tasks
     margin:float=.05,     # how much is still the same
@@ -164,9 +169,8 @@ def compare_all(
 )->pd.DataFrame:          # one row a pair of models on a task, best evidence first
     "All comparisons of models on the same task, corrected for how many there are."
     named = _named(list(answers))
-    tasks = dict.fromkeys((a.task, a.metric) for a in named)
-    rows = [compare(a, b, margin, n_boot, seed) for t in tasks
-            for a, b in combinations([a for a in named if (a.task, a.metric) == t], 2)]
+    rows = [compare(a, b, margin, n_boot, seed) for t in dict.fromkeys(map(_kind, named))
+            for a, b in combinations([a for a in named if _kind(a) == t], 2)]
     if not rows: raise ValueError(_nothing(named))
     t = pd.DataFrame(rows)
     for name, how in (('p_holm', 'holm'), ('p_bh', 'fdr_bh')): t[name] = multipletests(t.p, method=how)[1]

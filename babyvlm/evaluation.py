@@ -21,7 +21,7 @@ import pandas as pd
 from fastcore.basics import patch
 from transformers import AutoConfig
 
-from .benchmarks import devcv, protocol
+from .benchmarks import devcv, protocol, trials
 from .benchmarks.audit import audit, surprises
 from .benchmarks.items import (Item, Journal, Reply, Status, evaluate, item_key, open_image,
                                       protocol_of)
@@ -201,6 +201,7 @@ def family_of(
 )->tuple:                 # (`Family`, task or None for all of them)
     "The family and the task of a benchmark's name."
     head, _, rest = str(name).partition('/')
+    if str(name).startswith('trials:'): return FAMILIES['trials'], str(name)[7:]
     if head in FAMILIES: return FAMILIES[head], FAMILIES[head].task_of(rest) if rest else None
     if not rest and head in TASKS: return FAMILIES['v1'], head
     known = [f'{f.name}/{t}' for f in FAMILIES.values() for t in f.tasks(None, 'test')]
@@ -347,7 +348,9 @@ _ABLE = dict(encode_images='compares pictures with texts', loglik='ranks options
              say='answers in words')
 
 def _name(model): return getattr(model, 'name', type(model).__name__)
-def _full(family, task): return task if family.name == 'v1' else f'{family.name}/{task}'
+def _full(family, task):
+    if family.name == 'trials': return f'trials/{Path(task).stem}'
+    return task if family.name == 'v1' else f'{family.name}/{task}'
 
 def _protocol(family, model, task, items):
     "How the model is asked, or what it would need."
@@ -553,3 +556,16 @@ register(Family(
     ask=protocol.ask, score=protocol.score, audit=protocol.audited, protocol=_how_hierarchy,
     modes=protocol.MODES,
     finds=True))
+
+# %% ../nbs/95_evaluation.ipynb #c0tria02
+def _as_trials(model, items):
+    model = _as_v1(model, items)
+    return Spoken(model) if hasattr(model, 'say') and not hasattr(model, 'reply') else model
+
+register(Family(
+    'trials', lambda labels, split: [labels] if labels else ['FILE'], lambda name: name,
+    find_items=lambda task, labels, images, split: trials.load_trials(task, images),
+    ask=lambda model, task, items, path: evaluate(_as_trials(model, items), items, path),
+    score=trials.score, audit=trials.audited,
+    protocol=lambda model, task, items: protocol_of(_as_trials(model, items), items),
+    modes=trials.MODES, finds=True))
