@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from .commands import leaderboard, one_line, survey
+from .commands import compare, leaderboard, one_line, power, rescore, survey
 
 # %% ../nbs/99_cli.ipynb #0292fef4
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 data = typer.Typer(no_args_is_help=True, help='What data there are and what is missing.')
 app.add_typer(data, name='data')
 app.add_typer(survey, name='survey'); app.command('leaderboard')(leaderboard)
+for verb in (compare, rescore, power): app.command()(verb)
 
 # %% ../nbs/99_cli.ipynb #662c2d21
 @app.command()
@@ -114,20 +115,24 @@ SPLIT = typer.Option('test', help="'train', 'val' or 'test', where a benchmark h
 
 # %% ../nbs/99_cli.ipynb #d4ec7617
 def _one_model(spec, benchmark, labels, images, out, mode, split):
-    "Print each task as it is done; how many could not be asked."
+    "Print each task as it is done; how many numbers are missing."
+    from babyvlm.compare import beside
     from babyvlm.evaluation import absent_tasks, evaluations, family_of, load_model
-    (family, task), known = family_of(benchmark), load_model(spec)
-    where, stem = Path('replies'), f"{known.name.replace('/', '-')}.jsonl"
-    if family.name != 'v1': where /= family.name
-    def journal(t): return where/t/stem if out is None else out if task else out/f'{t}.jsonl'
-    absent, bad = absent_tasks(benchmark, labels, split), 0
+    from babyvlm.results import journal_of, load_results, save_result
+    family, known, bad = family_of(benchmark)[0], load_model(spec), 0
+    alone = out is not None and out.suffix == '.jsonl'
+    def journal(task, key): return out if alone else journal_of(out or '.', family.name, task, key)
+    absent = absent_tasks(benchmark, labels, split)
     for done in evaluations(known, benchmark, labels, images, journal, mode, split):
-        typer.echo(done)
-        if done.problem: bad += 1
-        else: typer.echo(f"replies: {journal(done.task.removeprefix(family.name + '/'))}")
+        typer.echo(done); bad += done.missing
+        if done.problem: continue
+        save_result(done)
+        if not alone: typer.echo('\n'.join(beside(done, load_results(Path(done.journal).parents[3]))))
+        typer.echo(f'replies: {done.journal}')
     if absent: typer.echo(f"not among the labels: {', '.join(absent)}")
     return bad
 
+# %% ../nbs/99_cli.ipynb #c0cli001
 def _all_models(models, benchmarks, labels, images, out, mode, split):
     "The same for a folder of models, and a page of all scores."
     from babyvlm.scores import evaluate_models, write_scores
@@ -136,7 +141,7 @@ def _all_models(models, benchmarks, labels, images, out, mode, split):
     if found.absent: typer.echo(f"not among the labels: {', '.join(found.absent)}")
     typer.echo(f"{len({e.model for e in found.done})} models, {len(found.problems)} problems: "
                f'{write_scores(found, out)}, scores.csv beside it')
-    return len(found.broken)
+    return len(found.broken) + sum(e.missing for e in found.done)
 
 # %% ../nbs/99_cli.ipynb #95c21439
 @app.command()

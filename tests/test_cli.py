@@ -40,7 +40,7 @@ def world(tmp_path_factory):
 def test_evaluate_and_resume(world, tmp_path, model):
     words = ['evaluate', '--model', world/model, '--benchmark', 'v1/vtwt', '--labels', world/'labels', '--out', tmp_path/'a.jsonl']
     status, first = run(*words)
-    assert status == 0 and 'n = 12' in first and 'items: seen 12, answered 12' in first, first
+    assert status == 0 and 'n = 12' in first and 'items: asked 12 = answered 12 + no answer 0 + skipped 0' in first, first
     whole = (tmp_path/'a.jsonl').read_bytes()
     (tmp_path/'a.jsonl').write_bytes(b''.join(whole.splitlines(True)[:6]) + b'{"uid": "cut o')   # killed in the middle of a line
     assert run(*words) == (0, first)
@@ -66,7 +66,7 @@ def test_mistakes_are_one_line(world, tmp_path):
              (['--model', world/'cvcl', '--benchmark', 'v1/vtwt', '--labels', tmp_path], 'no label file'),
              (['--model', world/'cvcl', '--benchmark', 'v1/vtwt', *labels, '--mode', 'kind'], "unknown mode 'kind'"),
              (['--model', world/'cvcl', '--benchmark', 'v1/vtwt', *labels, '--images', tmp_path, '--out', tmp_path/'k.jsonl'], 'no such file'),
-             (['--model', world/'cvcl', '--benchmark', 'v1/saycam_caption', *labels], 'reply'),
+             (['--model', world/'cvcl', '--benchmark', 'v1/saycam_caption', *labels], 'cvcl@'),
              (['--model', world/'clip', '--benchmark', 'v1/vtwt', *labels, '--out', journal], 'written for model')]
     for words, said in cases:
         status, out = run('evaluate', *words)

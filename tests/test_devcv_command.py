@@ -31,7 +31,7 @@ def test_one_command(tmp_path, monkeypatch):
     run = lambda *w: CliRunner().invoke(cli.app, [str(x) for x in w])
     out = run('evaluate', '--model', 'x', '--benchmark', 'devcv', '--labels', tmp_path/'their', '--out', tmp_path/'r')
     assert out.exit_code == 0, out.output
-    for task in TASKS: assert f'a model on devcv/{task}, fair' in out.output and (tmp_path/'r'/f'{task}.jsonl').exists()
+    for task in TASKS: assert f'a model on devcv/{task}, fair' in out.output and len(list((tmp_path/'r'/'replies'/'devcv'/task).glob('*.jsonl'))) == 1
     assert 'empty conversation' in out.output and 'leftright_0002_1.jpeg: the file is empty' in out.output
     assert 'pixel matcher, acc' in out.output and out.output.count('most frequent answer, acc') >= 13
     one = run('evaluate', '--model', 'x', '--benchmark', 'devcv/baby_count', '--labels', tmp_path/'their', '--out', tmp_path/'one.jsonl', '--mode', 'reference')

@@ -57,11 +57,12 @@ def test_one_command_fills_the_page(tests, models, tmp_path):
     got = {(r['model'], r['benchmark']) for r in rows if r['n']}
     assert {('eyes@1234', 'vtwt'), ('mouth@1234', 'devcv/memory'), ('mouth@1234', 'saycam_caption')} <= got
     assert {r['model'] for r in rows if not r['benchmark']} == {'half', 'stray.ckpt'}
-    assert ('eyes@1234', 'devcv/count') not in got and 'cannot answer DevCV items' in page, 'a model that cannot is named'
+    assert ('eyes@1234', 'devcv/count') not in got
+    assert 'eyes compares pictures with texts: devcv/count needs a model that ranks options or answers in words' in page.replace('@1234', '')
     assert 'half holds no config.json' in page and str(models) not in page
     assert 'published 0.863' in page and 'pixel matcher' in page and '<b>bold' not in page
     ids, targets = set(re.findall(r' id="([^"]+)"', page)), set(re.findall(r'href="#([^"]+)"', page))
-    assert targets <= ids and not re.findall(r'(?:src|href)="(?:https?:)?//', page), 'self-contained'
+    assert targets - {'scores.csv', 'differences.csv'} <= ids and not re.findall(r'(?:src|href)="(?:https?:)?//', page), 'self-contained'
 
 
 def test_the_second_call_asks_nothing_again(tests, models, tmp_path, monkeypatch):
@@ -87,7 +88,7 @@ def test_one_bad_file_costs_one_task(tests, models, tmp_path):
     file = tmp_path/'toy'/'devcv'/'nursery'/'test'/'leftright'/'data.json'
     file.write_text(json.dumps(dict(data=[])))
     out = run('evaluate', '--models', models/'mouth', '--benchmark', 'devcv', '--labels', tmp_path/'toy', '--out', tmp_path/'r')
-    assert out.exit_code == 0 and 'leftright: data.json: expected a list' in out.output and 'on devcv/count, fair' in out.output
+    assert out.exit_code == 1 and 'leftright: data.json: expected a list' in out.output and 'on devcv/count, fair' in out.output
     (tmp_path/'toy'/'devcv'/'other').mkdir(); shutil.copytree(tmp_path/'toy'/'devcv'/'nursery'/'test', tmp_path/'toy'/'devcv'/'other'/'test')
     out = run('evaluate', '--models', models/'mouth', '--benchmark', 'devcv', '--labels', tmp_path/'toy')
     assert out.exit_code == 2 and 'name one of these folders' in out.output
@@ -112,3 +113,42 @@ def test_a_configuration_that_cannot_be_read_is_named(text, why, tmp_path):
     (tmp_path/'mine').mkdir(); (tmp_path/'mine'/'config.json').write_text(text)
     model, said = scores._read(tmp_path/'mine')
     assert model is None and why in said
+
+
+def test_two_label_sets_stand_on_one_page(tests, models, tmp_path):
+    other = draw_tests(tmp_path/'other', seed=1, devcv=6, labeled_s=1, vtwt=8, winoground=4, captions=4)
+    def call(labels): return run('evaluate', '--models', models/'mouth', '--benchmark', 'devcv/count', '--labels', labels, '--out', tmp_path/'r')
+    assert call(tests).exit_code == 0
+    alone = (tmp_path/'r'/'scores.csv').read_text()
+    assert call(other).exit_code == 0
+    rows = list(csv.DictReader(open(tmp_path/'r'/'scores.csv')))
+    assert len({r['labels'] for r in rows}) == 2 and {r['source'] for r in rows} == {'toy', 'other'}
+    page = (tmp_path/'r'/'report.html').read_text()
+    assert page.count('Object Counting, labels') >= 4 and 'unpaired' in page and (tmp_path/'r'/'differences.csv').exists()
+    for journal in (tmp_path/'r'/'replies').rglob('*.jsonl'): assert len(journal.read_text().splitlines()) == 7
+    (other/'devcv'/'nursery'/'test'/'count'/'data.json').write_text('{')
+    assert call(other).exit_code == 1, 'a number that was asked for is missing'
+    assert len([r for r in csv.DictReader(open(tmp_path/'r'/'scores.csv')) if r['n']]) == 2, 'what was there stays there'
+    assert alone.splitlines()[1] in (tmp_path/'r'/'scores.csv').read_text()
+
+
+def test_a_picture_that_comes_back_is_asked_again(tests, models, tmp_path, monkeypatch):
+    import shutil
+    shutil.copytree(tests, tmp_path/'toy')
+    asked, say = [], Names.encode_images
+    monkeypatch.setattr(Names, 'encode_images', lambda self, images: asked.append(len(images)) or say(self, images))
+    picture = sorted((tmp_path/'toy'/'saycam'/'frames').glob('*.jpg'))[0]
+    kept = picture.read_bytes(); picture.unlink()
+    for out in (tmp_path/'r', tmp_path/'one.jsonl'):
+        def call():
+            how = ('--models', models/'eyes') if out.suffix == '' else ('--model', 'eyes')
+            return run('evaluate', *how, '--benchmark', 'v1/vtwt', '--labels', tmp_path/'toy', '--out', out)
+        from babyvlm import evaluation
+        monkeypatch.setattr(evaluation, 'load_model', lambda spec: Names('eyes@1234'))
+        picture.unlink(missing_ok=True)
+        first = call()
+        assert first.exit_code == 0 and 'asked 8 = answered 7 + no answer 0 + skipped 1' in first.output, first.output
+        picture.write_bytes(kept)
+        second = call()
+        assert second.exit_code == 0 and 'asked 8 = answered 8 + no answer 0 + skipped 0' in second.output, second.output
+        n = len(asked); call(); assert len(asked) == n, 'now everything is known'

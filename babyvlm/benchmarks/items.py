@@ -209,6 +209,7 @@ def _read(self:Journal):
     self.header = rows[0]
     for i, r in enumerate(rows[1:], 2):
         if r['uid'] in self.done: raise ValueError(f"{self.path} line {i}: a second reply to '{r['uid']}'")
+        if r.get('status') == Status.SKIPPED: continue   # asked again: its picture may be there by now
         self.keys[r['uid']] = r.pop('item', '')
         self.done[r['uid']] = Reply(**r)
 
@@ -440,9 +441,9 @@ def _answer(ask, batch, journal, skip_unreadable):
     bad = next((r for r in replies if r.status == Status.SKIPPED), None)
     if bad and not skip_unreadable: raise ValueError(f"item '{bad.uid}' cannot be asked: {bad.reason}")
     if journal is None: return replies
-    new = [(i, r) for i, r in zip(batch, replies) if i.uid not in journal]
-    journal.write([r for _, r in new], [item_key(i) for i, _ in new])
-    return [journal.done[i.uid] for i in batch]
+    new = [(i, r) for i, r in zip(batch, replies) if i.uid not in journal and r.status != Status.SKIPPED]
+    if new: journal.write([r for _, r in new], [item_key(i) for i, _ in new])
+    return [journal.done.get(r.uid, r) for r in replies]
 
 def parsed(
     item:Item,               # what was asked

@@ -1,0 +1,111 @@
+"""Logs of other harnesses in their real shapes, wrong files refused by name, and the commands that read them."""
+import csv
+import json
+import zipfile
+
+import pytest
+from typer.testing import CliRunner
+
+from babyvlm.cli import app
+from babyvlm.logs import read_answers, read_inspect, read_lmms_eval, read_vlmevalkit
+
+RIGHT = [1, 0, 1, 1, 0, 1, 0, 1, 1, 1]
+
+
+def lmms(folder, right=RIGHT, task='vtwt', model='org__model'):
+    path = folder/model/f'20260101_120000_samples_{task}.jsonl'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [dict(doc_id=k, doc=dict(question=f'q{k}'), target='B', arguments=[f'q{k}', {}], input=f'q{k}', resps=['B'], filtered_resps=['B'],
+                 doc_hash=f'h{k}', prompt_hash='p', target_hash='t', acc=float(r)) for k, r in enumerate(right)]
+    path.write_text('\n'.join(map(json.dumps, rows)) + '\n')
+    return path
+
+
+def inspect(folder, values, form='eval', task='vtwt'):
+    head = dict(version=2, status='success', eval=dict(task=task, model='openai/gpt-4o', dataset=dict(name='d')), results=dict(scores=[]))
+    samples = [dict(id=k, epoch=e, input=f'q{k}', target='B', choices=['x', 'y'], messages=[], output=dict(model='m', choices=[]),
+                    scores=dict(choice=dict(value=v, answer='B'))) for k, epochs in enumerate(values) for e, v in enumerate(epochs, 1)]
+    path = folder/f'2026-01-01T12-00-00_{task}_x.{form}'
+    if form == 'json': path.write_text(json.dumps(head | dict(samples=samples)))
+    else:
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as z:
+            z.writestr('_journal/start.json', '{}'); z.writestr('summaries.json', '[]'); z.writestr('header.json', json.dumps(head))
+            for s in samples: z.writestr(f"samples/{s['id']}_epoch_{s['epoch']}.json", json.dumps(s))
+    return path
+
+
+def kit(folder, rows, name='LLaVA-7B_MMBench_DEV_EN.tsv'):
+    (folder/'LLaVA-7B').mkdir(exist_ok=True)
+    with open(folder/'LLaVA-7B'/name, 'w', newline='') as f:
+        w = csv.DictWriter(f, rows[0], delimiter='\t'); w.writeheader(); w.writerows(rows)
+    return folder/'LLaVA-7B'/name
+
+
+def test_lmms_eval(tmp_path):
+    a = read_lmms_eval(lmms(tmp_path))
+    assert (a.model, a.task, a.metric) == ('org__model', 'vtwt', 'acc') and [u.credit for u in a.units] == RIGHT
+    path = lmms(tmp_path, task='twice'); path.write_text(path.read_text() * 2)
+    with pytest.raises(ValueError, match="twice.jsonl: the sample '0' occurs twice"): read_lmms_eval(path)
+
+
+@pytest.mark.parametrize('form', ['eval', 'json'])
+def test_inspect(tmp_path, form):
+    a = read_inspect(inspect(tmp_path, [['C', 'I'], ['P', 'P'], [1, True], ['N', 'I']], form))
+    assert (a.model, a.task, a.metric) == ('openai/gpt-4o', 'vtwt', 'choice') and [u.credit for u in a.units] == [.5, .5, 1, 0]
+
+
+def test_vlmevalkit(tmp_path):
+    rows = [dict(index=k, question='Which?', A='cup', B='ball', C='dog', D='', answer='B', category='x', prediction=p)
+            for k, p in enumerate(['B', '(B) ball', 'A', 'I cannot tell', 'The answer is B.'])]
+    a = read_vlmevalkit(kit(tmp_path, rows))
+    assert (a.model, a.task) == ('LLaVA-7B', 'MMBench_DEV_EN') and [u.credit for u in a.units] == [1, 1, 0, 0, 1]
+    scored = [dict(r, hit=k % 2) for k, r in enumerate(rows)]
+    assert [u.credit for u in read_vlmevalkit(kit(tmp_path, scored)).units] == [0, 1, 0, 1, 0]
+    sheet = tmp_path/'LLaVA-7B'/'LLaVA-7B_x.xlsx'; sheet.write_bytes(b'PK')
+    with pytest.raises(ValueError, match='LLaVA-7B_x.xlsx: (reading .xlsx needs openpyxl|no Excel sheet)'): read_vlmevalkit(sheet)
+
+
+@pytest.mark.parametrize('name,text', [('a.jsonl', '{"x": 1}\n'), ('a.tsv', 'index\tanswer\n1\tA\n'), ('a.eval', 'not a zip'), ('a.json', '{"eval": {}}'),
+                                       ('a.json', '[1]'), ('a.txt', 'hello'), ('a.jsonl', '{"journal": 1}\n')])
+def test_a_wrong_file_is_refused_by_name(tmp_path, name, text):
+    (tmp_path/name).write_text(text)
+    with pytest.raises(ValueError, match=name.replace('.', r'\.')): read_answers(tmp_path/name)
+    out = CliRunner().invoke(app, ['compare', str(tmp_path/name), str(tmp_path/name)])
+    assert out.exit_code == 2 and name in out.output and len(out.output.strip().splitlines()) == 1
+
+
+def test_logs_of_two_harnesses_are_compared(tmp_path):
+    many = RIGHT * 5
+    one = lmms(tmp_path, many)
+    other = inspect(tmp_path, [['C' if k < 5 else 'I'] for k in range(50)])
+    out = CliRunner().invoke(app, ['compare', f'mine={one}', f'gpt={other}', '--out', str(tmp_path/'out')])
+    assert out.exit_code == 0 and 'mine' in out.output and 'Holm' in out.output, out.output
+    row, = csv.DictReader(open(tmp_path/'out'/'compare.csv'))
+    assert float(row['difference']) == pytest.approx(.6) and row['pairing'] == 'unpaired', 'fingerprints of two harnesses differ'
+    assert '<table>' in (tmp_path/'out'/'compare.html').read_text()
+
+
+def test_power():
+    run = lambda *w: CliRunner().invoke(app, ['power', *w])
+    assert run('--difference', '.1').output == '234 items\n' and run('--items', '234').output == 'smallest difference 0.100\n'
+    assert run().exit_code == 2 and run('--difference', '.5').exit_code == 2
+
+
+def test_kept_replies_are_scored_by_another_rule(tmp_path):
+    from babyvlm.benchmarks.items import Reply
+    from babyvlm.data.clips import draw_bank
+    from babyvlm.data.nursery import Nursery
+    from babyvlm.data.toolbox import write_devcv
+    from babyvlm.evaluation import evaluate_benchmark
+    from babyvlm.results import journal_of, rescored
+    write_devcv(tmp_path/'d', draw_bank(tmp_path/'bank', Nursery(), 40, 6, 4), dict(count=8, memory=3))
+    class Says:
+        name = 'm@1'
+        def reply(self, items): return [Reply(i.uid, text='A' if i.rounds or len(i.options) < 3 else 'I see 2 of them') for i in items]
+    for task in ('count', 'memory'):
+        how = dict(journal=lambda t, key: journal_of(tmp_path/'r', 'devcv', t, key))
+        for e in rescored(f'devcv/{task}', (done := evaluate_benchmark(Says(), f'devcv/{task}', tmp_path/'d', **how)[0]).journal, tmp_path/'d'):
+            again = evaluate_benchmark(Says(), f'devcv/{task}', tmp_path/'d', mode=e.mode)[0]
+            assert e.scores == again.scores and e.units == again.units and e.model == 'm@1', task
+    out = CliRunner().invoke(app, ['rescore', '--benchmark', 'devcv/count', '--journal', str(tmp_path/'none.jsonl'), '--labels', str(tmp_path/'d')])
+    assert out.exit_code == 2 and 'none.jsonl' in out.output
