@@ -32,7 +32,7 @@ def vocab(real_data):
 
 
 @pytest.fixture(scope='module')
-def cases(golden): return json.loads((golden/'babyvlm_v1_metrics.json').read_text())
+def cases(golden): return json.loads((golden/'v1.json').read_text())
 
 
 # the released files
