@@ -254,3 +254,8 @@ def test_captions_do_not_depend_on_batching_or_company():
     all_at_once = b.caption(ims, max_new_tokens=6)
     assert [b.caption([im], max_new_tokens=6)[0] for im in ims] == all_at_once
     assert b.caption(ims[::-1], max_new_tokens=6, batch=2) == all_at_once[::-1]
+
+
+def test_positions_do_not_count_padding():
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    assert B.positions_of(mask).tolist() == [[0, 0, 0, 1, 2], [0, 1, 2, 3, 4]]

@@ -15,7 +15,7 @@ NAMES = dict(hca='hca', leaf='leaf_acc', por='por', strict_por='s_por', tor='tor
 
 
 @pytest.fixture(scope='module')
-def values(golden): return json.loads((golden/'hierarchy_metrics.json').read_text())
+def values(golden): return json.loads((golden/'hierarchy.json').read_text())
 
 
 def agree(expected, true, pred):
@@ -38,16 +38,18 @@ def agree(expected, true, pred):
 
 def test_all_golden_values(values):
     n = sum(agree(w['expected'], w['y_true'], w['y_pred']) for w in values['worked_examples'])
-    for case in values['extraction']['cases']:
-        p = paths_of(values['extraction']['rows'], reference=True, cub=case['cub'])
+    for case in values['extraction']:
+        p = paths_of(values['extraction_rows'], reference=True, cub=case['cub'])
         assert p.true == case['y_true'] and p.pred == case['y_pred']
         n += agree(case['expected'], p.true, p.pred)
-    b = values['binary_extraction']
+    b = values['binary']
     p = paths_of_binary(b['rows'])
     assert p.true == b['y_true'] and p.pred == b['y_pred']
     n += agree(b['expected'], p.true, p.pred)
-    for cub, part in values['large']['by_cub'].items():
-        p = paths_of(values['large']['rows'], reference=True, cub=cub == 'true')
+    keys = 'ground_truth_level', 'predicted_level'
+    rows = [{f'{k}{i}': n for k, path in zip(keys, r) for i, n in enumerate(path, 1)} for r in values['large']]
+    for cub, part in values['large_by_cub'].items():
+        p = paths_of(rows, reference=True, cub=cub == 'true')
         assert len(p.kept) == part['n_pairs']
         n += agree(part['expected'], p.true, p.pred)
     assert n >= 238
@@ -134,3 +136,37 @@ def test_species_make_the_interval_wider():
     pred = [['t'] * 3 if good[s] else ['x'] * 3 for s in species]
     wide, narrow = (score_paths(true, pred, species=k, n_boot=400)['hca'] for k in (species, range(600)))
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_guessing_by_hand_on_levels_of_two_three_and_four():
+    c = guessing([[2, 3, 4]])
+    want = dict(hca=1/24, leaf_acc=1/4, por=13/36, s_por=(1/2 + 1/6 + 1/24)/3, tor=(1/6 + 1/12)/2)
+    assert {m: c[m] for m in want} == pytest.approx(want)
+
+
+def test_levels_of_a_score_are_the_accuracies_of_the_levels():
+    true = [['a', 'b', 'c'], ['a', 'b'], ['a', 'x', 'y'], ['a']]
+    pred = [['a', 'n', 'c'], ['a', 'b'], ['n', 'x', None], ['a']]
+    s = score_paths(true, pred, n_boot=20)
+    assert {k: s[f'level {k}'].value for k in (1, 2, 3)} == pytest.approx(level_accuracy(true, pred))
+    assert [s[f'level {k}'].n for k in (1, 2, 3)] == [4, 3, 2]
+    assert s['hca'] == score_paths(true, pred, n_boot=20, seed=0)['hca']
+
+
+def answered(k, species, *said):
+    row = dict(image=f'{k}.jpg', label=species)
+    for i, n in enumerate(said, 1):
+        row |= {f'ground_truth_level{i}': f't{i}', f'predicted_level{i}': n, f'choices_level{i}': dict(A=f't{i}', B='x')}
+    return row
+
+
+def test_a_missing_answer_keeps_the_others_at_their_levels():
+    p = paths_of([answered(0, 's', 't1', 'Unknown', 't3')])
+    assert p.pred == [['t1', None, 't3']] and outcomes(p.true, p.pred, 'por').tolist() == [2/3]
+
+
+def test_rows_are_clustered_by_species():
+    rows = [answered(k, f's{k // 30}', *(['t1', 't2'] if k // 30 % 2 else ['x', 'x'])) for k in range(600)]
+    alone = [dict(r, label=str(k)) for k, r in enumerate(rows)]
+    wide, narrow = (score_rows(r, n_boot=400)['hca'] for r in (rows, alone))
+    assert wide.value == narrow.value and wide.high - wide.low > 2*(narrow.high - narrow.low)

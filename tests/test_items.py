@@ -235,3 +235,24 @@ def test_a_moved_folder_asks_the_same_and_another_picture_does_not(tmp_path):
     asked = [Item('u', 'b', (str(tmp_path/f/'pv_0.png'),), options=('x', 'y'), gold=0) for f in ('here', 'there', 'other')]
     here, there, other = map(item_key, asked)
     assert here == there != other
+
+
+def two_folders(root):
+    "Two pictures of one name."
+    for folder, grey in (('a', 40), ('b', 220)):
+        (root/folder).mkdir(); Image.new('RGB', (64, 64), (grey, 255 - grey, 90)).save(root/folder/'1.png')
+    return [str(root/d/'1.png') for d in 'ab']
+
+
+def test_equal_file_names_in_two_folders_are_two_pictures(tmp_path):
+    class Model:
+        def encode_images(self, images): return torch.nn.functional.normalize(torch.stack([torch.tensor(np.asarray(i, np.float32).mean((0, 1))) for i in images]))
+        def encode_texts(self, texts): return torch.nn.functional.normalize(torch.eye(3)[:len(texts)])
+    items = [Item(str(k), 'b', (p,), options=('x', 'y')) for k, p in enumerate(two_folders(tmp_path))]
+    a, b = (r.scores for r in evaluate(Model(), items))
+    assert a != b and (a[0] < a[1]) and (b[0] > b[1])
+
+
+def test_a_uid_twice_is_refused():
+    items = [Item('same', 'b', (), options=('x', 'y')), Item('same', 'b', (), options=('u', 'v'))]
+    with pytest.raises(ValueError, match="the first is 'same'"): evaluate(object(), items, protocol='loglik')

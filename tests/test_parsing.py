@@ -32,7 +32,7 @@ def test_every_reply_gets_the_readers_verdict(parser):
 
 
 def test_golden_cases_of_the_hierarchy_paper(golden):
-    d = json.loads((golden/'hierarchy_metrics.json').read_text())['answer_parsing']
+    d = json.loads((golden/'hierarchy.json').read_text())['answer_parsing']
     for c in d['cases']:
         v = parse_letter(c['response'], d['options'], rule='legacy')
         assert (v.answer or 'Unknown', v.rule) == (c['letter'], 'legacy'), c

@@ -238,3 +238,9 @@ def test_ledgers_add_up(kept, left):
     ledger = Ledger.count(kept, left)
     assert ledger.seen == kept + len(left) and Ledger.from_dict(json.loads(json.dumps(ledger.to_dict()))) == ledger
     assert Ledger.total([ledger, ledger]).seen == 2*ledger.seen
+
+
+def test_no_session_is_parted(world):
+    parts = split_pairs(load_pairs(world, every=1).pairs, 'session').values()
+    sessions = [set(p['session']) for p in parts]
+    assert sum(map(len, sessions)) == len(set().union(*sessions)) > 1

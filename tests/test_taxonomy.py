@@ -126,3 +126,17 @@ def test_ragged_depths_have_absent_levels():
     rows = list(build_questions(tree, ['1', '2'], ['soup', 'ham']))
     assert [len(a.truth) for a in rows] == [2, 3]
     assert set(rows[0].choices[1]) == {'soup', 'meat'} and rows[1].choices[0] == ('food',)
+
+
+def test_the_truth_stands_at_every_place_alike():
+    tree = random_taxonomy((3, 3, 3), root='', seed=1)
+    rows = list(build_questions(tree, [f'{i}.jpg' for i in range(900)], [list(tree)[i % len(tree)] for i in range(900)], wrong=2))
+    for level in range(3):
+        places = np.bincount([a.choices[level].index(a.truth[level]) for a in rows], minlength=3)
+        assert abs(places/900 - 1/3).max() < .06, (level, places)
+
+
+def test_statistics_count_levels_from_one():
+    from babyvlm.data.taxonomy import choice_statistics
+    tree = random_taxonomy((2, 2), root='')
+    assert choice_statistics(list(build_questions(tree, list(tree), list(tree))), tree)['level'].tolist() == [1, 2]

@@ -32,7 +32,7 @@ def vocab(real_data):
 
 
 @pytest.fixture(scope='module')
-def cases(golden): return json.loads((golden/'babyvlm_v1_metrics.json').read_text())
+def cases(golden): return json.loads((golden/'v1.json').read_text())
 
 
 # the released files
@@ -287,3 +287,47 @@ def test_damaged_copies_of_the_released_files(labels, tmp_path):
     shutil.copy(labels/'vtwt.csv', tmp_path/'v.csv')
     with pytest.raises(LabelError, match="no column 'trial_id'"): load_labeled_s(tmp_path/'v.csv')
     assert set(TASKS) == set(FILES)
+
+
+# what no test caught before
+
+def labels_of(folder, name, *rows):
+    (folder/name).write_text('\n'.join(rows) + '\n')
+    return folder/name
+
+
+def test_chance_is_one_of_k():
+    assert [score('vtwt', np.zeros((3, k)))['acc'].chance for k in (2, 4)] == [1/2, 1/4]
+    assert score('labeled_s', [Reply(str(k), chosen=0) for k in range(3)])['acc'].chance == 1/4
+    assert score('vtwt', [Reply(str(k), chosen=0) for k in range(3)])['acc'].chance == 1/2
+
+
+def test_no_answer_stays_in_the_mean_and_skipped_does_not():
+    replies = [Reply('0', (2., 1.)), Reply('1', status='no answer'), Reply('2', status='skipped', reason='x')]
+    e = score('vtwt', replies)['acc']
+    assert (e.value, e.n, e.no_answer, e.skipped) == (.5, 2, 1, 1)
+    four = [Reply('0', ((2., 1.), (1., 2.))), Reply('1', status='no answer')]
+    assert {(e.value, e.n, e.no_answer, e.ties) for e in score('baby_winoground', four).values()} == {(.5, 2, 1, 0)}
+
+
+def test_items_share_their_session_not_their_child(tmp_path):
+    names = [f'S_{day}_1803_01_082_0{k}.jpg' for day in (20140420, 20140427) for k in (1, 2)]
+    items = load_vtwt(labels_of(tmp_path, 'v.csv', 'image,positive_phrase,negative_phrase', *(f'{n},red cup,big dog' for n in names)))
+    assert [i.group for i in items] == ['S_20140420_1803']*2 + ['S_20140427_1803']*2
+
+
+@pytest.mark.parametrize('name', ['../../etc/passwd', '/etc/passwd', 'a/../../b.jpg', '..\\\\b.jpg', 'C:\\\\b.jpg'])
+def test_a_picture_outside_the_folder_is_refused_by_name(tmp_path, name):
+    f = labels_of(tmp_path, 'v.csv', 'image,positive_phrase,negative_phrase', 'a.jpg,red cup,big dog', f'{name},red cup,big dog')
+    with pytest.raises(LabelError, match=r'v.csv line 3: the image .* is outside'): load_vtwt(f, tmp_path)
+    assert [i.uid for i in load_vtwt(f, tmp_path, lenient=True)] == ['vtwt/a']
+
+
+def test_a_nul_is_refused_with_its_line(tmp_path):
+    f = labels_of(tmp_path, 'v.csv', 'image,positive_phrase,negative_phrase', 'a.jpg,red cup,big dog', 'b.jpg,red \0cup,big dog')
+    with pytest.raises(LabelError, match='v.csv line 3: a NUL'): load_vtwt(f)
+
+
+def test_equal_file_names_in_two_folders_are_two_items(tmp_path):
+    f = labels_of(tmp_path, 'v.csv', 'image,positive_phrase,negative_phrase', 'kid1/1.jpg,red cup,blue cup', 'kid2/1.jpg,big dog,big cat')
+    assert [i.uid for i in load_vtwt(f)] == ['vtwt/kid1/1', 'vtwt/kid2/1']

@@ -80,3 +80,34 @@ def test_server_is_asked_once_and_retried(here, tmp_path):
     again = RemoteVLM('m', tmp_path, base_url='http://server.test/v1', api_key='x')
     assert again.say([q]) == ['C. hat'] and again.bill.cached == 1
     assert b'"detail":"low"' in asked[-1].content.replace(b' ', b'')
+
+
+def test_equal_file_names_in_two_folders_are_two_pictures(here, tmp_path):
+    for k, d in enumerate('ab'): (tmp_path/d).mkdir(); (tmp_path/d/'1.png').write_bytes((here/f'{2*k}.png').read_bytes())
+    qs = [Question('Which?\nA. cup\nB. dog', (str(tmp_path/d/'1.png'),)) for d in 'ab']
+    v = load_vlm(here/'qwen2_5_vl', device='cpu')
+    a, b = v.score_letters(qs, [2, 2])
+    assert v.encoded == 2 and np.abs(np.array(a) - b).max() > 1e-5
+
+
+def test_learned_positions_do_not_count_padding():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from babyvlm.models.tiny import tiny_tokenizer
+    from babyvlm.models.weights import seeded
+    tokenizer = tiny_tokenizer(TEXTS, 300)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_embd=32, n_layer=2, n_head=2)
+    model = seeded(lambda: GPT2LMHeadModel(config), 0)
+    with torch.no_grad(): model.transformer.wpe.weight.mul_(50)
+    m = HubLLM(model, tokenizer, device='cpu', batch_size=4, base=True)
+    qs = [Question('Which?\nA. cup'), Question('Which of these many, many things is in this picture of mine?\nA. cup\nB. dog')]
+    together = m.score_letters(qs, [2, 2])
+    alone = [m.score_letters([q], [2])[0] for q in qs]
+    assert np.abs(np.array(together) - np.array(alone)).max() < 2e-4
+
+
+def test_a_batch_with_pictures_leaves_nothing_for_the_next(here):
+    q, words = Question('Which?\nA. cup\nB. dog', (str(here/'0.png'),)), [Question('No picture?\nA. cup\nB. dog')]
+    used, fresh = (load_vlm(here/'qwen2_5_vl', device='cpu') for _ in range(2))
+    used.score_letters([q], [2])
+    assert np.abs(np.array(used.score_letters(words, [2])) - fresh.score_letters(words, [2])).max() < 1e-6

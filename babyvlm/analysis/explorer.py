@@ -20,7 +20,9 @@ import pandas as pd
 from fastcore.basics import patch
 from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, Text, VBox
 
+from ..benchmarks.credit import best
 from ..benchmarks.items import ImageError, Item, Reply, Status, open_image
+from ..benchmarks.v1 import winoground_outcomes
 from ..config import data_root
 from ..report import asset
 
@@ -31,11 +33,11 @@ def _by_scores(item, scores):
     "The verdict that scores give."
     s = np.asarray(scores, float)
     if item.choice == 'both' and s.shape == (2, 2):
-        other = max(s[0, 1], s[1, 0])
-        return 'right' if min(s[0, 0], s[1, 1]) > other else 'tie' if s[0, 0] == s[1, 1] == other else 'wrong'
+        earned = winoground_outcomes(s)['group_score'][0]
+        return 'right' if earned == 1 else 'tie' if earned else 'wrong'
     if s.ndim != 1 or not isinstance(item.gold, int): return 'not judged'
-    best = np.flatnonzero(s == s.max())
-    return 'tie' if len(best) > 1 else 'right' if best[0] == item.gold else 'wrong'
+    top = best(s)
+    return 'tie' if top is None else 'right' if top == item.gold else 'wrong'
 
 def verdict(
     item:Item,            # what was asked

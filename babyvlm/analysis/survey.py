@@ -22,6 +22,7 @@ from scipy.stats import t as student
 from .mixed_logistic import contrast, fit_crossed
 from ..benchmarks.items import Item, Reply, Status
 from ..benchmarks.parsing import parse_item
+from ..benchmarks.credit import shares
 from ..benchmarks.v1 import choice_outcome
 from ..data.saycam import Ledger
 from ..estimate import Estimate, bootstrap, wilson
@@ -253,9 +254,7 @@ def item_table(
 # %% ../../nbs/analysis/52_survey.ipynb #3d6d83a8
 def _favourite(counts, right):
     "Credit of the options with most votes, shared among equals; NaN without votes."
-    best = counts == counts.max(1, keepdims=True)
-    credit = (best & right).sum(1) / best.sum(1)
-    return np.where(counts.sum(1) > 0, credit, math.nan)
+    return np.where(counts.sum(1) > 0, (shares(counts) * right).sum(1), math.nan)
 
 def _others(a):
     "For each answer, how well the others' votes on the item predict it."
@@ -292,7 +291,7 @@ def ceiling(
     predicted = pd.Series(_others(answers), answers.index).dropna()
     votes = [g.answer.value_counts() for _, g in answers.groupby(['item', 'round'])]
     golds = answers.groupby(['item', 'round']).gold.first()
-    best = [float(g in v.index[v == v.max()]) / (v == v.max()).sum() for v, g in zip(votes, golds)]
+    best = [float(shares(v) @ (v.index == g)) for v, g in zip(votes, golds)]
     return {'others predict one': by_person(predicted, answers.person[predicted.index], None),
             'favourite is right': wilson(sum(best), len(best)),
             'reliability': _reliability(answers, splits, np.random.default_rng(seed))}

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
+from .credit import best
 from .items import Item, Reply, score_shape
 from ..estimate import Estimate
 
@@ -33,10 +34,10 @@ class Benchmark:
 def _say(item, scores):
     "A reply with scores and, when one candidate is best, the letter or option a chat model would say."
     s = np.asarray(scores, float)
-    if s.ndim != 1 or (s == s.max()).sum() != 1: return Reply(item.uid, s, text='', rule='degenerate')
-    best = int(s.argmax())
-    spoken = item.options[best] if item.meta.get('answer') in ('number', 'direction') else chr(65 + best)
-    return Reply(item.uid, s, text=spoken, chosen=best, rule='degenerate')
+    top = best(s) if s.ndim == 1 else None
+    if top is None: return Reply(item.uid, s, text='', rule='degenerate')
+    spoken = item.options[top] if item.meta.get('answer') in ('number', 'direction') else chr(65 + top)
+    return Reply(item.uid, s, text=spoken, chosen=top, rule='degenerate')
 
 def _by_option(item, value):
     "Scores that depend on the option's place or text only."

@@ -25,6 +25,8 @@ from filelock import FileLock, Timeout
 from matplotlib import pyplot as plt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .credit import best
+
 # %% ../../nbs/benchmarks/40_items.ipynb #8133c40a
 CHOICES = ('options', 'images', 'both', 'open')
 
@@ -97,8 +99,7 @@ def scored(
         raise ValueError(f"item '{item.uid}': scores of shape {s.shape}, expected {expected} ({item.choice})")
     if not np.isfinite(s).all():
         raise ValueError(f"item '{item.uid}': score {s.tolist()} is not finite; the model is broken")
-    best = np.flatnonzero(s == s.max()) if s.ndim == 1 else ()
-    return Reply(item.uid, s, chosen=int(best[0]) if len(best) == 1 else None, rule=rule)
+    return Reply(item.uid, s, chosen=best(s) if s.ndim == 1 else None, rule=rule)
 
 # %% ../../nbs/benchmarks/40_items.ipynb #45bfdebe
 class ImageError(OSError):

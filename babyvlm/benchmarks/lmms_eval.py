@@ -27,11 +27,11 @@ from pathlib import Path
 import numpy as np
 
 from .catalogue import TASKS, find_tasks, load_items, options_of
-from .devcv import converse, memory_outcomes
-from .items import (ChatModel, DualEncoder, Item, Journal, LikelihoodModel, evaluate,
+from .credit import pick
+from .devcv import converse, credit
+from .items import (ChatModel, DualEncoder, Item, Journal, LikelihoodModel, Reply, evaluate,
                                       open_image)
-from .parsing import parse_item
-from .v1 import FILES, LOADERS
+from .v1 import FILES, LOADERS, choice_outcome, winoground_outcomes
 
 # %% ../../nbs/benchmarks/47_lmms_eval.ipynb #124527c9
 def as_doc(
@@ -103,12 +103,8 @@ def score_choice(
 )->dict:                   # metric -> 0 or 1
     "One answer, by the published parsers."
     item = as_item(doc)
-    said = parse_item(item, results[0] or '', 'devcv').answer
-    exact = float(said == item.gold)
-    if item.meta['answer'] != 'direction': return dict(acc=exact)
-    sides = [set(item.options[k].split()) for k in (item.gold, item.gold if said is None else said)]
-    near = said is not None and (sides[0] <= sides[1] or sides[1] <= sides[0])
-    return dict(acc_exact=exact, acc_adjacent=float(near))
+    found = credit([item], [Reply(item.uid, text=results[0] or '')], 'devcv')
+    return {m: float(c.values[0]) for m, c in found.items()}
 
 # %% ../../nbs/benchmarks/47_lmms_eval.ipynb #33d5c271
 def score_memory(
@@ -117,10 +113,8 @@ def score_memory(
 )->dict:                   # the three published metrics
     "A Memory record, by the published rule."
     item = as_item(doc)
-    right, adjusted, _ = memory_outcomes(item, json.loads(results[0]), 'devcv')
-    base = len(item.rounds) // 3
-    return dict(acc_learning=float(right[:base].mean()), acc_testing_raw=float(right[base:].mean()),
-                acc_testing_adjusted=0. if adjusted is None else adjusted)
+    found = credit([item], [Reply(item.uid, text=results[0])], 'devcv')
+    return {m: float(c.values[0]) if len(c.values) else 0. for m, c in found.items()}
 
 def mean(
     rows:Sequence[float],  # one number a document
@@ -150,41 +144,41 @@ def _tables(rows):
     for r in sorted(rows, key=lambda r: r['at']): found.setdefault(r['uid'], []).append(r)
     return [(np.array([r['losses'] for r in g]), g[0]['gold']) for g in found.values()]
 
-def _text(l): return l[0, 0] < l[0, 1] and l[1, 1] < l[1, 0]
-def _image(l): return l[0, 0] < l[1, 0] and l[1, 1] < l[0, 1]
-def _least(x, gold): return x[gold] < np.delete(x, gold).min()
+def _winoground(rows, metric):
+    "A metric of Baby Winoground; the smaller loss is the better match."
+    return mean(winoground_outcomes([-l for l, _ in _tables(rows)])[metric])
 
 # %% ../../nbs/benchmarks/47_lmms_eval.ipynb #7793685f
 def winoground_text(
     rows:Sequence[dict],   # from `score_pairs`
 )->float:                  # 0 to 1
     "Each picture prefers its own phrase."
-    return mean([_text(l) for l, _ in _tables(rows)])
+    return _winoground(rows, 'text_score')
 
 def winoground_image(
     rows:Sequence[dict],   # from `score_pairs`
 )->float:                  # 0 to 1
     "Each phrase prefers its own picture."
-    return mean([_image(l) for l, _ in _tables(rows)])
+    return _winoground(rows, 'image_score')
 
 def winoground_group(
     rows:Sequence[dict],   # from `score_pairs`
 )->float:                  # 0 to 1
     "Both at once."
-    return mean([_text(l) and _image(l) for l, _ in _tables(rows)])
+    return _winoground(rows, 'group_score')
 
 # %% ../../nbs/benchmarks/47_lmms_eval.ipynb #fa32354f
 def vtwt_acc(
     rows:Sequence[dict],   # from `score_pairs`, one an item
 )->float:                  # 0 to 1
     "The right phrase has the smallest loss."
-    return mean([_least(l[0], gold) for l, gold in _tables(rows)])
+    return mean([choice_outcome(-l[0], gold) for l, gold in _tables(rows)])
 
 def labeled_s_acc(
     rows:Sequence[dict],   # from `score_pairs`, four a trial
 )->float:                  # 0 to 1
     "The right picture has the smallest loss."
-    return mean([_least(l[:, 0], gold) for l, gold in _tables(rows)])
+    return mean([choice_outcome(-l[:, 0], gold) for l, gold in _tables(rows)])
 
 # %% ../../nbs/benchmarks/47_lmms_eval.ipynb #7bf8d1d0
 _HEAD = """task: {task}
@@ -319,7 +313,7 @@ def words(
     items = [_asked(doc, uid, prompt, _paths(pictures, adapter.kept)) for doc, uid, prompt, pictures in asked]
     kinds = dict(chat=ChatModel, loglik=LikelihoodModel, contrastive=DualEncoder)
     replies = adapter._evaluate(items, kinds)
-    return [i.options[int(np.argmax(r.scores))] if r.text is None else r.text for i, r in zip(items, replies)]
+    return [i.options[pick(r.scores, i.uid)] if r.text is None else r.text for i, r in zip(items, replies)]
 
 def losses(
     adapter:Adapter,       # the model

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .audit import Benchmark
+from .credit import best, is_tie, reply_shares
 from .hierarchy import guessing
 from .items import Item, Reply, Status, open_image
 from ..data.taxonomy import Annotation, Taxonomy
@@ -149,15 +150,12 @@ class Words:
 def credit(
     item:Item,            # what was asked
     reply:Reply,          # what was answered
-    ties:str='split',     # 'split': 1/k of a shared best; 'none': a tie is no answer
-)->float:                 # 0..1
-    "How right an answer is."
-    if ties not in ('split', 'none'): raise ValueError(f"ties '{ties}': split or none")
-    s = np.asarray(reply.scores if reply.scores is not None else 0.)
-    if not np.isfinite(s).all(): raise ValueError(f"item '{item.uid}': a score is not finite")
-    if reply.scores is None or reply.chosen is not None: return float(reply.chosen == item.gold)
-    best = np.flatnonzero(s == s.max())
-    return float(item.gold in best) / len(best) if ties == 'split' or len(best) == 1 else 0.
+    mode:str='fair',      # what a tie earns, see `shares`
+)->float:                 # 0..1, NaN where the item was skipped
+    "How right an answer is; NaN: not asked."
+    if reply.status == Status.SKIPPED: return float('nan')
+    s = reply_shares(reply, len(item.options), mode)
+    return 0. if s is None else float(s[item.gold])
 
 # %% ../../nbs/benchmarks/46_questions.ipynb #3b83b926
 def path_scores(
@@ -171,14 +169,17 @@ def path_scores(
     return dict(hca=c.prod(-1), leaf_acc=c[..., -1], por=c.mean(-1), s_por=s_por, tor=tor)
 
 def crossed_scores(
-    credits,              # (seeds, n, levels) one matrix a training seed, same pictures
+    credits,              # (seeds, n, levels) one matrix a training seed, same pictures; NaN: skipped
     species,              # (n,) what is resampled
     options:int=4,        # of every question, for chance
 )->dict[str, Estimate]:   # metric -> mean over seeds and pictures, with an interval for both
     "Path metrics of a model that was trained with several seeds."
     c = np.asarray(credits, float)
     chance = guessing([[options] * c.shape[-1]])
-    return {m: crossed(v, species, chance[m], unit='pictures') for m, v in path_scores(c).items()}
+    asked = np.isfinite(c).all((0, 2))   # of every seed, at every level
+    species, lost = [s for s, a in zip(species, asked) if a], int((~asked).sum())
+    found = path_scores(c[:, asked])
+    return {m: crossed(v, species, chance[m], unit='pictures', skipped=lost) for m, v in found.items()}
 
 # %% ../../nbs/benchmarks/46_questions.ipynb #b61ecf0a
 def by_row(
@@ -197,18 +198,18 @@ def by_row(
 def score_items(
     items:Sequence[Item],     # one form of each level
     replies:Sequence[Reply],  # same order
-    ties:str='split',     # see `credit`
+    mode:str='fair',      # what a tie earns, see `shares`
     n_boot:int=2000,      # resamples of species
     seed:int=0,           # of the resamples
 )->dict[str, Estimate]:   # metrics, and 'level 1' ...; n counts pictures that could be asked
     "Hierarchical metrics of replies, intervals by species."
     rows, lost = by_row(items, replies)
     if not rows: raise ValueError(f'none of {len(lost)} pictures could be asked')
-    table = [[credit(i, r, ties) for i, r in pairs] for pairs in rows.values()]
+    table = [[credit(i, r, mode) for i, r in pairs] for pairs in rows.values()]
     options = [[len(i.options) for i, _ in pairs] for pairs in rows.values()]
     species, chance = [pairs[0][0].group for pairs in rows.values()], guessing(options)
     silent = sum(r.status == Status.NOANSWER for pairs in rows.values() for _, r in pairs)
-    tied = sum(r.scores is not None and r.chosen is None for pairs in rows.values() for _, r in pairs)
+    tied = sum(is_tie(r) for pairs in rows.values() for _, r in pairs)
     each = pd.DataFrame([{m: float(v) for m, v in path_scores(c).items()} for c in table])
     how = dict(n_boot=n_boot, seed=seed, skipped=len(lost))
     out = {m: bootstrap(each[m], species, chance=chance[m], no_answer=silent, ties=tied, **how) for m in each}
@@ -318,9 +319,8 @@ def debiased(
         chosen, total = found[key]
         votes = total or Counter(c for c in chosen if c is not None)
         s = np.array([votes.get(n, 0.) for n in i.meta['names']], float) / len(i.options)
-        best = np.flatnonzero(s == s.max())
         silent = not votes
-        out.append(Reply(i.uid, None if silent else s, chosen=int(best[0]) if len(best) == 1 else None,
+        out.append(Reply(i.uid, None if silent else s, chosen=None if silent else best(s),
                          status=Status.NOANSWER if silent else Status.ANSWERED, rule='all orders'))
     return kept, out
 

@@ -1,0 +1,221 @@
+"""One scorer: laws of the tie rule, a table and `babyvlm evaluate` agree to the last digit, and nobody else picks the best score."""
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import babyvlm
+from babyvlm.benchmarks import protocol, questions
+from babyvlm.benchmarks.credit import MODES, best, pick, reply_shares, shares
+from babyvlm.benchmarks.devcv import Result, ask, credit, score_items
+from babyvlm.benchmarks.catalogue import TASKS as DEVCV, load_items
+from babyvlm.benchmarks.items import Item, Reply, Status, scored
+from babyvlm.benchmarks.items import score_shape
+from babyvlm.benchmarks.v1 import TASKS, choice_outcome, score, winoground_outcomes
+from babyvlm.config import profile
+from babyvlm.data.nursery import Nursery
+from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
+from babyvlm.data.toolbox import toy_devcv
+from babyvlm.estimate import bootstrap
+from babyvlm.evaluation import FAMILIES
+from babyvlm.recipes.asking import as_matrix
+from babyvlm.recipes.v1 import METRICS, Spec, V1
+from babyvlm.store import Store
+
+PACKAGE = Path(babyvlm.__file__).parent
+some_scores = st.lists(st.integers(-2, 2), min_size=1, max_size=6)
+
+
+# the rule
+
+@given(some_scores, st.randoms())
+def test_fair_shares_are_a_point_and_follow_the_candidates(scores, rnd):
+    s = shares(scores)
+    assert s.sum() == pytest.approx(1) and set(s[s > 0]) == {1/scores.count(max(scores))}
+    order = rnd.sample(range(len(scores)), len(scores))
+    assert shares([scores[i] for i in order]).tolist() == s[order].tolist()
+
+
+@given(some_scores)
+def test_modes_agree_without_ties_and_are_ordered_with_them(scores):
+    fair, reference, strict = (shares(scores, m) for m in MODES)
+    assert (strict <= fair).all() and reference.sum() == 1 and (reference[fair == 0] == 0).all()
+    if scores.count(max(scores)) == 1: assert fair.tolist() == reference.tolist() == strict.tolist()
+    else: assert strict.sum() == 0 and best(scores) is None and reference.argmax() == scores.index(max(scores))
+
+
+def test_a_pick_among_equals_favours_no_place_and_stays():
+    picks = [pick([1, 1, 0, 1], f'item {n}') for n in range(3000)]
+    assert picks == [pick([1, 1, 0, 1], f'item {n}') for n in range(3000)] and 2 not in picks
+    assert all(abs(picks.count(k)/3000 - 1/3) < .04 for k in (0, 1, 3))
+
+
+@pytest.mark.parametrize('call', [
+    lambda: shares([1, 1], 'fare'), lambda: choice_outcome([1, 1], 0, 'fare'), lambda: winoground_outcomes(np.zeros((1, 2, 2)), 'fare'),
+    lambda: score('vtwt', [[1, 1]], 'fare'), lambda: reply_shares(Reply('0', [1, 1]), 2, 'fare'), lambda: protocol.score('cub200', [], [], 'fare'),
+    lambda: questions.credit(Item('0', 'b', (), options=('x', 'y'), gold=0), Reply('0', chosen=0), 'fare')])
+def test_an_unknown_mode_is_an_error_everywhere(call):
+    with pytest.raises(ValueError, match="unknown mode 'fare': one of fair, reference, strict"): call()
+
+
+def test_what_is_no_number_or_no_candidate_is_refused():
+    for bad in ([1, np.nan], []):
+        with pytest.raises(ValueError): shares(bad)
+    for bad in ((1., np.inf), (1., 2., 3.)):
+        with pytest.raises(ValueError, match="item 'x'"): reply_shares(Reply('x', bad), 2)
+    with pytest.raises(ValueError, match='choice 5 of 2'): reply_shares(Reply('x', chosen=5), 2)
+
+
+# a table and `babyvlm evaluate`
+
+def mixed(items, say, seed=0):
+    "Replies of every fate: ties (scores are whole numbers), no answer, skipped."
+    rng, out = np.random.default_rng(seed), []
+    for k, i in enumerate(items):
+        if k % 7 == 3: out.append(Reply(i.uid, status=Status.SKIPPED, reason='no such file'))
+        elif k % 5 == 2: out.append(Reply(i.uid, status=Status.NOANSWER, reason='said nothing'))
+        else: out.append(say(i, rng))
+    return out
+
+
+def rounded(item, rng): return scored(item, rng.integers(0, 2, score_shape(item)))
+
+
+@pytest.fixture(scope='module')
+def v1(tmp_path_factory):
+    small = dict(utterances=420, web=400, labeled_s=22, vtwt=61, baby_winoground=53, captions=23)
+    return V1(profile('toy', {'world': small, 'evaluation.n_boot': 100}), Store(tmp_path_factory.mktemp('store')))
+
+
+def facts(e): return e.value, e.n, e.ties, e.no_answer, e.skipped, e.chance
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_a_v1_table_and_evaluate_agree(v1, task):
+    items, spec = v1.items(task), Spec('CLIP-large', '')
+    def say(i, rng): return Reply(i.uid, text=i.gold[:rng.integers(1, 40)]) if i.choice == 'open' else rounded(i, rng)
+    replies = mixed(items, say)
+    found = FAMILIES['v1'].score(task, items, replies, 'fair')
+    table = {r['metric']: r['estimate'] for r in v1.rows({spec: {task: replies}}, [task], metrics=list(METRICS[task]))}
+    assert set(table) == set(METRICS[task])
+    for name, e in table.items():
+        assert facts(e) == facts(found[METRICS[task][name][0]]), name
+        assert e.skipped == sum(r.status == Status.SKIPPED for r in replies) and e.no_answer > 0
+    assert task == 'saycam_caption' or next(iter(table.values())).ties > 0
+
+
+def test_several_seeds_are_the_mean_of_their_evaluations(v1):
+    items = v1.items('vtwt')
+    by = {Spec('CVCL', 'filtered', s): {'vtwt': mixed(items, rounded, s)} for s in range(3)}
+    (cell,) = v1.rows(by, ['vtwt'])
+    each = [FAMILIES['v1'].score('vtwt', items, r['vtwt'], 'fair')['acc'] for r in by.values()]
+    assert cell['estimate'].value == pytest.approx(np.mean([e.value for e in each]), abs=1e-12)
+    assert (cell['estimate'].skipped, cell['estimate'].no_answer) == (each[0].skipped, each[0].no_answer)
+
+
+def test_a_table_names_the_runs_behind_each_cell(v1):
+    specs = [Spec('CVCL', 'filtered', s) for s in (0, 1)]
+    answers = {s: {'vtwt': mixed(v1.items('vtwt'), rounded, s.seed)} for s in specs}
+    v1.run_of.update({s: f'run{s.seed}' for s in specs})
+    assert [r['run'] for r in v1.rows(answers, ['vtwt'])] == ['run0 run1']
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+    root = tmp_path_factory.mktemp('home')
+    toy_devcv(root, Nursery(seed=5), train=4, val=0, test={t: 16 for t in DEVCV} | {'memory': 8}, recordings=9)
+    return root/'home'
+
+
+def turns(item, rng):
+    "Memory: letters, tied letters and silence."
+    one = [[r['options'][-1], list(r['options']), 'no idea'][rng.integers(3)] for r in item.rounds]
+    return Reply(item.uid, text=json.dumps(one))
+
+
+@pytest.mark.parametrize('task', DEVCV)
+def test_a_devcv_table_and_evaluate_agree(home, task):
+    items = load_items(home, task)
+    replies = mixed(items, turns if task == 'memory' else rounded)
+    found = FAMILIES['devcv'].score(task, items, replies, 'fair')
+    for m, c in credit(items, replies).items():
+        assert c.counts | dict(value=found[m].value) == dict(
+            ties=found[m].ties, no_answer=found[m].no_answer, skipped=found[m].skipped, value=float(np.sum(c.values))/len(c.values))
+        assert c.counts['ties'] > 0 and c.counts['skipped'] > 0 and c.counts['no_answer'] > 0
+    each = Result(task, items, replies, found).credit
+    assert bootstrap(each[np.isfinite(each)], n_boot=9).value == found[DEVCV[task].primary].value
+    assert np.isnan(each).sum() == found[DEVCV[task].primary].skipped
+
+
+class Constant:
+    "Every option is as good as any other."
+    name = 'constant'
+    def loglik(self, items): return [np.zeros(len(i.options)) for i in items]
+
+
+@pytest.mark.parametrize('task', DEVCV)
+def test_a_constant_scorer_gets_one_of_k(home, task):
+    items = load_items(home, task)
+    for m, e in score_items(items, ask(Constant(), items)).items():
+        assert e.value == pytest.approx(e.chance, abs=1e-12), (m, e)
+        assert e.ties and not e.no_answer
+    if task != 'memory': assert score_items(items, ask(Constant(), items))[DEVCV[task].primary].value == pytest.approx(np.mean([1/len(i.options) for i in items]))
+
+
+@pytest.mark.parametrize('task', protocol.RELEASED)
+def test_a_hierarchy_table_and_evaluate_agree(task, tmp_path):
+    plan = protocol.plan_of(task)
+    if plan.style == 'binary' or plan.order == 'cyclic': pytest.skip('no table shows these')
+    tree = random_taxonomy((3, 3, 3), root='')
+    save_annotations(build_questions(tree, [f'{i}.png' for i in range(40)], (list(tree)*2)[:40], wrong=2), tmp_path/'rows.jsonl')
+    items = protocol.load_items(task, tmp_path/'rows.jsonl')
+    levels = max(i.meta['level'] for i in items)
+    replies = mixed(items, rounded)
+    found = FAMILIES['hierarchy'].score(task, items, replies, 'fair')
+    matrix = as_matrix(items, replies, levels)
+    species = [i.group for i in items if i.meta['level'] == 1]
+    for m, e in questions.crossed_scores(matrix[None], species, options=3, n_boot=20).items():
+        assert (e.value, e.n, e.skipped) == (found[m].value, found[m].n, found[m].skipped), m
+        assert e.skipped > 0 and found[m].ties > 0 and found[m].no_answer > 0
+
+
+# nobody else
+
+ALLOWED = {  # file: {function: why it may look for a largest value}
+    'benchmarks/credit.py': {'shares': 'the rule itself', 'best': 'of the shares'},
+    'benchmarks/likelihood.py': {'_tried': 'a distance between two computations'},
+    'benchmarks/shortcuts.py': {'_say': 'a rule names one option', '_new_by_pixels': 'a rule names one option', 'blobs': 'brightness'},
+    'analysis/mixed_logistic.py': {'_step': 'size of a step'},
+    'analysis/survey.py': {'people_table': 'a constant of each person', '_others': 'size of a table'},
+    'analysis/probing.py': {f: 'a classifier over labels, not a choice among options' for f in (
+        '_scores_to_residuals', 'penalty_path', 'Probe', '_split', '_checked', '_choose', '_outcomes', '_majority', '_epochs', '_reference_report')}}
+
+
+def largest(source):
+    "(function, line) wherever an array's largest value is looked for."
+    def walk(node, name):
+        for c in ast.iter_child_nodes(node):
+            inner = name or c.name if isinstance(c, (ast.FunctionDef, ast.ClassDef)) else name
+            if isinstance(c, ast.Call) and isinstance(c.func, ast.Attribute) and c.func.attr in (
+                    'max', 'amax', 'nanmax', 'argmax', 'nanargmax', 'idxmax'): yield name, c.lineno
+            equal = isinstance(c, ast.Compare) and any(isinstance(o, ast.Eq) for o in c.ops)
+            if equal and any(isinstance(x, ast.Call) and getattr(x.func, 'id', '') == 'max' for x in (c.left, *c.comparators)): yield name, c.lineno
+            yield from walk(c, inner)
+    yield from walk(ast.parse(source), '')
+
+
+def test_ties_are_decided_in_one_place():
+    seen = {(p.relative_to(PACKAGE).as_posix(), f): line for d in ('benchmarks', 'analysis', 'recipes')
+            for p in (PACKAGE/d).rglob('*.py') for f, line in largest(p.read_text())}
+    allowed = {(file, f) for file, names in ALLOWED.items() for f in names}
+    strange = [f'{file} line {seen[file, f]}, {f}: use shares, best or pick of benchmarks.credit' for file, f in seen.keys() - allowed]
+    assert not strange, '\n'.join(strange)
+    assert not allowed - seen.keys(), 'no longer needed in ALLOWED'
+
+
+@pytest.mark.parametrize('source', ['def f(s): return s == s.max()', 'def f(s): return int(np.argmax(s))', 'def f(s): return s[0] == max(s)'])
+def test_the_lint_sees(source): assert [f for f, _ in largest(source)] == ['f']
