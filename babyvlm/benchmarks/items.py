@@ -150,6 +150,8 @@ def _rgb(im, path):
     return out
 
 # %% ../../nbs/benchmarks/40_items.ipynb #4886dceb
+class _Missing(ImageError, FileNotFoundError): "A picture that is not there."
+
 def open_image(
     path,            # of a picture file, or a PIL image
     draft:int=None,  # decode JPEG at a smaller scale, shorter side at least this; pixels differ slightly
@@ -157,7 +159,7 @@ def open_image(
     "Open a picture or say why not."
     given = isinstance(path, Image.Image)
     where = (getattr(path, 'filename', '') or 'the picture') if given else Path(path)
-    if not given and not where.exists(): raise ImageError(where, 'no such file')
+    if not given and not where.exists(): raise _Missing(where, 'no such file')
     if not given and not where.is_file(): raise ImageError(where, 'not a file')
     try:
         if given: return _rgb(path, where)
