@@ -174,7 +174,16 @@ def test_pictures_of_every_mode_come_out_as_rgb(tmp_path):
         Image.new(mode, (8, 8)).save(p)
         assert open_picture(p)[0].mode == 'RGB'
     Image.new('I;16', (8, 8), 25700).save(tmp_path/'deep.png')   # converted, every pixel above 255 would be white
-    assert open_picture(tmp_path/'deep.png') == (None, 'more than 8 bits a channel')
+    assert open_picture(tmp_path/'deep.png')[0].getpixel((0, 0)) == (100, 100, 100)
+    Image.new('F', (8, 8), .5).save(tmp_path/'float.tif')
+    assert open_picture(tmp_path/'float.tif') == (None, 'more than 16 bits a channel')
+
+
+def test_a_picture_that_changes_at_equal_size_is_looked_at_again(tmp_path):
+    pairs, store = world(tmp_path, 3), Store(tmp_path/'s')
+    old, path = embed_pairs(pairs, Counting(), 'e', tmp_path, store), tmp_path/pairs[0]['image']
+    data = bytearray(path.read_bytes()); data[-3] ^= 1; path.write_bytes(data)
+    assert embed_pairs(pairs, Counting(), 'e', tmp_path, store).artifact.key != old.artifact.key
 
 
 @given(st.lists(st.text('abcdef', min_size=1, max_size=4), unique=True, max_size=20), st.randoms())

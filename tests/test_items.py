@@ -1,4 +1,5 @@
 "Items, replies, the journal under a real kill, and pictures that do not open."
+import io
 import json
 import os
 import random
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -198,6 +199,48 @@ def test_deep_pictures_keep_their_greys_or_are_refused(tmp_path):
     for name, pixels in (('floats.tif', grey / np.float32(65535)), ('long.tif', grey.astype(np.int32))):
         Image.fromarray(pixels).save(tmp_path/name)
         with pytest.raises(ImageError, match='32 bits a channel'): open_image(tmp_path/name)
+
+
+def openers(path):
+    "The same picture by every function that opens one."
+    from babyvlm.data.annotations import Bank
+    from babyvlm.data.filters import open_picture
+    from babyvlm.models.vision import open_rgb
+    from babyvlm.models.vlms import open_upright
+    return [open_image(path), open_upright(path), open_rgb(path), open_picture(path)[0], Bank(path.parent).open(path.name),
+            open_rgb(Image.open(path))]
+
+
+def test_every_opener_shows_the_same_picture(tmp_path):
+    exif = Image.Exif(); exif[274] = 6
+    Image.new('RGB', (64, 32), 'red').save(tmp_path/'phone.jpg', exif=exif)
+    assert {im.size for im in openers(tmp_path/'phone.jpg')} == {(32, 64)}
+    Image.fromarray(np.full((4, 4), 128*257, np.uint16)).save(tmp_path/'deep.png')
+    assert {im.getpixel((0, 0)) for im in openers(tmp_path/'deep.png')} == {(128, 128, 128)}
+    Image.new('RGBA', (4, 4), (255, 0, 0, 0)).save(tmp_path/'clear.png')
+    assert {im.getpixel((0, 0)) for im in openers(tmp_path/'clear.png')} == {(255, 255, 255)}
+    Image.new('RGB', (4, 4), 'red').save(tmp_path/'two.gif', save_all=True, append_images=[Image.new('RGB', (4, 4), 'blue')])
+    assert {im.getpixel((0, 0)) for im in openers(tmp_path/'two.gif')} == {(255, 0, 0)}
+    again = open_image(tmp_path/'phone.jpg')
+    assert open_image(again).size == again.size
+
+
+def test_programs_and_huge_pictures_are_refused_before_decoding(tmp_path):
+    (tmp_path/'a.jpg').write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n')
+    with pytest.raises(ImageError, match='PostScript'): open_image(tmp_path/'a.jpg')
+    Image.new('1', (8193, 8192)).save(tmp_path/'huge.png')
+    with pytest.raises(ImageError, match='8193 x 8192 pixels'): open_image(tmp_path/'huge.png')
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.sampled_from(['PNG', 'GIF', 'BMP', 'TIFF', 'WEBP', 'JPEG', 'PPM']), st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=8))
+def test_damaged_bytes_are_a_picture_or_a_named_error(tmp_path, kind, changes):
+    buffer = io.BytesIO(); Image.new('RGB', (9, 7), 'teal').save(buffer, kind)
+    data = bytearray(buffer.getvalue())
+    for at, value in changes: data[at % len(data)] = value
+    (tmp_path/'fuzz').write_bytes(data)
+    try: assert open_image(tmp_path/'fuzz').mode == 'RGB'
+    except ImageError as e: assert 'fuzz' in str(e)
 
 
 def test_shapes_and_choice():

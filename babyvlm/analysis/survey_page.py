@@ -22,7 +22,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..benchmarks.items import Item, open_image
+from ..benchmarks.items import FORMATS, Item, open_image
 
 # %% ../../nbs/analysis/52_survey_page.ipynb #936238bf
 _SHOWN = dict(JPEG='image/jpeg', PNG='image/png', GIF='image/gif', WEBP='image/webp')
@@ -32,7 +32,7 @@ def picture_uri(
 )->str:                    # 'data:image/...'
     "A picture as part of the page."
     upright = open_image(path)
-    with Image.open(path) as im: kind, turned = im.format, im.getexif().get(274, 1) != 1
+    with Image.open(path, formats=FORMATS) as im: kind, turned = im.format, im.getexif().get(274, 1) != 1
     if kind in _SHOWN and not turned: data, kind = Path(path).read_bytes(), _SHOWN[kind]
     else:
         file, kind = BytesIO(), 'image/png'
@@ -48,7 +48,7 @@ class _Pictures(dict):
         if path not in self.known:
             uri = picture_uri(path)
             name = hashlib.sha256(uri.encode()).hexdigest()[:12]
-            with Image.open(path) as im: small = max(im.size) < 160
+            with Image.open(path, formats=FORMATS) as im: small = max(im.size) < 160
             self.known[path] = name, ' class="small"' if small else ''
             self[name] = uri
         name, small = self.known[path]

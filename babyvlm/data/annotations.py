@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from fastcore.basics import patch
 from PIL import Image
 
+from ..benchmarks.items import open_image
 from .saycam import Ledger, assign_splits
 
 # %% ../../nbs/data/17_annotations.ipynb #fa968768
@@ -172,7 +173,7 @@ class Bank:
         path:str,         # of a picture, below the root
     )->Image.Image:       # RGB
         "A picture of the bank."
-        with Image.open(self.root/path) as im: return im.convert('RGB')
+        return open_image(self.root/path)
 
 # %% ../../nbs/data/17_annotations.ipynb #c53ba228
 @patch

@@ -28,10 +28,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
+from ..benchmarks.items import ImageError, open_image
 from .saycam import Ledger, image_fault
 from ..numerics import full_precision
 from ..products import quick_products
-from ..store import Artifact, Store, canonical_json, sha256_text
+from ..store import Artifact, Store, canonical_json, sha256_file, sha256_text
 
 # %% ../../nbs/data/12_filters.ipynb #ec4b61a5
 _all_ = ['Ledger']
@@ -100,11 +101,8 @@ def open_picture(
     "Open and decode a picture, or say why not."
     if not Path(path).is_file(): return None, 'file is missing'
     try:
-        im = Image.open(path)
-        if im.mode[0] in 'IF': return None, image_fault(path)
-        if draft: im.draft('RGB', (draft, draft))
-        return im.convert('RGB'), ''
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return open_image(path, draft), ''
+    except ImageError:
         return None, image_fault(path, decode=True) or 'image cannot be decoded'
 
 # %% ../../nbs/data/12_filters.ipynb #dba97b3b
@@ -231,8 +229,8 @@ def embed_pairs(
     columns = [pairs[c][:] for c in ('uid', 'image', 'utterance')]
     rows = [(u, Path(root)/i, t) for u, i, t in zip(*columns)]
     if len(set(columns[0])) < len(rows): raise ValueError('uids are not unique; a uid names one pair')
-    sizes = [p.stat().st_size if p.is_file() else -1 for _, p, _ in rows]
-    data = sha256_text(canonical_json([list(r) for r in zip(*columns, sizes)]))
+    shown = [sha256_file(p) if p.is_file() else '' for _, p, _ in rows]
+    data = sha256_text(canonical_json([list(r) for r in zip(*columns, shown)]))
     config = dict(encoder=encoder_id, draft=draft, shard=batch*per_shard)
     if getattr(encoder, 'device', torch.device('cpu')).type == 'cuda': config['forward'] = 'bfloat16'
     build = lambda work: _write_shards(work, rows, encoder, batch, per_shard, workers, draft)

@@ -26,6 +26,7 @@ from datasets import Dataset, DatasetDict, Features, Value
 from fastcore.basics import patch
 from PIL import Image, UnidentifiedImageError
 
+from ..benchmarks.items import FORMATS, MAX_PIXELS
 from ..store import read_json, read_text
 
 # %% ../../nbs/data/11_saycam.ipynb #24ff5653
@@ -426,8 +427,9 @@ def image_fault(
     path = Path(path)
     if not path.is_file(): return 'file is missing'
     try:
-        with Image.open(path) as im:
-            if im.mode[0] in 'IF': return 'more than 8 bits a channel'
+        with Image.open(path, formats=FORMATS) as im:
+            if im.mode in ('I', 'F') and im.format not in ('PNG', 'PPM'): return 'more than 16 bits a channel'
+            if im.width * im.height > MAX_PIXELS: return 'more than 64 megapixels'
             if decode or im.format != 'JPEG' or not _complete(path): im.load()
     except UnidentifiedImageError: return 'file is not an image'
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:

@@ -30,6 +30,8 @@ from transformers import initialization as init
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ..benchmarks.items import open_image
+
 # %% ../../nbs/models/21_vision.ipynb #3c6d502f
 IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)  # per RGB channel, of values in [0, 1]
 
@@ -37,11 +39,7 @@ def open_rgb(
     image,                    # a PIL image, or a path
 )->Image.Image:               # mode RGB
     "An image in RGB, opened if it is a path."
-    if not isinstance(image, Image.Image):
-        with Image.open(image) as im: im.load(); return open_rgb(im)
-    what = getattr(image, 'filename', '') or 'an image'
-    if image.mode[0] in 'IF': raise OSError(f'{what} has more than 8 bits a channel; save it with 8')
-    return image.convert('RGB')
+    return open_image(image)
 
 # %% ../../nbs/models/21_vision.ipynb #aeac6e33
 def square(

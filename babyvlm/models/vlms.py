@@ -28,6 +28,7 @@ from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTex
                           AutoTokenizer)
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from ..benchmarks.items import open_image
 from ..config import pick_device
 from ..data.child_directed import Endpoint
 from ..data.conversations import IMAGE
@@ -204,8 +205,7 @@ def open_upright(
     image,                    # path or PIL picture
 )->Image.Image:               # upright, RGB
     "Open a picture."
-    if isinstance(image, Image.Image): return image.convert('RGB')
-    with Image.open(image) as f: return ImageOps.exif_transpose(f).convert('RGB')
+    return open_image(image)
 
 def _limited(image, max_side, opener=open_upright):
     "A picture, its longer side at most so long."
