@@ -138,7 +138,7 @@ class CreaturesConfig(Section):
     tuning: int = Field(120, ge=1)                 # steps of LoRA
     penalties: tuple[float, ...] = (.03, 3e-3, 3e-4)  # candidates of the probes
     shares: tuple[float, ...] = (0., .25, .5, .75, 1.)  # of the species whose facts are told
-    seeds: tuple[int, ...] = (0, 1)                # which species, and all random weights
+    seeds: tuple[int, ...] = (0, 1, 2)             # which species, and all random weights
 
 # %% ../nbs/00_config.ipynb #eaa41215
 class EvalConfig(Section):
