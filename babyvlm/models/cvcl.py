@@ -265,6 +265,8 @@ def pixel_preparation(self:CVCL)->Callable:  # PIL image to (s, s, 3), uint8; sm
     "How one picture is prepared."
     return partial(_one, self.image_processor)
 
+
+# %% ../../nbs/models/22_cvcl.ipynb #0858c58d
 @patch
 def encode_texts(self:CVCL,
     texts:Sequence[str],      # utterances or phrases

@@ -121,6 +121,8 @@ def clip(self:V1Data)->tuple:    # (dual encoder, id of its weights)
             self._clip = load_dual_encoder(name), ' '.join([name, *map(contents, files)])
     return self._clip
 
+
+# %% ../../nbs/recipes/58_v1_data.ipynb #ddfb6e3b
 @patch
 def _train_clip(self:V1Data, path):
     "Train the toy CLIP on the web's captions as they are; in double precision all processors agree."
