@@ -88,7 +88,7 @@ def rounded(item, rng): return scored(item, rng.integers(0, 2, score_shape(item)
 @pytest.fixture(scope='module')
 def v1(tmp_path_factory):
     small = dict(utterances=420, web=400, labeled_s=22, vtwt=61, baby_winoground=53, captions=23)
-    return V1(profile('toy', {'world': small, 'evaluation.n_boot': 100}), Store(tmp_path_factory.mktemp('store')))
+    return V1(profile('toy', {'nursery': small, 'evaluation.n_boot': 100}), Store(tmp_path_factory.mktemp('store')))
 
 
 def facts(e): return e.value, e.n, e.ties, e.no_answer, e.skipped, e.chance

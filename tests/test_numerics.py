@@ -17,7 +17,7 @@ from babyvlm.numerics import numerics
 from babyvlm.recipes.sources import Sources
 from babyvlm.recipes.v1_data import V1Data
 from babyvlm.store import Store
-small = dict(world=dict(utterances=300, web=300, labeled_s=22, vtwt=20, baby_winoground=8, captions=4), clip=dict(epochs=3),
+small = dict(nursery=dict(utterances=300, web=300, labeled_s=22, vtwt=20, baby_winoground=8, captions=4), clip=dict(epochs=3),
              data=dict(threshold=0.))
 data = V1Data(profile('toy', small), Store(sys.argv[1]))
 kept, ledger = data.filtered()

@@ -114,9 +114,21 @@ def test_verify_runs_the_tables_again_and_can_fail(tmp_path, monkeypatch):
     assert verification.verify(say=said.append) == 1 and any("'0.700" in l and "'0.740" in l for l in said), said
 
 
+def test_another_kind_of_machine_is_judged_by_intervals():
+    from babyvlm.estimate import Estimate
+    def table(*values): return pd.DataFrame({'model': list('abc')[:len(values)], 'this run': [str(Estimate(v, v - .05, v + .05, 400, .5, seeds=s)) for v, s in values]})
+    old = table((.7, 3), (.6, 3), (.5, 1))
+    there = verification.table_changes(old, table((.76, 3), (.69, 3), (.9, 1)), exact=False)
+    assert (there.judged, len(there.outside), len(there.shown), there.wrong) == (3, 1, 1, [])   # one seed is not judged
+    assert verification.table_changes(old, old.assign(model=list('abd')), exact=False).shown
+    assert verification.table_changes(old, old[:2], exact=False).wrong == ['3 rows became 2']
+    assert len(verification.table_changes(old, table((.701, 3), (.6, 3), (.5, 1))).wrong) == 1   # the same machine promises every character
+    assert 0 < verification.tolerated(100) < 20
+
+
 def test_a_failing_notebook_is_a_difference(tmp_path):
     old = {'v1/61_small': pd.DataFrame({'a': ['1']})}
-    assert verification.compare_tables(old, tmp_path, {'v1/61_small': 'NameError: x'}) == {'v1/61_small': ['its notebook failed: NameError: x']}
+    assert verification.compare_tables(old, tmp_path, {'v1/61_small': 'NameError: x'}) == {'v1/61_small': verification.Changes(['its notebook failed: NameError: x'])}
 
 
 def test_committed_tables_are_read(): assert all(s.path.with_suffix('.csv').exists() for s in read_saved('figures/toy') if s.kind == 'table')

@@ -215,7 +215,8 @@ def results(self:V2,
     for t in tasks:
         items = self.items(t, source)
         replies = _read(made.path/f'{t}.jsonl', items)
-        out[t] = Result(t, items, replies, score_items(items, replies))
+        scores = {k: replace(e, seeds=1) for k, e in score_items(items, replies).items()}
+        out[t] = Result(t, items, replies, scores)
     return known.setdefault(key, out)
 
 # %% ../../nbs/recipes/59_v2.ipynb #8f91e80c
