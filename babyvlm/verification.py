@@ -203,8 +203,8 @@ def _table_lines(found, most=5):
     bad, judged = sum(bool(c.wrong) for c in found.values()), sum(c.judged for c in found.values())
     outside, may = sum(len(c.outside) for c in found.values()), tolerated(judged)
     lines.append(f'{len(found)} tables: {len(found) - bad} agree, {bad} differ')
-    said = (f'other numerics than the committed run: {outside} of {judged} estimates lie outside the interval '
-            f'of their difference, about {judged*.05:.0f} by chance, {may} at most')
+    said = (f'other numerics than the committed run: {outside} of {judged} estimates lie outside the '
+            f'interval of their difference, about {judged*.05:.0f} by chance, {may} at most')
     if judged: lines.append(said)
     return lines, bool(bad) or outside > may
 

@@ -1,0 +1,1 @@
+"Published values, and how this run stands beside them."
