@@ -220,9 +220,9 @@ _TIMES = r'[ -](?:hundred|thousand|million|dozen)s?\b'
 _FIGURE = r'[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?'
 
 def _value(word):
-    "A whole count, or None for a negative, a fraction or a broken figure."
+    "A whole count, or None for a negative, a fraction, a broken figure or digits without end."
     if word in NUMBERS: return NUMBERS[word]
-    if not re.fullmatch(_FIGURE, word) or word[0] in '+-': return None
+    if len(word) > 30 or not re.fullmatch(_FIGURE, word) or word[0] in '+-': return None
     x = float(word.replace(',', ''))
     return int(x) if x == int(x) else None
 
@@ -270,7 +270,7 @@ def parse_number(
     "The count a reply commits itself to."
     if _rule(rule) == 'strict': return _strict_number(plain(reply))
     m = re.search(rf"\b(?:\d+|{'|'.join(list(NUMBERS)[:11])})\b", reply or '', re.I)
-    if m is None: return Verdict(None, rule)
+    if m is None or len(m[0]) > 30: return Verdict(None, rule)   # digits without end
     return Verdict(NUMBERS[m[0].lower()] if m[0].lower() in NUMBERS else int(m[0]), rule)
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #0783d03b
