@@ -94,3 +94,7 @@ def test_items_of_each_kind():
     assert [parse_item(way, t).answer for t in ('Right.', 'top')] == [1, None]
     assert parse_item(Item('l', 'b', (), options=BIRDS), 'Answer: C', 'legacy').answer == 0
     with pytest.raises(ValueError, match="answer 'essay'"): parse_item(Item('x', 'b', (), options=BIRDS, meta={'answer': 'essay'}), 'A')
+
+@pytest.mark.parametrize('rule', ('strict', 'legacy', 'devcv'))
+@pytest.mark.parametrize('n', (400, 5000, 10**5))
+def test_digits_without_end_are_no_count(n, rule): assert parse_number('1'*n, rule).answer is None
