@@ -1,11 +1,16 @@
-"""LoRA: kill and resume give the same adapters; text records are not repeated."""
+"""LoRA: kill and resume give the same adapters; text records are not repeated; pictures stand where they are marked."""
+import re
+
 import pytest
 import torch
 
 from babyvlm import _compat  # noqa: F401
+from babyvlm.data.conversations import Record, Turn
 from babyvlm.data.creatures import Zoo
 from babyvlm.data.taxonomy import build_questions, random_taxonomy
+from babyvlm.data.wording import HELPFUL
 from babyvlm.models.tiny import tiny_vlm
+from babyvlm.models.vlms import HubVLM, Question
 from babyvlm.training.lora import Conversations, Lora, collate_conversations, lora_arguments, question_records, tune
 from babyvlm.training.trainer import BabyTrainer
 
@@ -68,3 +73,36 @@ def test_published_arguments(tmp_path):
     a = lora_arguments(Lora(), tmp_path, device='cpu')
     got = (a.learning_rate, a.weight_decay, a.warmup_steps, a.save_steps, a.per_device_train_batch_size)
     assert got == (5e-5, .1, .03, 20, 128)
+
+
+def _ask(words, *images, answer='B', **more): return Record('0', (Turn('human', words), Turn('gpt', answer)), images, **more)
+
+
+@pytest.mark.parametrize('words, want', [
+    ('<image>\nWhat is it?', 'PWhat is it?'), ('<image>What is it?', 'PWhat is it?'), ('What is it?\n<image>', 'What is it?P'),
+    ('What is\n<image>\nhere?', 'What isPhere?'), ('Is it <image>?', 'Is it P?'), ('What is it?', 'PWhat is it?')])
+def test_a_mark_becomes_the_picture_at_its_place(setting, words, want):
+    folder, _, base = setting
+    processor = _base(base)[1]
+    data = Conversations([_ask(words, '0.png'), _ask('<image>\n<image>\nWhich? <image>', *['0.png']*3)], processor, folder)
+    said = [data.prompt(r).split('<|im_start|>user\n')[1].split('<|im_end|>')[0] for r in data.records]
+    picture = '<|vision_start|><|image_pad|><|vision_end|>'
+    assert said == [want.replace('P', picture), f'{picture*2}Which? {picture}'], 'no mark is left, every picture is at its place'
+    assert (data[1]['input_ids'] == processor.image_token_id).sum() == 3*(data[0]['input_ids'] == processor.image_token_id).sum()
+
+
+def test_training_and_evaluation_write_a_question_alike(setting):
+    folder, records, base = setting
+    model, processor = _base(base)
+    r = records['vision'][0]
+    evaluated = HubVLM(model, processor, device='cpu').prompt(Question(r.turns[0].text.removeprefix('<image>\n'), ('0.png',), HELPFUL))
+    assert Conversations([r], processor).prompt(r) == evaluated
+
+
+@pytest.mark.parametrize('record, problem', [
+    (_ask('<image><image>', '0.png'), "2 marks '<image>' for 1 pictures"), (_ask('What is <image>?'), "1 marks '<image>' for 0 pictures"),
+    (_ask('<image>', '0.png', answer='<image>'), 'pictures belong to the question'), (_ask('What?', '0.png', video=('a.mp4',)), 'list its frames'),
+    (_ask('<image> <|image_pad|>', '0.png'), "its words hold '<|image_pad|>'")])
+def test_pictures_that_cannot_be_placed_are_told_before_training(setting, record, problem):
+    with pytest.raises(ValueError, match=f"record '0': .*{re.escape(problem)}"):
+        Conversations([record], _base(setting[2])[1])

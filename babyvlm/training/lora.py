@@ -9,6 +9,7 @@ __all__ = ['SKIPPED', 'PADDING', 'Lora', 'lora_targets', 'lora_size', 'question_
 # %% ../../nbs/training/35_lora.ipynb #8dc9c643
 from .. import _compat  # before peft
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..config import pick_device
-from ..data.conversations import Record, Turn
+from ..data.conversations import IMAGE, Record, Turn
 from ..data.taxonomy import Annotation, Taxonomy
 from ..data.wording import HELPFUL, LETTERS, image_question, lettered, text_question
 from ..models.vision import open_rgb
+from ..models.vlms import Question, chat
 from ..models.weights import count_parameters, quiet
 from .trainer import BabyTrainer, LossHistory, training_arguments
 
@@ -84,7 +86,7 @@ def question_records(
             ask = lettered(ask, options)
             if kind == 'text' and ask in seen: continue   # one picture more is no text question more
             seen.add(ask)
-            human, gpt = '<image>\n'*(kind == 'vision') + ask, LETTERS[options.index(truth)]
+            human, gpt = f'{IMAGE}\n'*(kind == 'vision') + ask, LETTERS[options.index(truth)]
             images = (a.image,) if kind == 'vision' else ()
             out.append(Record(f'{kind}-{n}-{level}', (Turn('human', human), Turn('gpt', gpt)), images))
     return out
@@ -102,6 +104,7 @@ class Conversations(Dataset):
         self.uid = [r.id for r in self.records]
         long = [r.id for r in self.records if len(r.turns) != 2]
         if long: raise ValueError(f"{len(long)} records, as '{long[0]}', are not one question and one answer")
+        for r in self.records: self._question(r)   # what cannot be asked is told before training starts
 
     def __len__(self): return len(self.records)
 
@@ -119,15 +122,25 @@ class Conversations(Dataset):
 
 # %% ../../nbs/training/35_lora.ipynb #a3f1b103
 @patch
+def _question(self:Conversations, record):
+    "What a record asks; one line end on each side of a mark belongs to the mark, as in the released trainer."
+    ask = re.sub(rf'\n?{IMAGE}\n?', IMAGE, record.turns[0].text)
+    own = getattr(self.processor, 'image_token', None) or IMAGE
+    said = [t.text for t in record.turns]
+    wrong = ('it has a clip; list its frames as images' if record.video else
+             f"the answer holds '{IMAGE}'; pictures belong to the question" if IMAGE in said[1] else
+             f"its words hold '{own}'; write '{IMAGE}'" if own != IMAGE and own in ''.join(said) else '')
+    if wrong: raise ValueError(f"record '{record.id}': {wrong}")
+    try: return Question(ask, record.images, self.system)
+    except ValueError as e: raise ValueError(f"record '{record.id}': {e}") from None
+
+@patch
 def prompt(self:Conversations,
-    record:Record,            # one question
+    record:Record,            # one question; a picture stands where it is marked, else before the words
 )->str:                       # up to the assistant's first word
     "A question in the model's chat template."
-    ask = record.turns[0].text.removeprefix('<image>\n')
-    content = [dict(type='image') for _ in record.images] + [dict(type='text', text=ask)]
-    system = dict(role='system', content=[dict(type='text', text=self.system)])
-    chat = [system, dict(role='user', content=content)]
-    return self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    return self.processor.apply_chat_template(chat(self._question(record)), tokenize=False,
+                                              add_generation_prompt=True)
 
 # %% ../../nbs/training/35_lora.ipynb #764d124b
 PADDING = dict(input_ids=0, labels=-100, attention_mask=0, mm_token_type_ids=0)
