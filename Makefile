@@ -12,7 +12,7 @@ BIN := .venv/bin
 CUDA := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 PINS := $(if $(CUDA),,-c .ci/constraints-cpu.txt)
 
-.PHONY: help reproduce rehearse test lab docs bench verify lmms hooks clean
+.PHONY: help reproduce rehearse test lab docs bench verify lmms board hooks clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make bench [BENCH=--full]                                           speed against peers, as ratios"
 	@echo "make verify                                                         hash every artifact, make the toy tables again, compare"
 	@echo "make lmms                                                           our models and tasks under a real lmms-eval"
+	@echo "make board                                                          a submission under the board's own PyTorch and transformers"
 	@echo "make hooks                                                          git merges notebooks cell by cell"
 
 .venv/.ready: settings.ini setup.py .ci/constraints-cpu.txt
@@ -61,6 +62,14 @@ verify: .venv/.ready
 
 lmms: .venv/.ready .venv-lmms/.ready
 	@BABYVLM_LMMS_PYTHON="$(CURDIR)/.venv-lmms/bin/python" $(BIN)/python -m pytest tests/test_lmms_client.py -q -rs
+
+.venv-board/.ready: .ci/constraints-board.txt
+	$(PYTHON) -m venv .venv-board
+	.venv-board/bin/python -m pip install --progress-bar on -r .ci/constraints-board.txt
+	@touch $@
+
+board: .venv/.ready .venv-board/.ready
+	@BABYVLM_BOARD_PYTHON="$(CURDIR)/.venv-board/bin/python" $(BIN)/python -m pytest tests/test_leaderboard.py -q -rs
 
 hooks: .venv/.ready
 	$(BIN)/nbdev_install_hooks

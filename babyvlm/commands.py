@@ -118,36 +118,42 @@ def leaderboard(
     scores:Path=typer.Argument(None, help='folder of lmms-eval results, a *_results.json or a score file'),
     out:Path=typer.Option(None, help='score file to write'),
     submission:Path=typer.Option(None, help='folder for submission.json and model.py'),
-    name:str=typer.Option(None, help='of the model, unique on the leaderboard'),
-    checkpoint:str=typer.Option(None, help='folder, hub name or address of the weights'),
-    loader:str=typer.Option(None, help="'module:function' that loads them; default: as babyvlm evaluate"),
+    name:str=typer.Option(None, help='of the model, unique on the leaderboard for its submitter'),
+    checkpoint:str=typer.Option(None, help='hub name of the weights, owner/name'),
+    weights:Path=typer.Option(None, help='the same weights as a folder here: checked, gives facts'),
+    model_py:Path=typer.Option(None, help='model.py of your own; default: one that loads a BabyLLaVA'),
     facts:Path=typer.Option(None, help='JSON file with the facts that the challenge asks for'),
+    issue:Path=typer.Option(None, help='text of a submission issue, to be checked'),
 ):
     "Validate and collate scores for the BabyVLM 2026 leaderboard; write a submission."
-    from babyvlm.benchmarks.leaderboard import board_table, collate, write_scores
+    from babyvlm.benchmarks.leaderboard import board_table, check_issue, collate, write_scores
     from babyvlm.report import as_text
-    if scores is None and submission is None: raise typer.BadParameter('give scores, or --submission')
+    if not (scores or submission or issue): raise typer.BadParameter('give scores, --submission or --issue')
     with one_line():
         if scores is not None:
-            known, ignored, _ = collate(scores)
+            known, ignored, origin = collate(scores)
             typer.echo(as_text(board_table(known), 2).to_string(index=False))
             if ignored: typer.echo(f"ignored: {', '.join(ignored)}")
+            if len(set(origin.values())) > 1: typer.echo(f'read from: {origin}')
             if out is not None: typer.echo(f'score file: {write_scores(known, out)}')
-        if submission is not None: _submit(submission, name, checkpoint, loader, facts)
+        if submission is not None: _submit(submission, name, checkpoint, weights, model_py, facts)
+        if issue is not None: _report(issue, *check_issue(issue.read_text(encoding='utf-8')))
 
 # %% ../nbs/98_commands.ipynb #c9f5c652
-def _submit(folder, name, checkpoint, loader, facts):
+def _submit(folder, name, checkpoint, weights, model_py, facts):
     "Write a submission, or look at one that is there."
-    import json
     from babyvlm.benchmarks.leaderboard import check_submission, write_submission
-    from babyvlm.benchmarks.lmms_eval import LOADER
+    from babyvlm.store import read_json
     if checkpoint is not None or name is not None:
         if not (checkpoint and name): raise ValueError('a new submission needs --name and --checkpoint')
-        known = None if facts is None else json.loads(facts.read_text(encoding='utf-8'))
-        write_submission(folder, name, checkpoint, known, loader or LOADER)
-    wrong, missing = check_submission(folder)
-    if wrong: raise ValueError(f"{folder}: {'; '.join(wrong)}")
+        known = None if facts is None else read_json(facts)
+        write_submission(folder, name, checkpoint, known, weights, model_py)
+    _report(folder, *check_submission(folder))
     typer.echo(f'submission: {folder}; try it with `babyvlm-lmms-eval --submission {folder} --devcv FOLDER`')
+
+def _report(where, wrong, missing):
+    "What is wrong stops the command, what is missing is said."
+    if wrong: raise ValueError(f"{where}: {'; '.join(wrong)}")
     if missing: typer.echo(f"to count for the challenge add: {', '.join(missing)}")
 
 # %% ../nbs/98_commands.ipynb #c0cmd002

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,10 +101,15 @@ def world(tmp_path_factory):
     return folder
 
 
-def test_a_submission_runs_and_its_losses_give_our_scores(lmms, world, tmp_path):
+def test_a_submission_runs_and_its_losses_give_our_scores(lmms, world, tmp_path, monkeypatch):
     toy_devcv(tmp_path/'toy', train=0, val=0, test=2, recordings=8)
     home = tmp_path/'toy'/'home'
-    entry = write_submission(tmp_path/'entry', 'small baby', world/'baby')
+    home_of = tmp_path/'hub'/'models--lab--baby'   # what the hub's cache looks like after a download
+    (home_of/'refs').mkdir(parents=True)
+    (home_of/'refs'/'main').write_text('0' * 40)
+    shutil.copytree(world/'baby', home_of/'snapshots'/('0' * 40))
+    monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path/'hub'))
+    entry = write_submission(tmp_path/'entry', 'small baby', 'lab/baby', weights=world/'baby')
     theirs, _ = lmms(tmp_path, '--submission', entry, '--v1', world/'v1', '--devcv', home, '--batch_size', '4', '--tasks',
                      'baby_winoground,babyvlm_vtwt,babyvlm_labeled_s,baby_pv,baby_memory')
     found = {k: {m.split(',')[0]: v for m, v in d.items()} for k, d in theirs['results'].items()}

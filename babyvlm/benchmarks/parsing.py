@@ -46,10 +46,13 @@ _THINKS = r"(?:thinking|think|thoughts?|reasoning|reflection|scratchpad|analysis
 _MARK = re.compile(
     rf"(?:<|◁|&lt;)\s?\|?\s?(?P<close>\\?/|end_of_)?(?:begin_of_)?(?:\w{{1,10}}:)?(?P<name>{_THINKS})"
     r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?\s?(?:>|▷|&gt;)"
-    r"|\[(?P<shut>/)?THINK(?:ING)?\]|^Thinking\.\.\.[ \t]{0,9}$|(?P<done>^\.\.\.done thinking\.)", re.I | re.M)
-_CHANNEL = re.compile(r"<\|channel\|?>\s?(\w{1,20})[^<\n]{0,60}(?:<\|constrain\|>[^<\n]{0,60})?(?:<\|?message\|>)?")
+    r"|\[(?P<shut>/)?THINK(?:ING)?\]|^Thinking\.\.\.[ \t]{0,9}$|(?P<done>^\.\.\.done thinking\.)",
+    re.I | re.M)
+_CHANNEL = re.compile(r"<\|channel\|?>\s?(\w{1,20})[^<\n]{0,60}(?:<\|constrain\|>[^<\n]{0,60})?"
+                      r"(?:<\|?message\|>)?")
 _OVER = re.compile(r"<\|(?:end|return|start|call)\|>")
 
+# %% ../../nbs/benchmarks/42_parsing.ipynb #4f4d3fac
 def final_message(
     reply:str,  # raw reply
 )->str:         # '' when a thought is never closed
@@ -58,7 +61,8 @@ def final_message(
     if channels:
         final = [m for m in channels if m[1].lower() == 'final']
         return _OVER.split(text[final[-1].end():], maxsplit=1)[0].strip() if final else ''
-    if text.startswith('analysis') and 'assistantfinal' in text: return text.rsplit('assistantfinal', 1)[1].strip()
+    if text.startswith('analysis') and 'assistantfinal' in text:
+        return text.rsplit('assistantfinal', 1)[1].strip()
     opened, outside, at = [], [], 0
     for m in _MARK.finditer(text):
         kind = (m['name'] or 'think').lower()[:2]
