@@ -9,6 +9,7 @@ __all__ = ['TASKS', 'Task', 'task_name', 'find_file', 'find_tasks', 'Fault', 'op
 import difflib
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +58,14 @@ TASKS = {r[0]: Task(*r[1:]) for r in ([c.strip() for c in line.split('|')] for l
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #677f2ee3
 _ALIAS = {a.replace('-', '_'): t for t, s in SHORT.items() for a in (t, s, 'baby_' + s, TASKS[t].key) if a}
 _ALIAS |= dict(picture_vocab='picture_vocabulary', spatial='spatialdetails', localization='localize',
-               who_has_more='compare_real', counting='count', subitizing='subitize', vdr='vdr-binary')
+               who_has_more='compare_real', counting='count', subitizing='subitize', vdr='vdr-binary',
+               whohasmore='compare_real', whohasmore_real='compare_real', left_right='leftright',
+               whohasmore_synthetic='compare_synthetic', picture_vocab_selected='picture_vocabulary',
+               who_has_more_real='compare_real', who_has_more_synthetic='compare_synthetic',
+               spatial_details='spatialdetails', object_counting='count', object_count='count',
+               delayed_response='vdr-binary', delayed_response_open='vdr-open',
+               delayed_response_binary='vdr-binary', visual_delayed_response='vdr-binary',
+               subitizing_real='subitize_real', looking_listening='looking_while_listening')
 
 def task_name(
     name:str,             # 'pv', 'baby_pv', 'devcv/picture_vocabulary' ...
@@ -93,6 +101,31 @@ def find_file(
     return found
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #e2d63ccd
+_SPLITS = ('train', 'val', 'test')
+
+def _called(file, split):
+    "The task that a file of either layout names by its folder or its own name."
+    if file.name != 'data.json': return file.stem.removesuffix(f'_{split}')
+    return next((p.name for p in file.parents if p.name not in _SPLITS), '')
+
+def _not_read(folder, split, read):
+    "Files in the released form that a reader might miss, and those read under another name."
+    forms = (f'{split}/*/data.json', f'*/{split}/data.json', '*/data.json', f'*_{split}.json',
+             f'dataset/*_{split}.json')
+    for file in sorted({f for form in forms for f in folder.glob(form)}):
+        name = _called(file, split)
+        task = _ALIAS.get(name.replace('-', '_').lower())
+        where = file.relative_to(folder).as_posix()
+        usual = {n.replace('-', '_') for n in (task, SHORT[task], f'baby_{SHORT[task]}')} if task else ()
+        if name in _SPLITS or file in read.values() and name.replace('-', '_') in usual: continue
+        near = difflib.get_close_matches(name.lower(), _ALIAS, 1, .4)
+        hint = f"; did you mean '{_ALIAS[near[0]]}'?" if near else ''
+        if file in read.values(): yield f"'{where}' is read as {task}"
+        elif task is None: yield f"not read: '{where}': '{name}' is no DevCV task{hint}"
+        elif task in read: yield f"not read: '{where}': {task} is read from another file"
+        else: yield f"not read: '{where}': call it '{task}'"
+
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #6d0ba471
 def find_tasks(
     path,                 # a folder of either layout
     split:str='test',     # 'train', 'val' or 'test'
@@ -102,6 +135,7 @@ def find_tasks(
     if not path.is_dir(): raise FileNotFoundError(f"no DevCV folder '{path.name}'")
     found = {t: next((p for p in _places(path, t, split) if p.is_file()), None) for t in TASKS}
     found = {t: p for t, p in found.items() if p is not None}
+    for line in _not_read(path, split, found): warnings.warn(line, stacklevel=2)
     if not found:
         raise FileNotFoundError(f"no DevCV file ({split}) in '{path.name}': expected {split}/<task>/data.json"
                                 f' (nested) or <short name>_{split}.json (flat)')

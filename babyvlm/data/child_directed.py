@@ -341,7 +341,7 @@ class Endpoint:
         self.model, self.cache, self.id = model, Path(cache), f'endpoint:{model}'
         self.price_in, self.price_out, self.max_cost = price_in, price_out, max_cost
         self.parallel, self.tries, self.pause, self.sleep = parallel, tries, pause, sleep
-        self.bill, self.lock = Bill(), threading.Lock()
+        self.bill, self.lock, self.refused = Bill(), threading.Lock(), set()
         self.cache.mkdir(parents=True, exist_ok=True)
 
 # %% ../../nbs/data/13_child_directed.ipynb #d1b69ed4
@@ -371,43 +371,88 @@ class _Garbled(ValueError):
 def _wait(error, attempt, pause):
     "Seconds until the next try: what the server says, else a doubling pause."
     asked = getattr(getattr(error, 'response', None), 'headers', {}).get('retry-after', '')
-    return min(float(asked), 300.) if re.fullmatch(r'\d+(\.\d+)?', asked) else min(pause*2**attempt, 60.)
+    return min(float(asked), 60.) if re.fullmatch(r'\d+(\.\d+)?', asked) else min(pause*2**attempt, 60.)
+
+# %% ../../nbs/data/13_child_directed.ipynb #c8cb60ec
+def _content(content):
+    "The text of a message: servers send a string, nothing, or a list of parts; thoughts are left out."
+    if content is None or isinstance(content, str): return content or ''
+    if not isinstance(content, list): raise _Garbled(f'its text is {content!r:.60}')
+    parts = [p if isinstance(p, dict) else getattr(p, '__dict__', {}) for p in content]
+    kinds = {p.get('type') for p in parts} - {'text', 'thinking', 'reasoning'}
+    if kinds: raise _Garbled(f'it answers in {min(map(str, kinds))}, not in words')
+    said = [p.get('text') for p in parts if p['type'] == 'text']
+    if not all(isinstance(x, str) for x in said): raise _Garbled('a part of its text is no text')
+    return ''.join(said)
 
 def _unpack(reply):
     "The parts of a completion that are kept."
-    if not getattr(reply, 'choices', None): raise _Garbled('the reply is no chat completion')
-    choice, usage = reply.choices[0], reply.usage
-    refused = getattr(choice.message, 'refusal', None) or choice.finish_reason == 'content_filter'
-    reason = 'refused' if refused else 'answer was cut off' if choice.finish_reason == 'length' else ''
-    paid = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-    return dict(text=choice.message.content or '', reason=reason, tokens_in=paid[0], tokens_out=paid[1])
+    choices = getattr(reply, 'choices', None)
+    message = getattr(choices[0], 'message', None) if isinstance(choices, list) and choices else None
+    if message is None: raise _Garbled('the reply is no chat completion')
+    why, usage = choices[0].finish_reason, reply.usage
+    refused = getattr(message, 'refusal', None) or why == 'content_filter'
+    reason = 'refused' if refused else 'answer was cut off' if why == 'length' else ''
+    paid = [getattr(usage, k, 0) or 0 for k in ('prompt_tokens', 'completion_tokens')]
+    return dict(text=_content(message.content), reason=reason, tokens_in=paid[0], tokens_out=paid[1])
+
 
 # %% ../../nbs/data/13_child_directed.ipynb #83efcbfe
+_OPTIONAL = ('temperature', 'seed', 'top_p', 'max_tokens')   # what some models refuse
+
+def _refused(error, body):
+    "The parameter that a server does not take from this model, or nothing."
+    named = getattr(error, 'param', None)
+    if named in _OPTIONAL and named in body: return named
+    told = re.search(r"['\"`](\w+)['\"`]", str(getattr(error, 'message', error)))
+    return told[1] if told and told[1] in _OPTIONAL and told[1] in body else None
+
+def _taken(body, refused):
+    "A request in the words that the model takes."
+    out = {k: v for k, v in body.items() if k not in refused}
+    if 'max_tokens' in refused and 'max_tokens' in body: out['max_completion_tokens'] = body['max_tokens']
+    return out
+
+# %% ../../nbs/data/13_child_directed.ipynb #23efa2af
 @patch
 def _ask(self:Endpoint, body):
     "One answer over the wire, tried again where that can help."
     import openai
-    for attempt in range(self.tries):
-        try: return _unpack(self.client.chat.completions.create(**body))
-        except (openai.APIError, _Garbled, json.JSONDecodeError) as e:
+    attempt = 0
+    while True:
+        try: return _unpack(self.client.chat.completions.create(**_taken(body, self.refused)))
+        except (openai.APIError, _Garbled, json.JSONDecodeError, UnicodeDecodeError) as e:
             last, status, code = e, getattr(e, 'status_code', 0), getattr(e, 'code', None)
+        name = _refused(last, body) if status == 400 else None
+        if name and name not in self.refused: self.refused.add(name); continue   # asked again without it
         if code == 'content_filter': return dict(text='', reason='refused', tokens_in=0, tokens_out=0)
         if code == 'insufficient_quota' or 400 <= status < 500 and status not in (408, 409, 429):
             raise EndpointError(f'{self.id}: status {status}: {last.message}') from last
-        if attempt == self.tries - 1: break
+        attempt += 1
+        if attempt == self.tries: break
         with self.lock: self.bill.retries += 1
-        self.sleep(_wait(last, attempt, self.pause))
-    name = type(last).__name__
+        self.sleep(_wait(last, attempt - 1, self.pause))
+    name = str(last) if isinstance(last, _Garbled) else type(last).__name__
     raise EndpointError(f'{self.id}: no answer after {self.tries} tries ({name}); run again later') from last
 
 # %% ../../nbs/data/13_child_directed.ipynb #7ccef8ea
+def _kept(f):
+    "An answer on disk; one that is cut or foreign is dropped, and asked again."
+    if not f.is_file(): return None
+    try: answer = json.loads(f.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError): answer = None
+    kinds = dict(text=str, reason=str, tokens_in=(int, float), tokens_out=(int, float))
+    whole = isinstance(answer, dict) and all(isinstance(answer.get(k), t) for k, t in kinds.items())
+    if not whole: f.unlink(missing_ok=True)
+    return answer if whole else None
+
 @patch
 def _get(self:Endpoint, caption):
     "The answer for a caption, from disk or paid for."
     body = self.request(caption)
     f = self._file(body)
-    if f.is_file():
-        answer = json.loads(f.read_text())
+    answer = _kept(f)
+    if answer:
         with self.lock:
             self.bill.cached += 1
             self.bill.total += self._price(answer)

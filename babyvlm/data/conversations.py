@@ -154,10 +154,14 @@ def _turns(d, fail):
             fail(f'conversations[{k}]', f"expected 'from' and 'value', two strings; found {t!r}")
     return tuple(Turn(t['from'], t['value']) for t in d['conversations'])
 
+# %% ../../nbs/data/15_conversations.ipynb #20b7e7b4
+_SHOWN = ('image', 'images', 'video')   # null and absent are the same: tables write the null
+
 def _parse(d, where):
     "One JSON object as a record."
     if not isinstance(d, dict): raise RecordError(where, None, '', f'expected an object, found {d!r}')
     def fail(field, problem): raise RecordError(where, d.get('id'), field, problem)
+    d = {k: v for k, v in d.items() if v is not None or k not in _SHOWN}
     if not isinstance(d.get('id'), (str, int)): fail('id', 'missing or not a string; every record needs one')
     if 'image' in d and 'images' in d: fail('images', "both 'image' and 'images' are there; keep one")
     key = 'images' if 'images' in d else 'image'

@@ -83,24 +83,32 @@ def parse_clip(
 # %% ../../nbs/data/15_pretraining.ipynb #676923a5
 def _azure(phrase):
     "One recognised phrase as start, end, text."
-    start = phrase.get('offsetInTicks', 0)/1e4
-    best = (phrase.get('nBest') or [{}])[0]
-    return start, start + phrase.get('durationInTicks', 0)/1e4, best.get('lexical', '')
+    start = (phrase.get('offsetInTicks') or 0)/1e4
+    best = (phrase.get('nBest') or [None])[0] or {}
+    return start, start + (phrase.get('durationInTicks') or 0)/1e4, best.get('lexical')
+
+def _plain(row): return row.get('start'), row.get('end'), row.get('text')
 
 def _utterance_rows(path):
     "(start, end, text) rows of a transcript."
-    try: d = json.loads(Path(path).read_text(encoding='utf-8'))
-    except json.JSONDecodeError as e: raise ValueError(f'{Path(path).name}: not JSON ({e})') from None
-    if isinstance(d, dict) and 'recognizedPhrases' in d: return [_azure(p) for p in d['recognizedPhrases']]
-    if isinstance(d, dict) and isinstance(d.get('utterances'), list):
-        return [(u.get('start'), u.get('end'), u.get('text', '')) for u in d['utterances']]
-    raise ValueError(f"{Path(path).name}: expected 'utterances', or Azure's 'recognizedPhrases', at the top")
+    name = Path(path).name
+    try: d = json.loads(Path(path).read_text(encoding='utf-8-sig'))
+    except UnicodeDecodeError: raise ValueError(f'{name} is not UTF-8: save it as UTF-8') from None
+    except (json.JSONDecodeError, RecursionError) as e: raise ValueError(f'{name}: not JSON ({e})') from None
+    for key, read in (('recognizedPhrases', _azure), ('utterances', _plain)):
+        if not (isinstance(d, dict) and isinstance(d.get(key), list)): continue
+        for i, row in enumerate(d[key]):
+            if not isinstance(row, dict):
+                raise ValueError(f'{name} row {i + 1}: expected an object, found {row!r}')
+        return [read(row) for row in d[key]]
+    raise ValueError(f"{name}: expected 'utterances', or Azure's 'recognizedPhrases', at the top")
 
 def _no_utterance(start, end, text):
     "Why a row is none, or ''."
     if not all(isinstance(t, (int, float)) and np.isfinite(t) for t in (start, end)): return 'no time'
     if start < 0 or end <= start: return 'ends before it starts'
-    return '' if text.split() else 'nothing recognised'
+    if text is not None and not isinstance(text, str): return 'its text is no text'
+    return '' if text and text.split() else 'nothing recognised'
 
 # %% ../../nbs/data/15_pretraining.ipynb #00f457d7
 class Clips(NamedTuple):
@@ -126,7 +134,7 @@ def segment_all(
     folder,               # of transcripts (*.json), one a recording
 )->Clips:                 # of all recordings, sorted by name and time
     "Every utterance of a folder."
-    files = sorted(Path(folder).glob('*.json'))
+    files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == '.json' and p.name[:2] != '._')
     if not files: raise FileNotFoundError(f"no transcript (*.json) in '{Path(folder).name}'")
     parts = [segment(f) for f in files]
     return Clips(sorted(c for p in parts for c in p.clips), Ledger.total([p.ledger for p in parts]))

@@ -10,6 +10,7 @@ import json
 import random
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def _opened(path):
     if not box.streams.video: raise VideoError(f'{Path(path).name}: it holds no pictures, only sound')
     return box, box.streams.video[0]
 
+@contextmanager
+def _named(path):
+    "What goes wrong while a video is read, with the video's name."
+    try: yield
+    except av.error.FFmpegError as e: raise VideoError(f'{Path(path).name}: damaged ({e})') from None
+
 def video_seconds(
     path,                 # of a video
 )->float:                 # length, seconds
@@ -61,13 +68,15 @@ def video_seconds(
     box, stream = _opened(path)
     with box:
         if stream.duration: return float(stream.duration*stream.time_base)
-        if box.duration: return box.duration/av.time_base
-    raise VideoError(f'{Path(path).name}: its length is not written in it')
+        if box.duration and not stream.start_time: return box.duration/av.time_base   # else some count from 0
+        with _named(path): ends = [p.pts + (p.duration or 0) for p in box.demux(stream) if p.pts is not None]
+    if not ends: raise VideoError(f'{Path(path).name}: it holds no pictures')
+    return float((max(ends) - (stream.start_time or 0))*stream.time_base)
 
 # %% ../../nbs/data/10_recordings.ipynb #5a9b5558
 def frames_at(
     path,                 # of a video
-    times:Sequence[float],# seconds, ascending
+    times:Sequence[float],# seconds from its first picture, ascending
     gap:float=10.,        # seek forward when the next time is further off than this, seconds
 )->list:                  # a PIL picture for each time; None before the first frame and after the end
     "What a video shows at some times."
@@ -77,7 +86,8 @@ def frames_at(
         end = float(stream.duration*stream.time_base) if stream.duration else float('inf')
         wanted = [(i, t) for i, t in enumerate(times) if 0 <= t < end]
         out = [None]*len(times)
-        for part in _runs(wanted, gap): _decode(box, stream, part, out)
+        with _named(path):
+            for part in _runs(wanted, gap): _decode(box, stream, part, out)
     return out
 
 def _runs(wanted, gap):
@@ -91,16 +101,22 @@ def _runs(wanted, gap):
 # %% ../../nbs/data/10_recordings.ipynb #fc1cbeda
 def _decode(box, stream, wanted, out):
     "Fill in the pictures of one pass."
-    first, now = wanted[0][1], None
-    box.seek(int(first/stream.time_base), stream=stream)   # to the key frame before
+    begin, now = stream.start_time or 0, None   # a cut from a longer recording does not start at 0
+    box.seek(int(wanted[0][1]/stream.time_base) + begin, stream=stream)   # to the key frame before
+    origin = float(begin*stream.time_base)
     left = list(wanted)
     for frame in box.decode(stream):
-        while left and now is not None and frame.time > left[0][1] + 1e-6:
-            out[left.pop(0)[0]] = now.to_image()
+        while left and now is not None and frame.time - origin > left[0][1] + 1e-6:
+            out[left.pop(0)[0]] = _upright(now)
         if not left: return
         now = frame
     for i, _ in left:
-        if now is not None: out[i] = now.to_image()
+        if now is not None: out[i] = _upright(now)
+
+def _upright(frame):
+    "A frame as a player shows it: turned as the video's header says."
+    im = frame.to_image()
+    return im.rotate(frame.rotation, expand=True) if frame.rotation else im
 
 # %% ../../nbs/data/10_recordings.ipynb #2753048e
 def spoken(

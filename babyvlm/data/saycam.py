@@ -234,14 +234,17 @@ def clean(
 
 # %% ../../nbs/data/11_saycam.ipynb #38bc9643
 def seconds(
-    stamp:str,            # '1:05', '1.05', '0:3' (30 s), '1:05-1:20', '1:02:03', '5' (minutes)
+    stamp:str,            # '1:05', '1.05', '0:3' (30 s), '1:05-1:20', '1:02:03', '0:01.5', '5' (minutes)
 )->int|None:              # whole seconds from the start of the recording; None when it cannot be read
-    "The start that a time stamp names."
-    parts = [p.strip() for p in re.split('[:.,;]', str(stamp).split('-')[0].strip())]
-    if parts == [''] or len(parts) > 3 or not all(re.fullmatch(r'\d*', p) for p in parts): return None
+    "The start that a time stamp names; after a colon a dot or a comma begins a fraction of a second."
+    stamp = str(stamp).split('-')[0].strip()
+    exact = re.fullmatch(r'([^.,]*[:;][^.,]*)[.,]\d+', stamp)
+    parts = [p.strip() for p in re.split('[:.,;]', exact[1] if exact else stamp)]
+    if parts == [''] or len(parts) > 3 or not all(re.fullmatch(r'[0-9]*', p) for p in parts): return None
     if len(parts) == 1: parts.append('0')
-    if len(parts) == 2 and parts[1] in tuple('12345'): parts[1] += '0'  # only the tens were written down
-    if len(parts[-1]) not in (1, 2): return None
+    tens = len(parts) == 2 and parts[1] in tuple('12345') and not exact   # only the tens were written down
+    if tens: parts[1] += '0'
+    if len(parts[-1]) not in (1, 2) or any(int(p or 0) > 59 for p in parts[1:]): return None
     return sum(int(p or 0)*60**k for k, p in enumerate(reversed(parts)))
 
 # %% ../../nbs/data/11_saycam.ipynb #7ae4fb73
@@ -477,7 +480,8 @@ def _utterances(root, metadata, transcripts, **kw):
     if metadata:
         names = [metadata] if isinstance(metadata, str) else list(metadata)
         return [u for n in names for u in read_metadata(root/n)], None
-    files = sorted((root/transcripts).rglob('*.csv'))
+    found = (root/transcripts).rglob('*')
+    files = sorted(p for p in found if p.suffix.lower() == '.csv' and p.name[:2] != '._')
     if not files: raise FileNotFoundError(f"no transcript (*.csv) in '{transcripts}' below '{root.name}'")
     parts = [read_transcript(f, **kw) for f in files]
     return [u for us, _ in parts for u in us], Ledger.total([l for _, l in parts])
