@@ -38,7 +38,7 @@ def devcv_letter(
     letters:Sequence[str], # in shown order
 )->str|None:               # None is wrong
     "BabyVLM-V2, section 4.4: the first stand-alone letter of the options, any case."
-    m = re.search(rf"\b([{''.join(letters)}])\b", reply, re.I)
+    m = re.search(rf"\b([{''.join(letters)}{''.join(letters).lower()}])\b", reply)
     return m[1].upper() if m else None
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #a3d1f002
@@ -86,9 +86,36 @@ def plain(
     t = re.sub(r'\*+|`+|~~|(?<!\w)_+|_{1,3}(?!\w)|\$', '', t)
     return re.sub(r'[ \t\u00a0]+', ' ', t).strip()
 
+# %% ../../nbs/benchmarks/42_parsing.ipynb #a3d1f005
+_WINDOW, _WEIGHED = 100, 1000
+
+def _beside(text, start, end):
+    "The text before and after a place: bounded, with '…' where it was cut."
+    a, b = max(0, start - _WINDOW), end + _WINDOW
+    return ('…' if a else '') + text[a:start], text[end:b] + ('…' if b < len(text) else '')
+
+def _weighed(pattern, text):
+    "Matches of a pattern: all, or the first and the last thousand."
+    found = list(pattern.finditer(text))
+    return found if len(found) <= 2 * _WEIGHED else found[:_WEIGHED] + found[-_WEIGHED:]
+
+_ASKS = re.compile(r"(?:^|[.!?:;\n…]\s*)[\s\"'(]*(?:(?:so|but|or|and|hmm|well|ok|okay|now|then),? )*(?:is|are|was|were|could"
+                   r"|can|might|may|should|would|does|do|did|will|what|which|why|how|isn't|shall)\b[^.!?;\n]*$", re.I)
+
+def _asked(text, start, end):
+    "Whether a place stands in a question that nobody confirms."
+    before, after = _beside(text, start, end)
+    return bool(_ASKS.search(before) and re.match(r"[^.!?\n]*\?(?!\W*(?:yes|yeah|yep|indeed|correct)\b)", after, re.I))
+
+_TURN = re.compile(r"\b(?:wait|actually|correction|scratch that|on second thought|I meant)\b", re.I)
+
+def _last_turn(text):
+    "Where a reply last corrects itself; 0 where it never does."
+    return max((m.end() for m in _TURN.finditer(text)), default=0)
+
 # %% ../../nbs/benchmarks/42_parsing.ipynb #91603a68
 _LINK = (r"(?:(?:the|an?|options?|answer|choice|letter|image|picture|number|be|to be|is|it'?s|it is|that"
-         r"|either) )*")
+         r"|either|¤+) )*")   # ¤¤¤ is a hidden option text
 _OPEN = r"[\s\"'(\[{<:]*"
 _NOT = re.compile(
     r"(?:n't|\b(?:not|never|neither|nor|cannot|exclud\w+|eliminat\w+|rul\w+ out|rather than|instead of"
@@ -117,7 +144,7 @@ _END = r"(?:\bfinal (?:answer|choice|decision)\W{0,4}(?:is\W{0,3})?|<answer>|\\b
 _FINAL = re.compile(rf"{_END} ?{_LINK}{_OPEN}$", re.I)
 _RIGHT = re.compile(r"^[\s\"')\].,:]*(?:is|would be|seems|looks|must be|has to be|fits|matches)?"
                     r"(?: clearly| definitely| probably| most likely)?"
-                    r" ?(?:the )?(?:\w+ )?(?:correct|right|answer|best|match|choice|true)\b", re.I)
+                    r" ?(?:the )?(?:[\w¤]+ )?(?:correct|right|answer|best|match|choice|true)\b", re.I)
 _NAMES = re.compile(r"\b(?:vitamin|hepatitis|type|plan|grade|fig(?:ure|\.)|[dm]r\.|mrs\.) $", re.I)
 _STRENGTH = {4: 'final answer', 3: 'answer', 2: 'label', 1: 'mention'}
 
@@ -133,17 +160,25 @@ class _Mention:
 
 _VERBS = r'(?!(?:is|are|because|since|and|or|but|as|fits|matches)\b)'
 
+def _own_line(before):
+    "The mention's line up to it; where that is empty, the heading above ('### Answer', 'I choose:')."
+    head, line = before.rpartition('\n')[::2]
+    if line.strip(' "\'([{<>#*-'): return line
+    above = head.rstrip().rpartition('\n')[2]
+    return f'{above} {line}' if re.search(r'(?::|answer|choice|\bis)$', above, re.I) else line
+
 def _is_article(text, m, marked):
     "'a' and 'I' are words unless something marks them as labels."
-    return m[0] in 'aAI' and not marked and bool(re.match(rf'\s+{_VERBS}[A-Za-z"\']', text[m.end():]))
+    return m[0] in 'aAI' and not marked and bool(re.match(rf'\s+{_VERBS}[A-Za-z"\']', text[m.end():m.end() + 40]))
 
-def _strength(text, m, own_text):
-    "How much the reply commits to the mention `m`."
-    before, after = text[max(0, m.start() - 90):m.start()], text[m.end():]
+def _strength(text, hidden, m, own_text):
+    "How much the reply commits to the mention `m`; option texts are hidden from all but articles."
+    before, after = _beside(hidden, *m.span())
     marked = re.match(r'["\']?\s*(?:[).\]:,;>}*]|-\s|$|\n|/)', after) or re.search(r'[(\[{]\s*$', before)
     if _is_article(text, m, marked) or _NAMES.search(before): return 0
+    if _asked(hidden, *m.span()): return 0
     if _FINAL.search(before): return 4
-    if _SAYS.search(before) or (m[0].isupper() and _RIGHT.match(after)): return 3
+    if _SAYS.search(_own_line(before)) or (m[0].isupper() and _RIGHT.match(after)): return 3
     line_start = re.search(r'(?:^|\n)[\s"\'(\[{#>-]*$', before)
     listed = re.match(r'["\')\]]*:\s', after) and re.search(r'[.!?,;]\s+[("\[]*$', before)  # "A: no, B: ..."
     if listed or (marked and own_text): return 2
@@ -153,40 +188,86 @@ def _strength(text, m, own_text):
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #16b3b89f
 def _mentions(text, letters, texts):
-    "All mentions of letters in order of appearance."
+    "Mentions of letters in order of appearance."
     own = ''.join(letters) + ''.join(letters).lower()
     one = rf"(?<!\w)(?<!\w[.'-])[{own}](?!\w)(?!['-]\w)(?!\.[A-Za-z](?![a-z]))(?![+#])"
     link = (r"[)\]\"']*\s*(?:,\s*(?:and|or)?|\b(?:and|or|nor|to)\b|/|&)"
             r"\s*(?:(?:maybe|perhaps|possibly|even|else|option|choice),? )?[(\[\"']*")
     run = re.compile(rf"{one}(?:{link}(?![aI] +[A-Za-z]){one})*")
-    out = []
-    for m in run.finditer(_mask(text, texts)):
+    out, hidden = [], _hide(text, texts)
+    for m in _weighed(run, hidden):
         found = frozenset(l.upper() for l in re.findall(one, m[0]))
         after = text[m.end():m.end() + 80].lstrip(' )].:,;-"\'>}\n').lower()
         here = len(found) == 1 and _starts(after, texts.get(next(iter(found))))
-        out.append(_Mention(found, *m.span(), _strength(text, m, here), _negated(text, *m.span()), after))
+        strength, no = _strength(text, hidden, m, here), _negated(hidden, *m.span())
+        out.append(_Mention(found, *m.span(), strength, no, after))
     return out
 
 def _starts(after, option):
     return bool(option) and re.match(rf"(?:an? |the )?{re.escape(option)}(?!\w)", after) is not None
 
-def _mask(text, texts):
-    "Hide 'n/a' and option texts that hold a letter of their own, as in 'vitamin C'."
-    text = re.sub(r'\bn/a\b', '¤¤¤', text, flags=re.I)
-    for t in texts.values():
-        if not re.search(r'(?<!\w)\w(?!\w)', t): continue
-        text = re.sub(re.escape(t), lambda m: '¤' * len(m[0]), text, flags=re.I)
-    return text
+def _hide(text, texts):
+    "Hide 'n/a' and the option texts: neither a letter nor a phrase in them is the reply's own."
+    words = '|'.join(re.escape(t) for t in sorted(texts.values(), key=len, reverse=True) if t)
+    return re.sub(rf'(?<!\w)(?:n/a{"|" * bool(words)}{words})(?!\w)', lambda m: '¤' * len(m[0]), text, flags=re.I)
+
+# %% ../../nbs/benchmarks/42_parsing.ipynb #a3d1f008
+_DENIED = re.compile(r"\b(?:no|not|wrong|incorrect|false)\b|n't|[✗✘❌]", re.I)
+_AFFIRMED = re.compile(r"\b(?:yes|correct|right|true|answer|match(?:es)?|best)\b|[✓✔✅←]", re.I)
+_GAP = re.compile(r"[\s,;.|/*>#•()\[\]\"'-]*(?:(?:and|or)\b[\s(\[]*)?")
+
+def _items(text, letters, texts):
+    "Items of lists of options: (letter, start, end, is it the option's text, what is said of it)."
+    own = ''.join(letters) + ''.join(letters).lower()
+    label = re.compile(rf"(?<![\w.'-])[(\[]?([{own}])(?:([)\].:]{{1,3}})(?!\w)|(?= ))[ \t]*")
+    found, out = _weighed(label, text), []
+    for m, after in zip(found, [*(m.start() for m in found[1:]), len(text)]):
+        line = text[max(0, m.start() - _WINDOW):m.start()].rpartition('\n')[2]
+        rest = text[m.end():min(after, m.end() + 300)].partition('\n')[0]
+        option = texts.get(m[1].upper())
+        whole = bool(option) and _starts(rest.lower(), option)
+        n = rest.lower().find(option) + len(option) if whole else len(rest)
+        said = re.match(r"[ \t:,(=-]*([^.;\n]*)", rest[n:])[1] if whole else rest
+        opens = not line.strip(' \t>*#"\'([•-')
+        cued = _SAYS.search(line) or _FINAL.search(line)
+        if not cued and (whole or m[2]): out.append((m[1].upper(), m.start(), m.end() + n, whole, opens, said))
+    return out
+
+# %% ../../nbs/benchmarks/42_parsing.ipynb #a3d1f009
+def _lists(items, text, letters):
+    "Runs of items that follow one another, each letter once."
+    runs = []
+    for it in items:
+        gap = text[runs[-1][-1][2]:it[1]] if runs else 'x'
+        near = runs and len(gap) < 300 and (_GAP.fullmatch(gap) or (it[4] and gap.rstrip().count('\n') == 0))
+        if near and it[0] not in [i[0] for i in runs[-1]]: runs[-1].append(it)
+        else: runs.append([it])
+    def is_list(run):
+        all_here = [i[0] for i in run] == list(letters)
+        return len(run) > 1 and (all_here or all(i[3] or i[4] for i in run))
+    return [run for run in runs if is_list(run)]
+
+def _without_lists(text, letters, texts):
+    "The text without the options that it repeats; an item stays where the list calls it the right one."
+    cut = []
+    for run in _lists(_items(text, letters, texts), text, letters):
+        no = [i for i in run if _DENIED.search(i[5])]
+        yes = [i for i in run if _AFFIRMED.search(i[5]) and i not in no]
+        stay = yes or (no and [i for i in run if i not in no])
+        cut += [i for i in run if i not in stay]
+    out, at = [], 0
+    for _, start, end, *_, in cut: out, at = [*out, text[at:start]], end
+    return '\n'.join([*out, text[at:]]) if cut else text
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #ab6e04da
 def _named(text, texts):
-    "Letters whose option text occurs, un-negated."
-    out, low = set(), re.sub(r'\s+', ' ', text.lower())
-    for l, t in sorted(texts.items(), key=lambda x: -len(x[1] or '')):
-        if not t: continue
-        found = list(re.finditer(rf'(?<!\w){re.escape(t)}(?:e?s)?(?!\w)', low))
-        if any(not _negated(low, *m.span()) for m in found): out.add(l)
-        for m in found: low = low[:m.start()] + '¤' * len(m[0]) + low[m.end():]
+    "Letters whose option text occurs, neither denied nor asked for."
+    low, out = re.sub(r'\s+', ' ', text.lower()), set()
+    words = '|'.join(re.escape(t) for t in sorted(texts.values(), key=len, reverse=True) if t)
+    if not words: return out
+    for m in _weighed(re.compile(rf'(?<!\w)({words})(?:e?s)?(?!\w)'), low):
+        if _negated(low, *m.span()) or _asked(low, *m.span()): continue
+        out |= {l for l, t in texts.items() if t == m[1]}
     return out
 
 def _options(options):
@@ -203,16 +284,16 @@ def _options(options):
 _ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #f13254e1
-_TURN = re.compile(r"\b(?:wait|actually|correction|scratch that|on second thought|I meant)\b", re.I)
-
 def _after_turn(text, mentions):
     "What a reply says after it corrects itself, if it says anything there."
-    turns = [m.end() for m in _TURN.finditer(text)]
-    later = [m for m in mentions if turns and m.start >= turns[-1] and m.strength and not m.negated]
+    turn = _last_turn(text)
+    later = [m for m in mentions if turn and m.start >= turn and m.strength and not m.negated]
     return later or mentions
 
 def _strict_letter(text, letters, texts):
     if not text: return Verdict(None, 'empty')
+    text = _without_lists(text, letters, texts)
+    if not text.strip(): return Verdict(None, 'options repeated')
     mentions = _after_turn(text, _mentions(text, letters, texts))
     live, named = [m for m in mentions if m.strength and not m.negated], _named(text, texts)
     if not live:
