@@ -98,3 +98,23 @@ def test_items_of_each_kind():
 @pytest.mark.parametrize('rule', ('strict', 'legacy', 'devcv'))
 @pytest.mark.parametrize('n', (400, 5000, 10**5))
 def test_digits_without_end_are_no_count(n, rule): assert parse_number('1'*n, rule).answer is None
+
+
+@pytest.mark.parametrize('reply, right', [('Yes, there is no doubt that a dog is shown.', True), ('Yes. There are no other animals.', True), ('Yes and no.', None),
+                                          ('The answer is yes, no question.', True), ('No, there is no dog.', False), ('No doubt, yes.', True), ('Is it yes or no?', None),
+                                          ('No animals are shown', False), ('There are no animals.', False), ('Yes. Wait, no.', False), ('maybe', None)])
+def test_a_no_that_speaks_of_something_else_is_no_answer(reply, right): assert parse_yes_no(reply).answer == right
+
+
+@pytest.mark.parametrize('reply, right', [('upward and to the right', 'top right'), ('up and to the left', 'top left'), ('bottom and right', 'bottom right'), ('right top', 'top right'),
+                                          ('to the left and down', 'bottom left'), ('lower left-hand corner', 'bottom left'), ('up, to the left', 'top left'),
+                                          ('from left to right', None), ('from top to bottom', None), ('left and right', None), ('It left to the right.', 'right')])
+def test_diagonals_in_any_spelling(reply, right): assert parse_direction(reply).answer == right
+
+
+@pytest.mark.parametrize('text', ['yes A left one '*20_000, '<think>'*100_000, '1'*1_000_000, 'A. bird '*100_000, '\ud800\0\u202e'*10_000, 'up and to the '*50_000],
+                         ids=['words', 'thoughts', 'digits', 'options', 'odd', 'directions'])
+def test_any_text_is_read_in_a_time_that_grows_with_its_length(text):
+    "A quadratic parser would take minutes here; the runner's time limit notices."
+    for parse in (parse_letter, parse_number, parse_direction, parse_yes_no):
+        for rule in ('strict', 'legacy'): parse(text, rule=rule)

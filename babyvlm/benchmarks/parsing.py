@@ -99,16 +99,19 @@ def _weighed(pattern, text):
     found = list(pattern.finditer(text))
     return found if len(found) <= 2 * _WEIGHED else found[:_WEIGHED] + found[-_WEIGHED:]
 
-_ASKS = re.compile(r"(?:^|[.!?:;\n…]\s*)[\s\"'(]*(?:(?:so|but|or|and|hmm|well|ok|okay|now|then),? )*(?:is|are|was|were|could"
-                   r"|can|might|may|should|would|does|do|did|will|what|which|why|how|isn't|shall)\b[^.!?;\n]*$", re.I)
+_ASKS = re.compile(
+    r"(?:^|[.!?:;\n…]\s*)[\s\"'(]*(?:(?:so|but|or|and|hmm|well|ok|okay|now|then),? )*(?:is|are|was|were"
+    r"|could|can|might|may|should|would|does|do|did|will|what|which|why|how|isn't|shall)\b[^.!?;\n]*$", re.I)
+_UNCONFIRMED = re.compile(r"[^.!?\n]*\?(?!\W*(?:yes|yeah|yep|indeed|correct)\b)", re.I)
 
 def _asked(text, start, end):
     "Whether a place stands in a question that nobody confirms."
     before, after = _beside(text, start, end)
-    return bool(_ASKS.search(before) and re.match(r"[^.!?\n]*\?(?!\W*(?:yes|yeah|yep|indeed|correct)\b)", after, re.I))
+    return bool(_ASKS.search(before) and _UNCONFIRMED.match(after))
 
 _TURN = re.compile(r"\b(?:wait|actually|correction|scratch that|on second thought|I meant)\b", re.I)
 
+# %% ../../nbs/benchmarks/42_parsing.ipynb #a85eee2f
 def _last_turn(text):
     "Where a reply last corrects itself; 0 where it never does."
     return max((m.end() for m in _TURN.finditer(text)), default=0)
@@ -169,8 +172,10 @@ def _own_line(before):
 
 def _is_article(text, m, marked):
     "'a' and 'I' are words unless something marks them as labels."
-    return m[0] in 'aAI' and not marked and bool(re.match(rf'\s+{_VERBS}[A-Za-z"\']', text[m.end():m.end() + 40]))
+    after = text[m.end():m.end() + 40]
+    return m[0] in 'aAI' and not marked and bool(re.match(rf'\s+{_VERBS}[A-Za-z"\']', after))
 
+# %% ../../nbs/benchmarks/42_parsing.ipynb #2899de73
 def _strength(text, hidden, m, own_text):
     "How much the reply commits to the mention `m`; option texts are hidden from all but articles."
     before, after = _beside(hidden, *m.span())
@@ -209,7 +214,8 @@ def _starts(after, option):
 def _hide(text, texts):
     "Hide 'n/a' and the option texts: neither a letter nor a phrase in them is the reply's own."
     words = '|'.join(re.escape(t) for t in sorted(texts.values(), key=len, reverse=True) if t)
-    return re.sub(rf'(?<!\w)(?:n/a{"|" * bool(words)}{words})(?!\w)', lambda m: '¤' * len(m[0]), text, flags=re.I)
+    known = re.compile(rf'(?<!\w)(?:n/a{"|" * bool(words)}{words})(?!\w)', re.I)
+    return known.sub(lambda m: '¤' * len(m[0]), text)
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #a3d1f008
 _DENIED = re.compile(r"\b(?:no|not|wrong|incorrect|false)\b|n't|[✗✘❌]", re.I)
@@ -230,7 +236,8 @@ def _items(text, letters, texts):
         said = re.match(r"[ \t:,(=-]*([^.;\n]*)", rest[n:])[1] if whole else rest
         opens = not line.strip(' \t>*#"\'([•-')
         cued = _SAYS.search(line) or _FINAL.search(line)
-        if not cued and (whole or m[2]): out.append((m[1].upper(), m.start(), m.end() + n, whole, opens, said))
+        if cued or not (whole or m[2]): continue
+        out.append((m[1].upper(), m.start(), m.end() + n, whole, opens, said))
     return out
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #a3d1f009
@@ -350,8 +357,8 @@ def _not_a_count(before, word, after):
 def _numbers(text):
     "Whole numbers of a text: (value, start, end); None stands for one that is no whole count."
     out = []
-    for m in re.finditer(rf"[-+]?\d[\d,]*(?:\.\d+)?|\b(?:{'|'.join(NUMBERS)})\b", text, re.I):
-        before, after, word = text[:m.start()], text[m.end():], m[0].lower().rstrip(',')
+    for m in _weighed(re.compile(rf"[-+]?\d[\d,]*(?:\.\d+)?|\b(?:{'|'.join(NUMBERS)})\b", re.I), text):
+        (before, after), word = _beside(text, *m.span()), m[0].lower().rstrip(',')
         if _not_a_count(before, word, after): continue
         part = re.search(_BOUND, before, re.I) or re.match(_TIMES, after, re.I)
         out.append((None if part else _value(word), *m.span()))
@@ -368,7 +375,7 @@ def _strict_number(text):
     if not found: return Verdict(None, 'no answer')
     if len(found) == 2 and re.search(r'\d\s*(?:-|to|or|/|and)\s*\d', text): return Verdict(None, 'range')
     def cued(cue): return {v for v, start, _ in found if cue.search(text[max(0, start - 60):start])
-                           and not re.match(r'\d+, (?:and )?\d', text[start:])}   # 'I count 1, 2, 3' is none
+                           and not re.match(r'\d+, (?:and )?\d', text[start:start + 60])}   # not '1, 2, 3'
     values = cued(_TOTAL) or cued(_THERE) or {v for v, *_ in found}
     if len(values) > 1: return Verdict(None, 'two answers')
     value = values.pop()
@@ -390,19 +397,24 @@ def parse_number(
 DIRECTIONS = ('top', 'bottom', 'left', 'right', 'top right', 'top left', 'bottom right', 'bottom left')
 _SIDE = {w: side for side, words in dict(
     top='top up upper upward upwards above', bottom='bottom down lower downward downwards below',
-    left='left leftward leftwards', right='right rightward rightwards').items() for w in words.split()}
-_WORD = '|'.join(sorted(_SIDE, key=len, reverse=True))
-_PHRASE = re.compile(rf"(?<!\w)(?<!\w')({_WORD})(?:[ -]?({_WORD}))?(?!\w|'\w)", re.I)
+    left='left lefthand leftward leftwards',
+    right='right righthand rightward rightwards').items() for w in words.split()}
+def _any(*sides): return '|'.join(w for w in sorted(_SIDE, key=len, reverse=True) if _SIDE[w] in sides)
+_ROW, _SIDEWAYS, _WORD = _any('top', 'bottom'), _any('left', 'right'), _any('top', 'bottom', 'left', 'right')
+_JOIN = r"(?:,? and (?:(?:to|towards?) )?(?:(?:the|its|your|my) )?|,? (?:to|towards?) (?:the|its|your|my) )"
+_PHRASE = re.compile(rf"(?<!\w)(?<!\w')(?:({_ROW}){_JOIN}({_SIDEWAYS})|({_SIDEWAYS}){_JOIN}({_ROW})"
+                     rf"|({_WORD})(?:[ -]?({_WORD}))?)(?!\w|'\w)", re.I)
 _PLACE = re.compile(
     r"(?:\b(?:the|to|from|far|its|your|my|at|is|be|either|neither|nor|or|and|not|but|then|than|towards?"
     r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|[:,;.\"'(/-])\s*$", re.I)
 _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", re.I)
 
+# %% ../../nbs/benchmarks/42_parsing.ipynb #21e0fe11
 def _directions(text):
     "Direction phrases: (phrase, start, end)."
     out = []
-    for m in _PHRASE.finditer(text):
-        before, after = text[:m.start()], text[m.end():]
+    for m in _weighed(_PHRASE, text):
+        before, after = _beside(text, *m.span())
         verb = before.strip() and not _PLACE.search(before) and not _BESIDE.match(after)
         praise = re.search(r"(?:that's|that is|you're|you are|all) $", before, re.I)
         if (m[0].lower() == 'left' and verb) or (m[0].lower() == 'right' and praise): continue
@@ -422,7 +434,8 @@ def parse_direction(
     if _rule(rule) != 'strict': return Verdict(low if low in options else None, rule)
     if not text: return Verdict(None, 'empty')
     live = [d for d in _directions(text) if not _negated(text, *d[1:])]
-    announced = [d for d in live if re.search(r'\banswer(?: is)?\W*(?:the )?$', text[:d[1]], re.I)]
+    said = re.compile(r'\banswer(?: is)?\W*(?:the )?$', re.I)
+    announced = [d for d in live if said.search(text[max(0, d[1] - 60):d[1]])]
     found = {d[0] for d in announced or live}
     if len(found) != 1: return Verdict(None, 'two answers' if found else 'no answer')
     answer = found.pop()
@@ -430,6 +443,16 @@ def parse_direction(
     return Verdict(answer, 'direction' if text.lower().strip('." \'') == answer else 'mention')
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #b65a84bf
+_YES_NO = re.compile(r"\b(?:yes|yeah|yep|no|nope)\b")
+_BOTH = re.compile(r"\b(?:yes|no)\s*(?:or|and|/)\s*(?:yes|no)\b")
+_ASIDE = re.compile(r"\s+(?:doubt|question|problem|worries|kidding|idea|clue|wonder)\b")
+
+def _stands_alone(text, m):
+    "Whether a yes or no is a sentence's or a clause's own: at its end, or the first word of the reply."
+    before, after = _beside(text, *m.span())
+    opens = not before.strip(' "\'([{*#>-') and not _ASIDE.match(after)
+    return opens or bool(re.match(r"\s*(?:[,.;:!?)\]}\"'\n-]|$)", after))
+
 def parse_yes_no(
     reply:str,         # raw reply
     rule:str='strict', # 'strict', or 'legacy': starts with y, n (hierarchy paper)
@@ -437,8 +460,11 @@ def parse_yes_no(
     "Whether a reply says yes or no."
     if _rule(rule) != 'strict':
         return Verdict({'y': True, 'n': False}.get((reply or '').lower().strip()[:1]), rule)
-    text = plain(final_message(reply)).lower()
-    said = {w in ('yes', 'yeah', 'yep') for w in re.findall(r"\b(?:yes|yeah|yep|no|nope)\b", text)}
+    text = _BOTH.sub(' ', plain(final_message(reply)).lower())
+    text = text[_last_turn(text):] or text
+    every = list(_YES_NO.finditer(text))
+    alone = [m for m in every if _stands_alone(text, m)]   # 'no dog' and 'no doubt' speak of something else
+    said = {m[0][0] == 'y' for m in alone or every}
     if len(said) == 1: return Verdict(said.pop(), 'word')
     return Verdict(None, 'two answers' if said else 'no answer')
 
