@@ -30,14 +30,15 @@ def _load(paper):
             with f.open(encoding='utf-8') as text: d = pd.read_csv(text, dtype=str, keep_default_na=False)
             parts.append(d.assign(file=f.name.removesuffix('.csv').removeprefix(paper + '_')))
     d = pd.concat(parts, ignore_index=True)
+    disputed = d.get('disputed', pd.Series('', d.index)).eq('yes')
     number = pd.to_numeric(d.value, errors='coerce')
-    return d.assign(text=d.value, value=number, trust=d.source.map(_trust))
+    return d.assign(text=d.value, value=number, trust=d.source.map(_trust), disputed=disputed)
 
 # %% ../nbs/03_published.ipynb #77fb8ac9
 def published(
     paper:str,            # 'v1', 'v2' or 'hierarchy'
     table:str=None,       # a file ('main', 'ablation', ...) or a name in the `table` column; None: all
-)->pd.DataFrame:          # columns table, model, setting, task, metric, value, text, source, trust, file
+)->pd.DataFrame:          # table, model, setting, task, metric, value, text, source, trust, file, disputed
     "Published values with their sources."
     if paper not in PAPERS: raise ValueError(f"unknown paper '{paper}': one of {', '.join(PAPERS)}")
     d = _load(paper)

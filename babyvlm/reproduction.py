@@ -198,7 +198,8 @@ _USUAL = {'toy world': 'the claim is tested, the number is not comparable'}
 
 def _cell(p, mine, parts):
     "One published value with what this run says."
-    known = ('paper', 'file', 'table', 'model', 'setting', 'task', 'metric', 'text', 'source', 'trust')
+    known = ('paper', 'file', 'table', 'model', 'setting', 'task', 'metric', 'text', 'source', 'trust',
+             'disputed')
     d = {k: p[k] for k in known} | dict(id=f'{p.paper}-{p.file}-{p.place}', published=p.unit)
     c = _best(p, mine)
     if c is None:
@@ -231,7 +232,8 @@ def published_cells(
         p['alone'] = ~p.unit.duplicated(keep=False)
         parts = [s for s in saved if s.paper == paper]
         out += [_cell(r, mine[mine.paper == paper], parts) for _, r in p.iterrows()]
-    return pd.DataFrame(out).assign(difference=lambda d: d.value - d.published)
+    out = pd.DataFrame(out)   # where sources disagree there is no difference to speak of
+    return out.assign(difference=(out.value - out.published).where(~out.disputed))
 
 # %% ../nbs/92_reproduction.ipynb #9c962a9e
 def noise_floors(

@@ -155,7 +155,8 @@ def published_beside(
     if key not in DEVCV: return []
     d = published('v2', 'main_results_DevCV')
     d = d[d.task == PAPER_NAMES.get(key, DEVCV[key].title)]
-    return [(f'{r.model}, {r.setting}', r.value / 100, r.source) for r in d.itertuples()]
+    marks = ['; sources disagree' * r for r in d.disputed]
+    return [(f'{r.model}, {r.setting}{m}', r.value / 100, r.source) for r, m in zip(d.itertuples(), marks)]
 
 # %% ../nbs/95_scores.ipynb #9d915325
 esc = html.escape
