@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from scipy.stats import binomtest, t as student
 from statsmodels.stats.multitest import multipletests
 
-from .estimate import Estimate, paired_difference, resample
+from .estimate import Estimate, bootstrap, paired_difference, resample
 from .evaluation import Evaluation, Unit, primary
 
 # %% ../nbs/95_compare.ipynb #6a6f4c7a
@@ -134,7 +134,8 @@ def compare(
     if not both: return row | _unpaired(a, b, margin, n_boot, seed)
     x, y = (np.array([p[k].credit for p in both]) for k in (0, 1))
     d, groups = x - y, _groups([u for u, _ in both])
-    difference = paired_difference(x, y, groups, n_boot=n_boot, seed=seed)
+    shares = 0 <= min(x.min(), y.min()) and max(x.max(), y.max()) <= 1
+    difference = paired_difference(x, y, groups) if shares else bootstrap(d, groups, n_boot, seed)
     sums = cluster_sums(d, groups)[0]
     first, second = int((d > 0).sum()), int((d < 0).sum())
     alone, binary = len(sums) == len(d), set(np.r_[x, y]) <= {0., 1.}
