@@ -74,7 +74,7 @@ def test_command_line(birds, tmp_path, monkeypatch):
     assert runs[0].exit_code == 0, runs[0].output
     assert runs[0].stdout == runs[1].stdout
     assert 'n = 7, skipped 1' in runs[0].stdout and '5.png: a web page saved as a picture' in runs[0].stdout
-    assert 'seen 24, answered 21' in runs[0].stdout
+    assert 'asked 24 = answered 21' in runs[0].stdout
 
 
 @pytest.mark.parametrize('word', ['text', 'cyclic', 'binary', 'cot/reference', 'path/reference', 'taxonomy', 'v4', 'words'])
