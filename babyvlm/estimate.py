@@ -249,12 +249,12 @@ def crossed(
     x = np.atleast_2d(np.asarray(outcomes, float))
     _within(x, lowest)
     if x.size == 0: return Estimate(math.nan, n=0, chance=chance, **counts)
-    g, weights = _groups(groups, weights, x.shape)
+    (g, weights), plain = _groups(groups, weights, x.shape), groups is None and weights is None
     on = np.isin(g, list(weights))
     (part, stray), used = _shares_of(x, g, weights), on.any(0)
     u = _clustered(stray[:, used].T, _ids(clusters, len(used))[used])[0].T
     low, high, size = _range(weights, lowest)
-    value = np.array(np.clip(part.sum() / len(x), low, high))
+    value = np.array(np.clip(x.mean() if plain else part.sum() / len(x), low, high))
     ends = _ends(value, u * u.shape[1], low, high, size, level)
     shown = [float(v) + offset for v in (value, *ends)]
     return Estimate(*shown, round(on.sum() / len(x)), chance, **(dict(seeds=len(x)) | counts))
