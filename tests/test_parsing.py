@@ -118,3 +118,10 @@ def test_any_text_is_read_in_a_time_that_grows_with_its_length(text):
     "A quadratic parser would take minutes here; the runner's time limit notices."
     for parse in (parse_letter, parse_number, parse_direction, parse_yes_no):
         for rule in ('strict', 'legacy'): parse(text, rule=rule)
+
+
+@pytest.mark.parametrize('rule', ['strict', 'legacy', 'devcv'])
+@pytest.mark.parametrize('text', ['ſix', 'sİx', 'fıve', '٣', '²', '1²'], ids=ascii)
+def test_letters_that_only_fold_to_a_number_word_do_not_raise(text, rule):
+    got = parse_number(text, rule).answer
+    assert got is None or isinstance(got, int)

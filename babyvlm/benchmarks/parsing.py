@@ -391,7 +391,8 @@ def parse_number(
     if _rule(rule) == 'strict': return _strict_number(plain(final_message(reply)))
     m = re.search(rf"\b(?:\d+|{'|'.join(list(NUMBERS)[:11])})\b", reply or '', re.I)
     if m is None or len(m[0]) > 30: return Verdict(None, rule)   # digits without end
-    return Verdict(NUMBERS[m[0].lower()] if m[0].lower() in NUMBERS else int(m[0]), rule)
+    figure = int(m[0]) if m[0].isdecimal() else None   # 'ſix' matches 'six' in any case, and is no word
+    return Verdict(NUMBERS.get(m[0].lower(), figure), rule)
 
 # %% ../../nbs/benchmarks/42_parsing.ipynb #0783d03b
 DIRECTIONS = ('top', 'bottom', 'left', 'right', 'top right', 'top left', 'bottom right', 'bottom left')
