@@ -31,6 +31,7 @@ help:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "babyvlm needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --progress-bar on $(PINS) -e '.[dev]'
+	@bash .ci/wordnet .venv
 	@touch $@
 
 reproduce: .venv/.ready
