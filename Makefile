@@ -11,6 +11,8 @@ BIN := .venv/bin
 # a machine without a CUDA device must not download CUDA builds
 CUDA := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 PINS := $(if $(CUDA),,-c .ci/constraints-cpu.txt)
+# make LOCK=1: the very versions with which the toy tables were made
+PINS += $(if $(LOCK),-c .ci/lock.txt)
 
 .PHONY: help reproduce rehearse test lab docs bench verify lmms board hooks clean
 .DEFAULT_GOAL := help
@@ -31,6 +33,7 @@ help:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "babyvlm needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --progress-bar on $(PINS) -e '.[dev]'
+	@bash .ci/wordnet .venv
 	@touch $@
 
 reproduce: .venv/.ready

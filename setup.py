@@ -13,6 +13,11 @@ cfg = ini['DEFAULT']
 def words(key): return cfg.get(key, '').split()
 
 
+FULL = 'train', 'match', 'explore', 'endpoint', 'analysis'   # what the core does without; papers and notebooks need all of it
+extras = {k.removesuffix('_requirements'): words(k) for k in cfg if k.endswith('_requirements')}
+extras['full'] = [r for k in FULL for r in extras[k]]
+for name in ('batch', 'cluster', 'dev'): extras[name] += extras['full']
+
 readme = here / 'README.md'
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
@@ -23,6 +28,6 @@ setup(
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']),
     package_data={cfg['lib_path']: ['published_data/*.csv', 'assets/*', 'assets/*/*', 'assets/*/*/*']}, include_package_data=True,
     install_requires=words('requirements'),
-    extras_require={k.removesuffix('_requirements'): words(k) for k in cfg if k.endswith('_requirements')},
+    extras_require=extras,
     entry_points={'console_scripts': words('console_scripts'), 'lmms_eval.models': words('lmms_models'),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]})

@@ -311,7 +311,7 @@ def push_card(
         from huggingface_hub import HfApi
         api = HfApi()
     where = api.create_repo(repo_id, repo_type='dataset', private=private, exist_ok=True)
-    here = repo_root()/'data_cards'/name
+    here = cards_folder()/name
     for f in ('README.md', 'croissant.json'):
         api.upload_file(path_or_fileobj=str(here/f), path_in_repo=f, repo_id=repo_id, repo_type='dataset')
     if folder is not None: api.upload_folder(folder_path=str(folder), repo_id=repo_id, repo_type='dataset')

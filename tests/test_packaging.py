@@ -10,6 +10,8 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 CFG = ConfigParser(delimiters=['='])
@@ -29,25 +31,96 @@ def test_site_links():
     assert (ROOT/'nbs'/'data_cards').resolve() == ROOT/'data_cards'
 
 
-def test_wheel_holds_every_module_and_table(tmp_path):
-    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '-w', str(tmp_path), str(ROOT)], check=True)
-    names = set(zipfile.ZipFile(next(tmp_path.glob('*.whl'))).namelist())
+def build(folder, what, source=ROOT):
+    "A wheel (from a folder or an sdist) or an sdist of the package."
+    code = f'from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})'
+    command = [sys.executable, '-c', code] if what == 'sdist' else [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation',
+                                                                  '-w', str(folder), str(source)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return next(folder.glob('*.tar.gz' if what == 'sdist' else '*.whl'))
+
+
+@pytest.fixture(scope='module')
+def wheels(tmp_path_factory):
+    "The wheel of the checkout, and the one that the sdist gives."
+    one, two, three = (tmp_path_factory.mktemp(n) for n in ('wheel', 'sdist', 'again'))
+    return build(one, 'wheel'), build(three, 'wheel', build(two, 'sdist'))
+
+
+@pytest.fixture(scope='module')
+def outside(wheels, tmp_path_factory):
+    "Run Python outside the checkout, on the package as it was installed from the sdist's wheel."
+    place, work = tmp_path_factory.mktemp('site'), tmp_path_factory.mktemp('outside')
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-index', '--target', str(place), str(wheels[1])], check=True)
+    def run(code, *args):
+        env = {k: v for k, v in os.environ.items() if not k.startswith('BABYVLM')} | dict(PYTHONPATH=str(place), PYTHONSAFEPATH='1')
+        return subprocess.run([sys.executable, '-c', BEFORE + code, *args], cwd=work, env=env, capture_output=True, text=True)
+    run.place = place
+    return run
+
+
+FULL = {re.split('[<>=]', r)[0] for k in ('train', 'match', 'explore', 'endpoint', 'analysis') for r in CFG[f'{k}_requirements'].split()}
+BEFORE = f'''
+import socket, sys
+def refuse(*a, **k): raise SystemExit('network at import')
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+for name in {sorted({'sklearn' if n == 'scikit-learn' else n for n in FULL} - {'timm'})!r}: sys.modules[name] = None    # not installed; open_clip brings timm
+'''
+
+
+def test_wheel_holds_every_module_and_table(wheels):
+    names, again = (set(zipfile.ZipFile(w).namelist()) for w in wheels)
+    assert names == again, names ^ again
     for f in (ROOT/'babyvlm').rglob('*'):
         if f.suffix in ('.py', '.csv') and '__pycache__' not in f.parts: assert str(f.relative_to(ROOT)) in names, f.name
     for card in (ROOT/'data_cards').glob('*/README.md'): assert f'babyvlm/assets/data_cards/{card.parent.name}/README.md' in names, card.parent.name
+
+
+def test_the_core_runs_outside_a_checkout_without_extras_and_network(outside, tmp_path):
+    code = 'import babyvlm, pathlib, importlib\n' \
+           'for m in "report published cards evaluation scores benchmarks.v1 benchmarks.devcv benchmarks.leaderboard data.nursery analysis.survey models.vlms".split(): ' \
+           'importlib.import_module(f"babyvlm.{m}")\n' \
+           'import torch; assert not torch.cuda.is_initialized(); print(pathlib.Path(babyvlm.__file__).parent.parent)'
+    done = outside(code)
+    assert done.returncode == 0 and done.stdout.strip() == str(outside.place), done.stdout + done.stderr[-2000:]
+    push = 'from babyvlm.cards import push_card\nclass Api:\n def create_repo(self, *a, **k): return "there"\n' \
+           ' def upload_file(self, path_or_fileobj, **k): open(path_or_fileobj).close()\nprint(push_card("nursery", "me/x", api=Api()))'
+    done = outside(push)
+    assert done.stdout.strip() == 'there', done.stderr[-2000:]
+    (tmp_path/'s.json').write_text('{"baby_pv": {"acc": 0.5}}')
+    for args, says in ((['--help'], 'evaluate'), (['leaderboard', str(tmp_path/'s.json')], 'mean of 11'), (['data', 'list'], 'wordnet')):
+        done = outside('from babyvlm.cli import app; app()', *args)
+        assert done.returncode == 0 and says in done.stdout, (args, done.stdout[-500:], done.stderr[-2000:])
+
+
+def test_extras_are_apart_and_a_full_installation_has_them(wheels):
+    with zipfile.ZipFile(wheels[0]) as z: text = z.read(next(n for n in z.namelist() if n.endswith('METADATA'))).decode()
+    needs = re.findall(r'^Requires-Dist: ([\w-]+)[^;\n]*(?:; extra == "(\w+)")?', text, re.M)
+    core = {n.lower().replace('_', '-') for n, e in needs if not e}
+    assert not core & FULL and {'torch', 'transformers', 'pandas'} <= core
+    for extra in ('full', 'dev', 'batch', 'cluster'): assert FULL <= {n for n, e in needs if e == extra}, extra
+
+
+def test_the_lock_satisfies_what_is_declared():
+    sys.path.insert(0, str(ROOT/'.ci'))
+    import lock
+    pins = dict(l.split('==') for l in (ROOT/'.ci'/'lock.txt').read_text().splitlines() if not l.startswith('#'))
+    for r in lock.declared():
+        assert pins.get(canonicalize_name(r.name)) and r.specifier.contains(pins[canonicalize_name(r.name)], prereleases=True), f'{r}: run .ci/lock.py'
+
+
+def test_citation_and_conda_say_what_settings_say():
+    cited, conda = (yaml.safe_load((ROOT/f).read_text()) for f in ('CITATION.cff', 'environment.yml'))
+    assert cited['cff-version'] == '1.2.0' and cited['version'] == CFG['version'] and cited['license'] == 'Apache-2.0' and cited['title'] and cited['authors']
+    assert {i['value'] for r in cited['references'] for i in r['identifiers']} == {'arXiv:2504.09426', 'arXiv:2512.10932', 'arXiv:2505.24840'}
+    assert '-e .[full]' in conda['dependencies'][-1]['pip'] and 'python=3.12' in conda['dependencies']
 
 
 def test_torchvision_loads_beside_this_torch():
     import babyvlm  # noqa: F401  the guard must be installed before torchvision is imported
     from torchvision.models import resnet18
     assert resnet18(weights=None).fc.in_features == 512
-
-
-def test_import_touches_neither_network_nor_gpu():
-    "Importing the package does not initialise CUDA and opens no socket."
-    code = ('import socket, sys; socket.socket.connect = lambda *a: sys.exit("network at import");'
-            'import babyvlm.report, babyvlm.data.nursery, babyvlm.benchmarks.v1, torch; assert not torch.cuda.is_initialized()')
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
 
 
 def test_no_machine_paths_or_hosts():

@@ -192,7 +192,7 @@ def test_captions_without_wordnet_carry_their_own_name(monkeypatch):
             class Set:
                 def lemmas(self): return [Lemma('dog'), Lemma('hound')]
             return [Set()] if word in ('dog', 'hound') else []
-    monkeypatch.setattr('nltk.corpus.wordnet', Synonyms())
+    monkeypatch.setattr(v1, 'installed', Synonyms)
     both = [score('saycam_caption', ['a big hound .'], items=items, wordnet=w) for w in (False, True)]
     assert list(both[1]) == ['METEOR'] and both[1]['METEOR'].value > both[0]['METEOR (exact+stem)'].value
 

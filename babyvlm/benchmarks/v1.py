@@ -26,6 +26,7 @@ import pandas as pd
 from .audit import Benchmark
 from .credit import MODES, Credit, is_tie, known_mode, reply_shares, shares
 from .items import Item, Reply, Status, score_shape
+from .wordnet import find_wordnet, wordnet as installed
 from ..data.saycam import Ledger, parse_name
 from ..estimate import Estimate
 
@@ -372,11 +373,8 @@ class _NoSynonyms:
     def synsets(self, word): return []
 
 def has_wordnet()->bool:
-    "Whether NLTK finds its WordNet data."
-    from nltk.corpus import wordnet   # in functions: most pages score no captions, and NLTK is slow to load
-    try: wordnet.ensure_loaded()
-    except LookupError: return False
-    return True
+    "Whether a WordNet is installed."
+    return find_wordnet() is not None
 
 def word_tokens(
     text:str,   # a sentence or several
@@ -389,12 +387,12 @@ def word_tokens(
 def meteor(
     reference:str,         # what was said
     hypothesis:str,        # what the model said
-    wordnet:bool=False,    # match synonyms too; needs NLTK's WordNet
+    wordnet:bool=False,    # match synonyms too; needs an installed WordNet
 )->float:                  # 0..1
     "METEOR of one caption (alpha 0.9, beta 3, gamma 0.5)."
-    from nltk.corpus import wordnet as words
-    from nltk.translate.meteor_score import single_meteor_score as one
-    return one(word_tokens(reference), word_tokens(hypothesis), wordnet=words if wordnet else _NoSynonyms())
+    from nltk.translate.meteor_score import single_meteor_score as one   # here: NLTK is slow to load
+    synonyms = installed() if wordnet else _NoSynonyms()
+    return one(word_tokens(reference), word_tokens(hypothesis), wordnet=synonyms)
 
 # %% ../../nbs/benchmarks/44_v1.ipynb #ae1ae23b
 METEOR = {True: 'METEOR', False: 'METEOR (exact+stem)'}
@@ -448,7 +446,7 @@ def score(
     seed:int=0,          # of the bootstrap
     n_boot:int=2000,     # resamples
     nan:str='raise',     # 'published' (reference mode only): let NaN through the published loops
-    wordnet:bool=None,   # METEOR with synonyms; None: if NLTK has WordNet
+    wordnet:bool=None,   # METEOR with synonyms; None: if a WordNet is there
 )->dict[str, Estimate]:  # metric -> estimate with chance, ties, no_answer and skipped
     "All metrics of a V1 benchmark."
     rows = _checked(task, replies, items, mode, nan)

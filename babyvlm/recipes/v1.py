@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from ..benchmarks.items import Journal, Reply, evaluate
 from ..benchmarks.likelihood import Generative
-from ..benchmarks.v1 import CHANCE, FILES, LOADERS, METEOR, credit
+from ..benchmarks.v1 import CHANCE, FILES, LOADERS, METEOR, credit, has_wordnet
 from ..config import pick_device
 from ..data.nursery import blind_observer, ideal_observer, load_truth
 from ..estimate import Estimate, crossed
@@ -331,7 +331,8 @@ CONTEXTS = {'positive context (strict)': 'positive_context_group_score',
 _NAMES = {'labeled_s': {'accuracy': 'acc'}, 'vtwt': {'accuracy': 'acc'},
           'baby_winoground': {'group score ("Overall")': 'group_score', 'image score': 'image_score',
                               'text score': 'text_score', **CONTEXTS},
-          'saycam_caption': {METEOR[False]: METEOR[False]}}   # as the paper writes it: as `score` calls it
+          'saycam_caption': {METEOR[w]: METEOR[w] for w in (True, False) if has_wordnet() >= w}}
+# as the paper writes it: as `score` calls it
 METRICS = {t: {n: (m, CHANCE.get(t, {}).get(m)) for n, m in found.items()} for t, found in _NAMES.items()}
 
 def outcomes(
@@ -346,7 +347,7 @@ def outcomes(
 def _earned(task, replies, items, metric=None):
     "The `Credit` of one model under a metric of METRICS."
     key, _ = METRICS[task][metric or next(iter(METRICS[task]))]
-    return credit(task, replies, items, wordnet=False)[key]
+    return credit(task, replies, items, wordnet=key == METEOR[True])[key]
 
 # %% ../../nbs/recipes/59_v1.ipynb #dd9fe126
 @patch
