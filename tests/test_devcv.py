@@ -2,13 +2,14 @@
 import json
 import random
 import shutil
+import warnings
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from babyvlm.benchmarks.audit import guess
-from babyvlm.benchmarks.catalogue import TASKS, Fault, find_tasks, load_items
+from babyvlm.benchmarks.catalogue import TASKS, Fault, find_file, find_tasks, load_items, task_name
 from babyvlm.benchmarks.devcv import (ask, by_number, evaluate_devcv, ideal_replies, leaderboard_scores, overall,
                                       score_items)
 from babyvlm.benchmarks.items import Item, Reply, Status, open_image
@@ -297,3 +298,45 @@ def test_other_corpora_by_the_annotation_format(tmp_path):
         drafts = build(task, bank, 8)
         assert len(drafts) == 8 and all(len(d.pictures) == sum(q.count('<image>') for q, _ in d.turns) for d in drafts)
     assert 'toycups' in ' '.join(q for d in build('count', bank, 40) for q, _ in d.turns)
+
+
+GUESSES = {'whohasmore_synthetic': 'compare_synthetic', 'whohasmore_real': 'compare_real', 'picture_vocab_selected': 'picture_vocabulary', 'left_right': 'leftright',
+           'spatial_details': 'spatialdetails', 'object_counting': 'count', 'delayed_response': 'vdr-binary', 'picture_vocab': 'picture_vocabulary',
+           'looking_while_listening': 'looking_while_listening', 'who_has_more': 'compare_real', 'Who Has More': 'compare_real', 'Left-Right': 'leftright',
+           'Memory': 'memory', 'VDR-Open': 'vdr-open', 'baby_count': 'count', 'Visual Delayed Response, open': 'vdr-open', 'subitizing_real': 'subitize_real'}
+FORMS = ['{}/data.json', 'test/{}/data.json', '{}/test/data.json', '{}_test.json', '{}.json', 'dataset/{}_test.json', '{}/DATA.JSON', 'Test/{}/Data.json', '{}_TEST.JSON']
+
+
+def put(file, rows='[]'): file.parent.mkdir(parents=True, exist_ok=True); file.write_text(rows); return file
+
+
+def told(folder):
+    """What is found in a folder, and what is said about the rest."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        return find_tasks(folder), [str(w.message) for w in said]
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('name', GUESSES)
+def test_a_plain_guess_of_a_name_is_read(tmp_path, name, form):
+    file = put(tmp_path/'sample'/form.format(name))
+    assert told(tmp_path/'sample')[0] == {GUESSES[name]: file} and find_file(tmp_path/'sample', GUESSES[name]) == file
+    assert task_name(name) == GUESSES[name]
+
+
+def test_what_is_not_known_is_named(tmp_path):
+    ours, record = put(tmp_path/'count/data.json'), '[{"conversations": []}]'
+    put(tmp_path/'juggling/data.json'), put(tmp_path/'memmory_test.json', record), put(tmp_path/'dataset_info.json', '{}')
+    put(tmp_path/'whohasmore_synthetic/data.json'), put(tmp_path/'object_counting/data.json'), put(tmp_path/'count/train/data.json')
+    put(tmp_path/'tower/train/data.json'), put(tmp_path/'more/localize/data.json'), put(tmp_path/'more/croissant.json', '{}')
+    found, said = told(tmp_path)
+    assert found == {'compare_synthetic': tmp_path/'whohasmore_synthetic/data.json', 'count': ours}
+    expected = {'juggling/data.json': "'juggling' is no DevCV task", 'memmory_test.json': "did you mean 'memory'?",
+                'whohasmore_synthetic/data.json': 'is read as compare_synthetic', 'object_counting/data.json': 'count is read from another file'}
+    for file, why in expected.items(): assert [s for s in said if f"'{file}'" in s and why in s], (file, said)
+    assert len(said) == 4 and not any(m in s for s in said for m in ('info', 'tower', 'croissant'))
+    put(tmp_path/'more/localize/data.json', record)
+    assert [s for s in told(tmp_path)[1] if "pass the folder 'more'" in s or "'more/localize/data.json'" in s]
+    shutil.rmtree(tmp_path/'count'), shutil.rmtree(tmp_path/'whohasmore_synthetic'), shutil.rmtree(tmp_path/'object_counting')
+    with pytest.raises(FileNotFoundError, match="'juggling' is no DevCV task"): find_tasks(tmp_path)

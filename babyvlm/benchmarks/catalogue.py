@@ -56,35 +56,64 @@ count | Object Counting | baby_count | Counting | {_MATH} | 25-42 | number | acc
 TASKS = {r[0]: Task(*r[1:]) for r in ([c.strip() for c in line.split('|')] for line in _TABLE.splitlines())}
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #677f2ee3
-_ALIAS = {a.replace('-', '_'): t for t, s in SHORT.items() for a in (t, s, 'baby_' + s, TASKS[t].key) if a}
-_ALIAS |= dict(picture_vocab='picture_vocabulary', spatial='spatialdetails', localization='localize',
-               who_has_more='compare_real', counting='count', subitizing='subitize', vdr='vdr-binary',
-               whohasmore='compare_real', whohasmore_real='compare_real', left_right='leftright',
-               whohasmore_synthetic='compare_synthetic', picture_vocab_selected='picture_vocabulary',
-               who_has_more_real='compare_real', who_has_more_synthetic='compare_synthetic',
-               spatial_details='spatialdetails', object_counting='count', object_count='count',
-               delayed_response='vdr-binary', delayed_response_open='vdr-open',
-               delayed_response_binary='vdr-binary', visual_delayed_response='vdr-binary',
-               subitizing_real='subitize_real', looking_listening='looking_while_listening')
+def _plain(name): return re.sub('[^a-z0-9]', '', str(name).lower())
+
+_NAMES = {_plain(a): t for t, s in SHORT.items() for a in (t, s, TASKS[t].title)}
+_NAMES |= dict(
+    picturevocab='picture_vocabulary', spatial='spatialdetails', whohasmore='compare_real',
+    whohasmorereal='compare_real', counting='count', objectcount='count', subitizing='subitize',
+    subitizingreal='subitize_real', vdr='vdr-binary', delayedresponse='vdr-binary',
+    delayedresponsebinary='vdr-binary', delayedresponseopen='vdr-open',
+    visualdelayedresponse='vdr-binary', lookinglistening='looking_while_listening')
+
+def _short(name): return _plain(name).removeprefix('devcv').removeprefix('baby').removesuffix('selected')
 
 def task_name(
-    name:str,             # 'pv', 'baby_pv', 'devcv/picture_vocabulary' ...
+    name:str,             # 'pv', 'baby_pv', 'devcv/picture_vocabulary', 'Who Has More, synthetic' ...
 )->str:                   # a key of `TASKS`
     "The task that a name stands for."
-    short = str(name).removeprefix('devcv/').replace('-', '_').lower()
-    if short in _ALIAS: return _ALIAS[short]
-    near = difflib.get_close_matches(short, _ALIAS, 1, 0.)[0]
-    raise ValueError(f"unknown DevCV task '{name}': did you mean '{_ALIAS[near]}'? known: {', '.join(TASKS)}")
+    short = _short(name)
+    if short in _NAMES: return _NAMES[short]
+    near = difflib.get_close_matches(short, _NAMES, 1, 0.)[0]
+    raise ValueError(f"unknown DevCV task '{name}': did you mean '{_NAMES[near]}'? known: {', '.join(TASKS)}")
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #703b7740
-def _places(folder, task, split):
-    "Where a task's file may be, in order."
-    names = dict.fromkeys((task, SHORT[task], *(a for a, t in _ALIAS.items() if t == task)))
-    for n in names:
-        yield from (folder/split/n/'data.json', folder/n/split/'data.json', folder/f'{n}_{split}.json',
-                    folder/'dataset'/f'{n}_{split}.json', folder/n/'data.json', folder/f'{n}.json')
-    if folder.name.replace('-', '_') in names or folder.name == task: yield folder/'data.json'
+_SPLITS = ('train', 'val', 'test')
+_ENDING = re.compile(r'(.+)[_-](train|val|test)', re.I)
 
+def _called(parts, split):
+    "The names in a path and whether it names this split; no names when it names another one."
+    *folders, last = parts
+    stem, m = Path(last).stem, _ENDING.fullmatch(Path(last).stem)
+    words = [*folders, *(m.groups() if m else [] if stem.lower() == 'data' else [stem])]
+    said = {w.lower() for w in words if w.lower() in _SPLITS}
+    names = list(dict.fromkeys(w for w in words if w.lower() not in (*_SPLITS, 'dataset')))
+    return (names, split in said) if said <= {split} else ([], None)
+
+def _released(file):
+    "Whether a file begins like records; for a file whose name says nothing."
+    with open(file, 'rb') as f: return b'"conversations"' in f.read(1 << 16)
+
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #703b7741
+def _listed(folder, split):
+    "(name, task or None, file) of all that may hold a task of this split, the one that counts first."
+    out, ending = [], '.[jJ][sS][oO][nN]'
+    above = [folder.name, folder.parent.name]
+    own = next((n for n in above if n.lower() not in _SPLITS), '')
+    for file in sorted(f for deep in ('*', '*/*', '*/*/*') for f in folder.glob(deep + ending)):
+        if not file.is_file(): continue
+        parts = file.relative_to(folder).parts
+        names, named = _called(parts, split)
+        if named is None: continue
+        tasks = {_NAMES.get(_short(n)) for n in names or [own]}
+        task, name = tasks.pop() if len(tasks) == 1 else None, (names or [own])[-1]
+        sure = len(parts) > 1 and file.stem.lower() == 'data' and len(names) == 1
+        if task is None and not sure and not _released(file): continue
+        usual = task and _short(name) in {_plain(task), _plain(SHORT[task])}
+        out.append((not usual, not named, file.stem.lower() != 'data', file.as_posix(), name, task, file))
+    return [x[-3:] for x in sorted(out, key=lambda x: x[:4])]
+
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #e2d63ccd
 def find_file(
     path,                 # JSON file, a folder of one task, a split, a source, or the flat release
     task:str,             # any name of a task
@@ -94,51 +123,41 @@ def find_file(
     path, task = Path(path), task_name(task)
     if path.is_file(): return path
     if not path.is_dir(): raise FileNotFoundError(f"no DevCV folder '{path.name}'")
-    found = next((p for p in _places(path, task, split) if p.is_file()), None)
+    found = next((f for _, t, f in _listed(path, split) if t == task), None)
     if found is None:
         raise FileNotFoundError(f"no file of {task} ({split}) in '{path.name}': expected {split}/{task}/"
                                 f'data.json (nested) or {SHORT[task]}_{split}.json (flat)')
     return found
 
-# %% ../../nbs/benchmarks/45_catalogue.ipynb #e2d63ccd
-_SPLITS = ('train', 'val', 'test')
-
-def _called(file, split):
-    "The task that a file of either layout names by its folder or its own name."
-    if file.name != 'data.json': return file.stem.removesuffix(f'_{split}')
-    return next((p.name for p in file.parents if p.name not in _SPLITS), '')
-
-def _not_read(folder, split, read):
-    "Files in the released form that a reader might miss, and those read under another name."
-    forms = (f'{split}/*/data.json', f'*/{split}/data.json', '*/data.json', f'*_{split}.json',
-             f'dataset/*_{split}.json')
-    for file in sorted({f for form in forms for f in folder.glob(form)}):
-        name = _called(file, split)
-        task = _ALIAS.get(name.replace('-', '_').lower())
-        where = file.relative_to(folder).as_posix()
-        usual = {n.replace('-', '_') for n in (task, SHORT[task], f'baby_{SHORT[task]}')} if task else ()
-        if name in _SPLITS or file in read.values() and name.replace('-', '_') in usual: continue
-        near = difflib.get_close_matches(name.lower(), _ALIAS, 1, .4)
-        hint = f"; did you mean '{_ALIAS[near[0]]}'?" if near else ''
-        if file in read.values(): yield f"'{where}' is read as {task}"
-        elif task is None: yield f"not read: '{where}': '{name}' is no DevCV task{hint}"
-        elif task in read: yield f"not read: '{where}': {task} is read from another file"
-        else: yield f"not read: '{where}': call it '{task}'"
+def _remarks(folder, listed, found):
+    "A line for each file that is not read, or read under a name of another kind."
+    for name, task, file in listed:
+        where, short = file.relative_to(folder).as_posix(), _short(name)
+        near = difflib.get_close_matches(short, _NAMES, 1, .4)
+        hint = f"; did you mean '{_NAMES[near[0]]}'?" if near else ''
+        if short in _NAMES and task is None: hint = f"; pass the folder '{file.parent.name}'"
+        if task is None: yield f"not read: '{where}': '{name}' is no DevCV task here{hint}"
+        elif found[task] != file: yield f"not read: '{where}': {task} is read from another file"
+        elif short not in (_plain(task), _plain(SHORT[task])): yield f"'{where}' is read as {task}"
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #6d0ba471
 def find_tasks(
     path,                 # a folder of either layout
     split:str='test',     # 'train', 'val' or 'test'
+    quiet:bool=False,     # True: only look; False: what is not read, or under another name, is a warning
 )->dict:                  # task -> file, in the order of `TASKS`
     "Every task that a folder holds."
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f"no DevCV folder '{path.name}'")
-    found = {t: next((p for p in _places(path, t, split) if p.is_file()), None) for t in TASKS}
-    found = {t: p for t, p in found.items() if p is not None}
-    for line in _not_read(path, split, found): warnings.warn(line, stacklevel=2)
+    listed = _listed(path, split)
+    first = {t: f for _, t, f in reversed(listed) if t}
+    found = {t: first[t] for t in TASKS if t in first}
+    remarks = list(_remarks(path, listed, found))
     if not found:
         raise FileNotFoundError(f"no DevCV file ({split}) in '{path.name}': expected {split}/<task>/data.json"
-                                f' (nested) or <short name>_{split}.json (flat)')
+                                f' (nested) or <short name>_{split}.json (flat)'
+                                + ''.join(f'; {r}' for r in remarks))
+    for line in () if quiet else remarks: warnings.warn(line, stacklevel=2)
     return found
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #e7103755
