@@ -340,3 +340,48 @@ def test_what_is_not_known_is_named(tmp_path):
     assert [s for s in told(tmp_path)[1] if "pass the folder 'more'" in s or "'more/localize/data.json'" in s]
     shutil.rmtree(tmp_path/'count'), shutil.rmtree(tmp_path/'whohasmore_synthetic'), shutil.rmtree(tmp_path/'object_counting')
     with pytest.raises(FileNotFoundError, match="'juggling' is no DevCV task"): find_tasks(tmp_path)
+
+
+def one_file(folder, *rows):
+    """A file of records (question, answer, pictures); the pictures are drawn."""
+    from PIL import Image
+    for p in {p for *_, pictures in rows for p in pictures}:
+        (folder/p).parent.mkdir(exist_ok=True); Image.new('RGB', (8, 8)).save(folder/p, 'PNG')
+    records = [dict(id='x', image=list(p), conversations=[{'from': 'human', 'value': q}, {'from': 'gpt', 'value': a}]) for q, a, p in rows]
+    return put(folder/'data.json', json.dumps(records))
+
+
+@pytest.mark.parametrize('task', ['vdr-open', 'vdr-binary'])
+def test_delayed_response_without_options_is_asked_openly(tmp_path, task):
+    asked = "<image><image> Where did the dog's ball leave the dog's yard?"
+    file = one_file(tmp_path, (asked, 'left', 'ab'), (asked + ' ', 'Top-right.', 'ab'), (asked + '?', 'behind', 'ab'),
+                    ('<image> Is it the top-left or the bottom-left side?', 'bottom left', 'a'))
+    items = load_items(file, task)
+    assert [(i.prompt, len(i.options), i.options[i.gold]) for i in items][:2] == [(asked, 8, 'left'), (asked + ' ', 8, 'top right')]
+    assert items[2].options == ('top left', 'bottom left') and items.ledger.skipped == {'answer outside the options': 1}
+    replies = [Reply(i.uid, text=t) for i, t in zip(items, ('It went left.', 'top left', 'bottom left'))]
+    exact = score_items(items, replies)['acc_exact']
+    assert exact.value == pytest.approx(2/3) and exact.chance == pytest.approx((1/8 + 1/8 + 1/2)/3) and exact.skipped == 1
+
+
+def test_links_that_lead_out_are_refused_unless_asked_for(tmp_path):
+    (root := tmp_path/'root').mkdir(), (tmp_path/'else').mkdir()
+    file = one_file(root, ('<image> How many cups?', '3', ['a']), ('<image> How many cups?', '4', ['out']), ('<image> How many cups?', '5', ['in']), ('<image> How many cups?', '6', ['d/a']))
+    shutil.copy(root/'a', tmp_path/'else'/'a'), shutil.rmtree(root/'d'), (root/'out').unlink(), (root/'in').unlink()
+    for name, target in {'out': '../else/a', 'in': 'a', 'd': '../else'}.items(): (root/name).symlink_to(target)
+    items = load_items(file, 'count')
+    assert [i.options[i.gold] for i in items] == ['3', '5'] and items.ledger.skipped == {'link leaves the folder': 2}
+    assert "'out'" in str(items.faults[0]) and 'record 1' in str(items.faults[0])
+    assert len(load_items(file, 'count', links=True)) == 4
+    (tmp_path/'way in').symlink_to(root)
+    assert len(load_items(tmp_path/'way in'/'data.json', 'count')) == 2      # the root itself may be a link
+
+
+def test_a_record_that_occurs_twice_is_named(tmp_path):
+    rows = [('<image> How many cups?', '3', 'a'), ('<image> How many cups?', '3', 'b'), ('<image> How many dogs?', '3', 'a')]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert not load_items(one_file(tmp_path, *rows), 'count').twice
+    with pytest.warns(UserWarning, match='data.json: record 3 is the same as record 0, record 4 is the same as record 0; all'):
+        items = load_items(one_file(tmp_path, *rows, rows[0], rows[0]), 'count')
+    assert items.twice == ((3, 0), (4, 0)) and len(items) == 5

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .items import Item
+from .parsing import DIRECTIONS, parse_direction
 from .v1 import ItemList
 from ..data.conversations import IMAGE, Record, RecordError, Turn, check_record
 from ..data.saycam import Ledger
@@ -214,6 +215,13 @@ def _shape(d, fail):
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #f344fe22
 _LETTERS, _QUOTED = re.compile(r'\(([A-Z])\)'), re.compile(r"'([a-z ]+)'")
+_NAMED = re.compile(r'\b(?:(?:top|bottom)(?:[ -](?:left|right))?|left|right)\b')
+
+def _directions(question):
+    "Directions that are quoted, or the two that are named; an open question leaves all eight."
+    quoted = [q for q in _QUOTED.findall(question.split('respond')[-1]) if q in DIRECTIONS]
+    named = dict.fromkeys(n.replace('-', ' ') for n in _NAMED.findall(question.lower()))
+    return tuple(dict.fromkeys(quoted)) or (tuple(named) if len(named) == 2 else DIRECTIONS)
 
 def options_of(
     task:str,             # a key of `TASKS`
@@ -223,9 +231,10 @@ def options_of(
     "The options that a question offers, found by pattern, never by position."
     kind = TASKS[task].answer
     if kind == 'number': return tuple(map(str, range(1, top + 1)))
-    if kind == 'direction': return tuple(dict.fromkeys(_QUOTED.findall(question.split('respond')[-1])))
+    if kind == 'direction': return _directions(question)
     return tuple(dict.fromkeys(_LETTERS.findall(question)))
 
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #f344fe23
 def _rounds(turns, fail):
     "The rounds of a Memory record; their number and their options must be those of the test."
     asked, said = [t.text for t in turns[::2]], [t.text.strip() for t in turns[1::2]]
@@ -262,17 +271,19 @@ def _labels(d):
     if not isinstance(rows, list) or not all(isinstance(r, list) for r in rows): return None
     return rows if all(isinstance(w, str) for r in rows for w in r) else None
 
-def _files(paths, root, fail):
-    "The pictures of a record, all of which must be there."
+def _files(paths, root, links, fail):
+    "The pictures of a record, all of which must be there, and below the root unless links may lead out."
     for p in paths:
         try: there = (root/p).is_file()
         except (OSError, ValueError): there = False   # a name that no file can have
         short = p if len(p) < 99 else p[:60] + '...'
         if not there: fail('missing picture', f"{short!r} is not there; copy it, or pass its root")
+        if not links and not (root/p).resolve().is_relative_to(root.resolve()):
+            fail('link leaves the folder', f"{short!r} is a link out of it; copy it, or pass links=True")
     return tuple(str(root/p) for p in paths)
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #57def283
-def _item(task, d, i, where, root, top):
+def _item(task, d, i, where, root, top, links):
     "One record as an item, or a `Fault`."
     def fail(reason, detail): raise Fault(where, d.get('id') if isinstance(d, dict) else None, reason, detail)
     turns, paths = _shape(d, fail)
@@ -280,7 +291,7 @@ def _item(task, d, i, where, root, top):
     try: check_record(record, where)
     except RecordError as e:
         fail('path leaves the folder' if 'leaves the image root' in str(e) else 'bad record', str(e))
-    images = _files(paths, root, fail)
+    images = _files(paths, root, links, fail)
     meta = dict(id=str(record.id), word=asked_word(task, record.prompts[0]), answer=TASKS[task].answer)
     common = dict(uid=f'{task}/{i:05d}', benchmark=f'devcv/{task}', images=images, group=meta['word'])
     if task == 'memory':
@@ -292,6 +303,7 @@ def _item(task, d, i, where, root, top):
     if len(turns) != 2: fail('bad record', f'{len(turns)} turns; {task} has one question')
     options, answer = options_of(task, record.prompts[0], top), record.answers[0].strip()
     if len(options) < 2: fail('no options', f'the question offers {options}; expected letters or words')
+    if TASKS[task].answer == 'direction': answer = parse_direction(answer).answer or answer
     if answer not in options: fail('answer outside the options', f"'{answer}' is none of {options}")
     return Item(**common, prompt=record.prompts[0], options=options, gold=options.index(answer), meta=meta)
 
@@ -299,6 +311,7 @@ def _item(task, d, i, where, root, top):
 class Items(ItemList):
     "Items of a DevCV file with the `ledger` of how they were read and the `faults` of what was left out."
     faults:tuple = ()
+    twice:tuple = ()      # (record, the same record before); both count
     file:Path = None
 
 def _top(task, rows):
@@ -309,6 +322,14 @@ def _top(task, rows):
     numbers = [int(a) for a in said if a in map(str, range(13))]
     return max([12 if task == 'count' else 4, *numbers])
 
+def _twice(items):
+    "Pairs of records that ask the same of the same pictures, whatever their ids."
+    first, out = {}, []
+    for i in items:
+        k, asked = int(i.uid.rsplit('/', 1)[1]), (i.images, i.prompt, i.gold, str(i.rounds))
+        if first.setdefault(asked, k) != k: out.append((k, first[asked]))
+    return tuple(out)
+
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #08d544df
 def load_items(
     path,                 # JSON file, or a released folder of either layout
@@ -316,6 +337,7 @@ def load_items(
     split:str='test',     # 'train', 'val' or 'test'
     images=None,          # root of the picture paths; None: the folder of the JSON
     strict:bool=False,    # True: the first fault stops the reading; False: it is left out, named and counted
+    links:bool=False,     # True: pictures may be links that lead out of the root
 )->Items:                 # with `.ledger` and `.faults`
     "The items of a task in the released format."
     task = task_name(task); file = find_file(path, task, split)
@@ -323,10 +345,13 @@ def load_items(
     if not isinstance(rows, list): raise ValueError(f'{file.name}: expected a list of records at the top')
     root, top, out, faults = Path(images or file.parent), _top(task, rows), Items(), []
     for i, d in enumerate(rows):
-        try: out.append(_item(task, d, i, f'{file.name}, record {i}', root, top))
+        try: out.append(_item(task, d, i, f'{file.name}, record {i}', root, top, links))
         except Fault as e:
             if strict: raise
             faults.append(e)
     out.ledger = Ledger.count(len(out), [(f.reason, f.where) for f in faults], 'records')
-    out.faults, out.file = tuple(faults), file
+    out.faults, out.file, out.twice = tuple(faults), file, _twice(out)
+    same = [f'record {k} is the same as record {first}' for k, first in out.twice]
+    more = f' and {len(same) - 3} more' if len(same) > 3 else ''
+    if same: warnings.warn(f"{file.name}: {', '.join(same[:3])}{more}; all of them count", stacklevel=2)
     return out
