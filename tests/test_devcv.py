@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import typer
 
 from babyvlm.benchmarks.audit import guess
 from babyvlm.benchmarks.catalogue import TASKS, Fault, find_file, find_tasks, load_items, task_name
@@ -14,6 +15,7 @@ from babyvlm.benchmarks.devcv import (ask, by_number, evaluate_devcv, ideal_repl
                                       score_items)
 from babyvlm.benchmarks.items import Item, Reply, Status, open_image
 from babyvlm.benchmarks.shortcuts import open_ways, option_table, shortcut_audit
+from babyvlm.commands import one_line
 from babyvlm.data.annotations import Bank, Box, Frame, load_bank
 from babyvlm.data.clips import draw_bank
 from babyvlm.data.crops import BUILDERS, Pool
@@ -382,6 +384,14 @@ def test_a_record_that_occurs_twice_is_named(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert not load_items(one_file(tmp_path, *rows), 'count').twice
-    with pytest.warns(UserWarning, match='data.json: record 3 is the same as record 0, record 4 is the same as record 0; all'):
+    with pytest.warns(UserWarning, match='count, data.json: record 3 is the same as record 0, record 4 is the same as record 0; all count'):
         items = load_items(one_file(tmp_path, *rows, rows[0], rows[0]), 'count')
     assert items.twice == ((3, 0), (4, 0)) and len(items) == 5
+
+
+def test_warnings_of_a_command_are_one_line(tmp_path):
+    usual = warnings.formatwarning
+    with pytest.raises(typer.Exit), one_line():
+        assert warnings.formatwarning('not read: x', UserWarning, 'place.py', 3) == 'babyvlm: not read: x\n'
+        raise ValueError('gone')
+    assert warnings.formatwarning is usual

@@ -353,5 +353,5 @@ def load_items(
     out.faults, out.file, out.twice = tuple(faults), file, _twice(out)
     same = [f'record {k} is the same as record {first}' for k, first in out.twice]
     more = f' and {len(same) - 3} more' if len(same) > 3 else ''
-    if same: warnings.warn(f"{file.name}: {', '.join(same[:3])}{more}; all of them count", stacklevel=2)
+    if same: warnings.warn(f"{task}, {file.name}: {', '.join(same[:3])}{more}; all count", stacklevel=2)
     return out
