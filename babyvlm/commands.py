@@ -7,6 +7,7 @@ __all__ = ['survey', 'one_line', 'benchmark_items', 'survey_build', 'survey_anal
            'power']
 
 # %% ../nbs/98_commands.ipynb #e8c6a574
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,11 +21,14 @@ def _group(): "Ask people the items of a benchmark, and read what they answered.
 
 @contextmanager
 def one_line():
-    "Mistakes of a user end in a line."
+    "Mistakes of a user end in a line, and so does a warning."
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f'babyvlm: {message}\n'
     try: yield
     except (ValueError, RuntimeError, OSError, TypeError) as e:
         typer.echo(f'babyvlm: {e}', err=True)
         raise typer.Exit(2) from None
+    finally: warnings.formatwarning = usual
 
 # %% ../nbs/98_commands.ipynb #ad561769
 def benchmark_items(

@@ -515,7 +515,7 @@ def _source(labels, split):
     return held[0] if held else path
 
 def _holds(path, split):
-    try: return bool(devcv.find_tasks(path, split))
+    try: return bool(devcv.find_tasks(path, split, quiet=True))
     except FileNotFoundError: return False
 
 def _devcv_tasks(labels, split):

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import pandas as pd
 from PIL import Image
 
+from .benchmarks.items import open_image
 from .published import PAPERS
 from .report import asset
 from .reproduction import (Report, claims_of, collect, noise_floors, run_cells, runs_of, tables_named,
@@ -113,10 +114,9 @@ def small_picture(
     width:int=900,        # largest width, pixels
 )->str:                   # data address, 128 colours
     "A picture that fits into a page."
-    with Image.open(path) as im:
-        im, out = im.convert('RGB'), io.BytesIO()
-        if im.width > width: im = im.resize((width, round(im.height * width / im.width)), Image.LANCZOS)
-        im.quantize(128).save(out, 'PNG', optimize=True)
+    im, out = open_image(path), io.BytesIO()
+    if im.width > width: im = im.resize((width, round(im.height * width / im.width)), Image.LANCZOS)
+    im.quantize(128).save(out, 'PNG', optimize=True)
     return 'data:image/png;base64,' + base64.b64encode(out.getvalue()).decode()
 
 def _part_html(s):

@@ -2,17 +2,20 @@
 import json
 import random
 import shutil
+import warnings
 from collections import Counter
 
 import numpy as np
 import pytest
+import typer
 
 from babyvlm.benchmarks.audit import guess
-from babyvlm.benchmarks.catalogue import TASKS, Fault, find_tasks, load_items
+from babyvlm.benchmarks.catalogue import TASKS, Fault, find_file, find_tasks, load_items, task_name
 from babyvlm.benchmarks.devcv import (ask, by_number, evaluate_devcv, ideal_replies, leaderboard_scores, overall,
                                       score_items)
 from babyvlm.benchmarks.items import Item, Reply, Status, open_image
 from babyvlm.benchmarks.shortcuts import open_ways, option_table, shortcut_audit
+from babyvlm.commands import one_line
 from babyvlm.data.annotations import Bank, Box, Frame, load_bank
 from babyvlm.data.clips import draw_bank
 from babyvlm.data.crops import BUILDERS, Pool
@@ -297,3 +300,98 @@ def test_other_corpora_by_the_annotation_format(tmp_path):
         drafts = build(task, bank, 8)
         assert len(drafts) == 8 and all(len(d.pictures) == sum(q.count('<image>') for q, _ in d.turns) for d in drafts)
     assert 'toycups' in ' '.join(q for d in build('count', bank, 40) for q, _ in d.turns)
+
+
+GUESSES = {'whohasmore_synthetic': 'compare_synthetic', 'whohasmore_real': 'compare_real', 'picture_vocab_selected': 'picture_vocabulary', 'left_right': 'leftright',
+           'spatial_details': 'spatialdetails', 'object_counting': 'count', 'delayed_response': 'vdr-binary', 'picture_vocab': 'picture_vocabulary',
+           'looking_while_listening': 'looking_while_listening', 'who_has_more': 'compare_real', 'Who Has More': 'compare_real', 'Left-Right': 'leftright',
+           'Memory': 'memory', 'VDR-Open': 'vdr-open', 'baby_count': 'count', 'Visual Delayed Response, open': 'vdr-open', 'subitizing_real': 'subitize_real'}
+FORMS = ['{}/data.json', 'test/{}/data.json', '{}/test/data.json', '{}_test.json', '{}.json', 'dataset/{}_test.json', '{}/DATA.JSON', 'Test/{}/Data.json', '{}_TEST.JSON']
+
+
+def put(file, rows='[]'): file.parent.mkdir(parents=True, exist_ok=True); file.write_text(rows); return file
+
+
+def told(folder):
+    """What is found in a folder, and what is said about the rest."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        return find_tasks(folder), [str(w.message) for w in said]
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('name', GUESSES)
+def test_a_plain_guess_of_a_name_is_read(tmp_path, name, form):
+    file = put(tmp_path/'sample'/form.format(name))
+    assert told(tmp_path/'sample')[0] == {GUESSES[name]: file} and find_file(tmp_path/'sample', GUESSES[name]) == file
+    assert task_name(name) == GUESSES[name]
+
+
+def test_what_is_not_known_is_named(tmp_path):
+    ours, record = put(tmp_path/'count/data.json'), '[{"conversations": []}]'
+    put(tmp_path/'juggling/data.json'), put(tmp_path/'memmory_test.json', record), put(tmp_path/'dataset_info.json', '{}')
+    put(tmp_path/'whohasmore_synthetic/data.json'), put(tmp_path/'object_counting/data.json'), put(tmp_path/'count/train/data.json')
+    put(tmp_path/'tower/train/data.json'), put(tmp_path/'more/localize/data.json'), put(tmp_path/'more/croissant.json', '{}')
+    found, said = told(tmp_path)
+    assert found == {'compare_synthetic': tmp_path/'whohasmore_synthetic/data.json', 'count': ours}
+    expected = {'juggling/data.json': "'juggling' is no DevCV task", 'memmory_test.json': "did you mean 'memory'?",
+                'whohasmore_synthetic/data.json': 'is read as compare_synthetic', 'object_counting/data.json': 'count is read from another file'}
+    for file, why in expected.items(): assert [s for s in said if f"'{file}'" in s and why in s], (file, said)
+    assert len(said) == 4 and not any(m in s for s in said for m in ('info', 'tower', 'croissant'))
+    put(tmp_path/'more/localize/data.json', record)
+    assert [s for s in told(tmp_path)[1] if "pass the folder 'more'" in s or "'more/localize/data.json'" in s]
+    shutil.rmtree(tmp_path/'count'), shutil.rmtree(tmp_path/'whohasmore_synthetic'), shutil.rmtree(tmp_path/'object_counting')
+    with pytest.raises(FileNotFoundError, match="'juggling' is no DevCV task"): find_tasks(tmp_path)
+
+
+def one_file(folder, *rows):
+    """A file of records (question, answer, pictures); the pictures are drawn."""
+    from PIL import Image
+    for p in {p for *_, pictures in rows for p in pictures}:
+        (folder/p).parent.mkdir(exist_ok=True); Image.new('RGB', (8, 8)).save(folder/p, 'PNG')
+    records = [dict(id='x', image=list(p), conversations=[{'from': 'human', 'value': q}, {'from': 'gpt', 'value': a}]) for q, a, p in rows]
+    return put(folder/'data.json', json.dumps(records))
+
+
+@pytest.mark.parametrize('task', ['vdr-open', 'vdr-binary'])
+def test_delayed_response_without_options_is_asked_openly(tmp_path, task):
+    asked = "<image><image> Where did the dog's ball leave the dog's yard?"
+    file = one_file(tmp_path, (asked, 'left', 'ab'), (asked + ' ', 'Top-right.', 'ab'), (asked + '?', 'behind', 'ab'),
+                    ('<image> Is it the top-left or the bottom-left side?', 'bottom left', 'a'))
+    items = load_items(file, task)
+    assert [(i.prompt, len(i.options), i.options[i.gold]) for i in items][:2] == [(asked, 8, 'left'), (asked + ' ', 8, 'top right')]
+    assert items[2].options == ('top left', 'bottom left') and items.ledger.skipped == {'answer outside the options': 1}
+    replies = [Reply(i.uid, text=t) for i, t in zip(items, ('It went left.', 'top left', 'bottom left'))]
+    exact = score_items(items, replies)['acc_exact']
+    assert exact.value == pytest.approx(2/3) and exact.chance == pytest.approx((1/8 + 1/8 + 1/2)/3) and exact.skipped == 1
+
+
+def test_links_that_lead_out_are_refused_unless_asked_for(tmp_path):
+    (root := tmp_path/'root').mkdir(), (tmp_path/'else').mkdir()
+    file = one_file(root, ('<image> How many cups?', '3', ['a']), ('<image> How many cups?', '4', ['out']), ('<image> How many cups?', '5', ['in']), ('<image> How many cups?', '6', ['d/a']))
+    shutil.copy(root/'a', tmp_path/'else'/'a'), shutil.rmtree(root/'d'), (root/'out').unlink(), (root/'in').unlink()
+    for name, target in {'out': '../else/a', 'in': 'a', 'd': '../else'}.items(): (root/name).symlink_to(target)
+    items = load_items(file, 'count')
+    assert [i.options[i.gold] for i in items] == ['3', '5'] and items.ledger.skipped == {'link leaves the folder': 2}
+    assert "'out'" in str(items.faults[0]) and 'record 1' in str(items.faults[0])
+    assert len(load_items(file, 'count', links=True)) == 4
+    (tmp_path/'way in').symlink_to(root)
+    assert len(load_items(tmp_path/'way in'/'data.json', 'count')) == 2      # the root itself may be a link
+
+
+def test_a_record_that_occurs_twice_is_named(tmp_path):
+    rows = [('<image> How many cups?', '3', 'a'), ('<image> How many cups?', '3', 'b'), ('<image> How many dogs?', '3', 'a')]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert not load_items(one_file(tmp_path, *rows), 'count').twice
+    with pytest.warns(UserWarning, match='count, data.json: record 3 is the same as record 0, record 4 is the same as record 0; all count'):
+        items = load_items(one_file(tmp_path, *rows, rows[0], rows[0]), 'count')
+    assert items.twice == ((3, 0), (4, 0)) and len(items) == 5
+
+
+def test_warnings_of_a_command_are_one_line(tmp_path):
+    usual = warnings.formatwarning
+    with pytest.raises(typer.Exit), one_line():
+        assert warnings.formatwarning('not read: x', UserWarning, 'place.py', 3) == 'babyvlm: not read: x\n'
+        raise ValueError('gone')
+    assert warnings.formatwarning is usual

@@ -1,12 +1,15 @@
 "Items, replies, the journal under a real kill, and pictures that do not open."
+import ast
 import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import babyvlm
 from babyvlm.benchmarks.items import (ImageError, Item, Journal, Reply, Status, evaluate, item_key, open_image, parsed,
                                       protocol_of, score_shape, scored, tally)
 
@@ -223,6 +227,23 @@ def test_every_opener_shows_the_same_picture(tmp_path):
     assert {im.getpixel((0, 0)) for im in openers(tmp_path/'two.gif')} == {(255, 0, 0)}
     again = open_image(tmp_path/'phone.jpg')
     assert open_image(again).size == again.size
+
+
+def test_pictures_are_opened_in_one_place():
+    "Elsewhere only headers are read, or the file must run without this package."
+    root = Path(babyvlm.__file__).parent
+    found = Counter(f.relative_to(root).as_posix() for f in root.rglob('*.py') for n in ast.walk(ast.parse(f.read_text()))
+                    if isinstance(n, ast.Call) and re.fullmatch(r'(PIL\.)?Image\.open', ast.unparse(n.func)))
+    assert found == {'benchmarks/items.py': 1, 'data/saycam.py': 1, 'analysis/survey_page.py': 1, 'assets/lmms_tasks/model.py': 1}
+
+
+def test_bytes_open_like_their_file(tmp_path):
+    path = tmp_path/'a.png'
+    Image.new('LA', (4, 3), (9, 0)).save(path)
+    assert open_image(path.read_bytes()).tobytes() == open_image(path).tobytes() == b'\xff'*36
+    Image.effect_noise((64, 64), 90).save(path)
+    for data, why in ((b'', 'the file is empty'), (b'<html>', 'a web page'), (path.read_bytes()[:999], 'damaged or cut short'), (b'%!PS-Adobe', 'PostScript')):
+        with pytest.raises(ImageError, match=why): open_image(data)
 
 
 def test_programs_and_huge_pictures_are_refused_before_decoding(tmp_path):

@@ -116,7 +116,104 @@ def test_files_that_do_not_count_are_in_the_ledger(tmp_path):
     assert found.ledger.before.skipped == {'saved twice': 1, 'number used again': 1, 'another survey': 1, 'no answers': 1}
     assert found.ledger.before.kept == 2 and len(found.answers) == 2
     (tmp_path/'f.json').write_text('{broken')
-    with pytest.raises(ValueError, match='not JSON'): read_responses(tmp_path, key)
+    with pytest.raises(ValueError, match='f.json: not JSON'): read_responses(tmp_path, key)
+
+
+KEY = dict(survey='s', items=[dict(item=f'i{j}', round=0, task='t', options=4, gold=j) for j in range(4)])
+
+
+def saved(person, session, careful=True, kind=('item', 'check')):
+    """The rows of one person: four answers, all right or all wrong, and two checks."""
+    rows = [dict(kind='item', item=f'i{j}', answer=j if careful else (j + 1) % 4, milliseconds=2000) for j in range(4)]
+    rows += [dict(kind='check', item=f'c{j}', right=careful) for j in range(2)]
+    return pd.DataFrame([dict(survey='s', person=person, session=session) | r for r in rows if r['kind'] in kind])
+
+
+def by_person_and_session(found):
+    a, c = found.answers.groupby('person').right, found.checks.groupby('person').right
+    return {p: (len(x), x.mean(), c.get_group(p).mean() if p in c.groups else None) for p, x in a}
+
+
+def test_it_does_not_matter_in_which_file_a_row_stands(tmp_path):
+    people = [saved(1, 'a'), saved(2, 'b', careful=False), saved(3, 'c')]
+    right = {'a': (4, 1., 1.), 'b': (4, 0., 0.), 'c': (4, 1., 1.)}
+    layouts = {'one each': people, 'all in one': [pd.concat(people)], 'mixed': [pd.concat(people).sample(frac=1, random_state=0)],
+               'answers and checks': [t for k in ('item', 'check') for t in [pd.concat(people).query('kind == @k')]],
+               'two and one': [pd.concat(people[:2]), people[2]],
+               'checks without a session': [pd.concat(people).assign(session=lambda t: t.session.where(t.kind == 'item'))]}
+    for name, tables in layouts.items():
+        (folder := tmp_path/name).mkdir()
+        for n, t in enumerate(tables): t.to_csv(folder/f'{n}.csv', index=False)
+        found = read_responses(folder, KEY)
+        assert by_person_and_session(found) == right, name
+        assert found.ledger.kept == 3 and not found.ledger.before.skipped, name
+        assert by_person_and_session(read_responses(pd.concat(tables), KEY)) == right, name
+    assert exclude(found).ledger.examples == {'attention checks': ['b']}
+
+
+def test_one_name_of_a_session_for_everybody():
+    found = read_responses(pd.concat([saved('ann', '001'), saved('bob', '001', careful=False)]), KEY)
+    assert by_person_and_session(found) == {'001/ann': (4, 1., 1.), '001/bob': (4, 0., 0.)}
+
+
+def test_a_save_that_is_there_twice_counts_once(tmp_path):
+    a, b = saved(1, 'a'), saved(2, 'b')
+    pd.concat([a, b, a]).to_csv(tmp_path/'all.csv', index=False)          # two downloads below each other
+    b.iloc[:2].to_csv(tmp_path/'b early.csv', index=False)
+    saved(2, 'b', careful=False).to_csv(tmp_path/'b other.csv', index=False)
+    saved(9, 'z', kind=['check']).to_csv(tmp_path/'quit.csv', index=False)
+    saved(9, 'y').to_csv(tmp_path/'restart.csv', index=False)             # nothing was answered under this number before
+    found = read_responses(tmp_path, KEY)
+    assert by_person_and_session(found) == {'a': (4, 1., 1.), 'b': (4, 1., 1.), 'y': (4, 1., 1.)}
+    assert found.ledger.before.examples == {'saved twice': ['all.csv, a', 'b early.csv'], 'answered again': ['b other.csv'],
+                                            'no answers': ['quit.csv']}
+
+
+@pytest.mark.parametrize('right', ['true', 'TRUE', 'True', '1', '1.0', 'WAHR'])
+@pytest.mark.parametrize('separator', [',', ';', '\t'])
+def test_tables_as_other_programs_write_them(tmp_path, right, separator):
+    gap = 'NA' if right == 'TRUE' else ''
+    rows = ['kind survey session person item round answer milliseconds right'.split()]
+    rows += [['item', 's', 'q', '2.0', f'i{j}', '0.0', f'{j}.0', '900,5' if separator == ';' else '900.5', gap] for j in range(4)]
+    rows += [['check', 's', 'q', '2', f'c{j}', gap, gap, gap, right] for j in range(4)] + [[''] * 9]
+    text = '\r\n'.join(separator.join(r) for r in rows)
+    (tmp_path/'P1.CSV').write_bytes(('\ufeff' + 'sep=;\r\n' * (separator == ';') + text).encode())
+    found = read_responses(tmp_path, KEY)
+    assert by_person_and_session(found) == {'q': (4, 1., 1.)} and set(found.answers.seconds) == {.9005}
+    rows[5][-1] = 'maybe'
+    (tmp_path/'P1.CSV').write_text('\n'.join(separator.join(r) for r in rows))
+    with pytest.raises(ValueError, match="P1.CSV row 5: 'right' is 'maybe', expected true or false"): read_responses(tmp_path, KEY)
+
+
+def test_json_with_nulls_and_truth(tmp_path):
+    rows = json.loads(saved(1, 'a').assign(round=None, trial=float('nan')).to_json(orient='records'))
+    assert rows[0]['right'] is None and rows[4]['right'] is True and rows[4]['answer'] is None
+    (tmp_path/'a.JSON').write_text(json.dumps(rows))
+    assert by_person_and_session(read_responses(tmp_path, KEY)) == {'a': (4, 1., 1.)}
+
+
+def test_every_file_of_a_folder_is_read_or_named(tmp_path):
+    for n, name in enumerate(('anna.csv', 'BEN.CSV', 'Cleo.Csv')): saved(n, name).to_csv(tmp_path/name, index=False)
+    for name in ('._anna.csv', '.DS_Store', 'notes.txt', 'dora.xlsx'): (tmp_path/name).write_bytes(b'\0\5\x16\7')
+    (tmp_path/'old').mkdir()
+    for name in ('Page.KEY.JSON', 'key.json'): (tmp_path/name).write_text(json.dumps(KEY))
+    found = read_responses(tmp_path, tmp_path/'key.json')
+    assert found.ledger.kept == 3 and found.ledger.before.seen == 8
+    assert found.ledger.before.examples == {'a folder': ['old'], 'a hidden file': ['.DS_Store', '._anna.csv'],
+                                            'neither csv nor json': ['dora.xlsx', 'notes.txt']}
+
+
+@pytest.mark.parametrize('text, message', [
+    ('item,answer\ni0,1\n', "one.csv row 1: neither 'session' nor 'person'"), ('person,answer\n1,1\n', "one.csv row 1: no 'item'"),
+    ('person,item,answer\n1,i0,1,7\n', 'one.csv row 1: more cells than columns'),
+    ('person,item,answer,answer\n1,i0,1,2\n', "one.csv: two columns are called 'answer'"),
+    ('person,kind,item\n1,practice,i0\n', "one.csv row 1: kind 'practice'"),
+    ('person,item,answer\n1,i0,1.5\n', "one.csv row 1: 'answer' is '1.5', expected a whole number"),
+    ('person,item,answer\n1,i0,inf\n', "'answer' is 'inf', expected a whole number"),
+    ('person,item,answer,milliseconds\n1,i0,1,soon\n', "'milliseconds' is 'soon', expected a number")])
+def test_a_wrong_table_says_where(tmp_path, text, message):
+    (tmp_path/'one.csv').write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)): read_responses(tmp_path, KEY)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class _Pictures(dict):
         if path not in self.known:
             uri = picture_uri(path)
             name = hashlib.sha256(uri.encode()).hexdigest()[:12]
-            with Image.open(path, formats=FORMATS) as im: small = max(im.size) < 160
+            small = max(open_image(path).size) < 160
             self.known[path] = name, ' class="small"' if small else ''
             self[name] = uri
         name, small = self.known[path]

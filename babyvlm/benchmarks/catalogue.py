@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .items import Item
+from .parsing import DIRECTIONS, parse_direction
 from .v1 import ItemList
 from ..data.conversations import IMAGE, Record, RecordError, Turn, check_record
 from ..data.saycam import Ledger
@@ -56,35 +57,64 @@ count | Object Counting | baby_count | Counting | {_MATH} | 25-42 | number | acc
 TASKS = {r[0]: Task(*r[1:]) for r in ([c.strip() for c in line.split('|')] for line in _TABLE.splitlines())}
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #677f2ee3
-_ALIAS = {a.replace('-', '_'): t for t, s in SHORT.items() for a in (t, s, 'baby_' + s, TASKS[t].key) if a}
-_ALIAS |= dict(picture_vocab='picture_vocabulary', spatial='spatialdetails', localization='localize',
-               who_has_more='compare_real', counting='count', subitizing='subitize', vdr='vdr-binary',
-               whohasmore='compare_real', whohasmore_real='compare_real', left_right='leftright',
-               whohasmore_synthetic='compare_synthetic', picture_vocab_selected='picture_vocabulary',
-               who_has_more_real='compare_real', who_has_more_synthetic='compare_synthetic',
-               spatial_details='spatialdetails', object_counting='count', object_count='count',
-               delayed_response='vdr-binary', delayed_response_open='vdr-open',
-               delayed_response_binary='vdr-binary', visual_delayed_response='vdr-binary',
-               subitizing_real='subitize_real', looking_listening='looking_while_listening')
+def _plain(name): return re.sub('[^a-z0-9]', '', str(name).lower())
+
+_NAMES = {_plain(a): t for t, s in SHORT.items() for a in (t, s, TASKS[t].title)}
+_NAMES |= dict(
+    picturevocab='picture_vocabulary', spatial='spatialdetails', whohasmore='compare_real',
+    whohasmorereal='compare_real', counting='count', objectcount='count', subitizing='subitize',
+    subitizingreal='subitize_real', vdr='vdr-binary', delayedresponse='vdr-binary',
+    delayedresponsebinary='vdr-binary', delayedresponseopen='vdr-open',
+    visualdelayedresponse='vdr-binary', lookinglistening='looking_while_listening')
+
+def _short(name): return _plain(name).removeprefix('devcv').removeprefix('baby').removesuffix('selected')
 
 def task_name(
-    name:str,             # 'pv', 'baby_pv', 'devcv/picture_vocabulary' ...
+    name:str,             # 'pv', 'baby_pv', 'devcv/picture_vocabulary', 'Who Has More, synthetic' ...
 )->str:                   # a key of `TASKS`
     "The task that a name stands for."
-    short = str(name).removeprefix('devcv/').replace('-', '_').lower()
-    if short in _ALIAS: return _ALIAS[short]
-    near = difflib.get_close_matches(short, _ALIAS, 1, 0.)[0]
-    raise ValueError(f"unknown DevCV task '{name}': did you mean '{_ALIAS[near]}'? known: {', '.join(TASKS)}")
+    short = _short(name)
+    if short in _NAMES: return _NAMES[short]
+    near = difflib.get_close_matches(short, _NAMES, 1, 0.)[0]
+    raise ValueError(f"unknown DevCV task '{name}': did you mean '{_NAMES[near]}'? known: {', '.join(TASKS)}")
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #703b7740
-def _places(folder, task, split):
-    "Where a task's file may be, in order."
-    names = dict.fromkeys((task, SHORT[task], *(a for a, t in _ALIAS.items() if t == task)))
-    for n in names:
-        yield from (folder/split/n/'data.json', folder/n/split/'data.json', folder/f'{n}_{split}.json',
-                    folder/'dataset'/f'{n}_{split}.json', folder/n/'data.json', folder/f'{n}.json')
-    if folder.name.replace('-', '_') in names or folder.name == task: yield folder/'data.json'
+_SPLITS = ('train', 'val', 'test')
+_ENDING = re.compile(r'(.+)[_-](train|val|test)', re.I)
 
+def _called(parts, split):
+    "The names in a path and whether it names this split; no names when it names another one."
+    *folders, last = parts
+    stem, m = Path(last).stem, _ENDING.fullmatch(Path(last).stem)
+    words = [*folders, *(m.groups() if m else [] if stem.lower() == 'data' else [stem])]
+    said = {w.lower() for w in words if w.lower() in _SPLITS}
+    names = list(dict.fromkeys(w for w in words if w.lower() not in (*_SPLITS, 'dataset')))
+    return (names, split in said) if said <= {split} else ([], None)
+
+def _released(file):
+    "Whether a file begins like records; for a file whose name says nothing."
+    with open(file, 'rb') as f: return b'"conversations"' in f.read(1 << 16)
+
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #703b7741
+def _listed(folder, split):
+    "(name, task or None, file) of all that may hold a task of this split, the one that counts first."
+    out, ending = [], '.[jJ][sS][oO][nN]'
+    above = [folder.name, folder.parent.name]
+    own = next((n for n in above if n.lower() not in _SPLITS), '')
+    for file in sorted(f for deep in ('*', '*/*', '*/*/*') for f in folder.glob(deep + ending)):
+        if not file.is_file(): continue
+        parts = file.relative_to(folder).parts
+        names, named = _called(parts, split)
+        if named is None: continue
+        tasks = {_NAMES.get(_short(n)) for n in names or [own]}
+        task, name = tasks.pop() if len(tasks) == 1 else None, (names or [own])[-1]
+        sure = len(parts) > 1 and file.stem.lower() == 'data' and len(names) == 1
+        if task is None and not sure and not _released(file): continue
+        usual = task and _short(name) in {_plain(task), _plain(SHORT[task])}
+        out.append((not usual, not named, file.stem.lower() != 'data', file.as_posix(), name, task, file))
+    return [x[-3:] for x in sorted(out, key=lambda x: x[:4])]
+
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #e2d63ccd
 def find_file(
     path,                 # JSON file, a folder of one task, a split, a source, or the flat release
     task:str,             # any name of a task
@@ -94,51 +124,41 @@ def find_file(
     path, task = Path(path), task_name(task)
     if path.is_file(): return path
     if not path.is_dir(): raise FileNotFoundError(f"no DevCV folder '{path.name}'")
-    found = next((p for p in _places(path, task, split) if p.is_file()), None)
+    found = next((f for _, t, f in _listed(path, split) if t == task), None)
     if found is None:
         raise FileNotFoundError(f"no file of {task} ({split}) in '{path.name}': expected {split}/{task}/"
                                 f'data.json (nested) or {SHORT[task]}_{split}.json (flat)')
     return found
 
-# %% ../../nbs/benchmarks/45_catalogue.ipynb #e2d63ccd
-_SPLITS = ('train', 'val', 'test')
-
-def _called(file, split):
-    "The task that a file of either layout names by its folder or its own name."
-    if file.name != 'data.json': return file.stem.removesuffix(f'_{split}')
-    return next((p.name for p in file.parents if p.name not in _SPLITS), '')
-
-def _not_read(folder, split, read):
-    "Files in the released form that a reader might miss, and those read under another name."
-    forms = (f'{split}/*/data.json', f'*/{split}/data.json', '*/data.json', f'*_{split}.json',
-             f'dataset/*_{split}.json')
-    for file in sorted({f for form in forms for f in folder.glob(form)}):
-        name = _called(file, split)
-        task = _ALIAS.get(name.replace('-', '_').lower())
-        where = file.relative_to(folder).as_posix()
-        usual = {n.replace('-', '_') for n in (task, SHORT[task], f'baby_{SHORT[task]}')} if task else ()
-        if name in _SPLITS or file in read.values() and name.replace('-', '_') in usual: continue
-        near = difflib.get_close_matches(name.lower(), _ALIAS, 1, .4)
-        hint = f"; did you mean '{_ALIAS[near[0]]}'?" if near else ''
-        if file in read.values(): yield f"'{where}' is read as {task}"
-        elif task is None: yield f"not read: '{where}': '{name}' is no DevCV task{hint}"
-        elif task in read: yield f"not read: '{where}': {task} is read from another file"
-        else: yield f"not read: '{where}': call it '{task}'"
+def _remarks(folder, listed, found):
+    "A line for each file that is not read, or read under a name of another kind."
+    for name, task, file in listed:
+        where, short = file.relative_to(folder).as_posix(), _short(name)
+        near = difflib.get_close_matches(short, _NAMES, 1, .4)
+        hint = f"; did you mean '{_NAMES[near[0]]}'?" if near else ''
+        if short in _NAMES and task is None: hint = f"; pass the folder '{file.parent.name}'"
+        if task is None: yield f"not read: '{where}': '{name}' is no DevCV task here{hint}"
+        elif found[task] != file: yield f"not read: '{where}': {task} is read from another file"
+        elif short not in (_plain(task), _plain(SHORT[task])): yield f"'{where}' is read as {task}"
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #6d0ba471
 def find_tasks(
     path,                 # a folder of either layout
     split:str='test',     # 'train', 'val' or 'test'
+    quiet:bool=False,     # True: only look; False: what is not read, or under another name, is a warning
 )->dict:                  # task -> file, in the order of `TASKS`
     "Every task that a folder holds."
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f"no DevCV folder '{path.name}'")
-    found = {t: next((p for p in _places(path, t, split) if p.is_file()), None) for t in TASKS}
-    found = {t: p for t, p in found.items() if p is not None}
-    for line in _not_read(path, split, found): warnings.warn(line, stacklevel=2)
+    listed = _listed(path, split)
+    first = {t: f for _, t, f in reversed(listed) if t}
+    found = {t: first[t] for t in TASKS if t in first}
+    remarks = list(_remarks(path, listed, found))
     if not found:
         raise FileNotFoundError(f"no DevCV file ({split}) in '{path.name}': expected {split}/<task>/data.json"
-                                f' (nested) or <short name>_{split}.json (flat)')
+                                f' (nested) or <short name>_{split}.json (flat)'
+                                + ''.join(f'; {r}' for r in remarks))
+    for line in () if quiet else remarks: warnings.warn(line, stacklevel=2)
     return found
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #e7103755
@@ -195,6 +215,13 @@ def _shape(d, fail):
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #f344fe22
 _LETTERS, _QUOTED = re.compile(r'\(([A-Z])\)'), re.compile(r"'([a-z ]+)'")
+_NAMED = re.compile(r'\b(?:(?:top|bottom)(?:[ -](?:left|right))?|left|right)\b')
+
+def _directions(question):
+    "Directions that are quoted, or the two that are named; an open question leaves all eight."
+    quoted = [q for q in _QUOTED.findall(question.split('respond')[-1]) if q in DIRECTIONS]
+    named = dict.fromkeys(n.replace('-', ' ') for n in _NAMED.findall(question.lower()))
+    return tuple(dict.fromkeys(quoted)) or (tuple(named) if len(named) == 2 else DIRECTIONS)
 
 def options_of(
     task:str,             # a key of `TASKS`
@@ -204,9 +231,10 @@ def options_of(
     "The options that a question offers, found by pattern, never by position."
     kind = TASKS[task].answer
     if kind == 'number': return tuple(map(str, range(1, top + 1)))
-    if kind == 'direction': return tuple(dict.fromkeys(_QUOTED.findall(question.split('respond')[-1])))
+    if kind == 'direction': return _directions(question)
     return tuple(dict.fromkeys(_LETTERS.findall(question)))
 
+# %% ../../nbs/benchmarks/45_catalogue.ipynb #f344fe23
 def _rounds(turns, fail):
     "The rounds of a Memory record; their number and their options must be those of the test."
     asked, said = [t.text for t in turns[::2]], [t.text.strip() for t in turns[1::2]]
@@ -243,17 +271,19 @@ def _labels(d):
     if not isinstance(rows, list) or not all(isinstance(r, list) for r in rows): return None
     return rows if all(isinstance(w, str) for r in rows for w in r) else None
 
-def _files(paths, root, fail):
-    "The pictures of a record, all of which must be there."
+def _files(paths, root, links, fail):
+    "The pictures of a record, all of which must be there, and below the root unless links may lead out."
     for p in paths:
         try: there = (root/p).is_file()
         except (OSError, ValueError): there = False   # a name that no file can have
         short = p if len(p) < 99 else p[:60] + '...'
         if not there: fail('missing picture', f"{short!r} is not there; copy it, or pass its root")
+        if not links and not (root/p).resolve().is_relative_to(root.resolve()):
+            fail('link leaves the folder', f"{short!r} is a link out of it; copy it, or pass links=True")
     return tuple(str(root/p) for p in paths)
 
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #57def283
-def _item(task, d, i, where, root, top):
+def _item(task, d, i, where, root, top, links):
     "One record as an item, or a `Fault`."
     def fail(reason, detail): raise Fault(where, d.get('id') if isinstance(d, dict) else None, reason, detail)
     turns, paths = _shape(d, fail)
@@ -261,7 +291,7 @@ def _item(task, d, i, where, root, top):
     try: check_record(record, where)
     except RecordError as e:
         fail('path leaves the folder' if 'leaves the image root' in str(e) else 'bad record', str(e))
-    images = _files(paths, root, fail)
+    images = _files(paths, root, links, fail)
     meta = dict(id=str(record.id), word=asked_word(task, record.prompts[0]), answer=TASKS[task].answer)
     common = dict(uid=f'{task}/{i:05d}', benchmark=f'devcv/{task}', images=images, group=meta['word'])
     if task == 'memory':
@@ -273,6 +303,7 @@ def _item(task, d, i, where, root, top):
     if len(turns) != 2: fail('bad record', f'{len(turns)} turns; {task} has one question')
     options, answer = options_of(task, record.prompts[0], top), record.answers[0].strip()
     if len(options) < 2: fail('no options', f'the question offers {options}; expected letters or words')
+    if TASKS[task].answer == 'direction': answer = parse_direction(answer).answer or answer
     if answer not in options: fail('answer outside the options', f"'{answer}' is none of {options}")
     return Item(**common, prompt=record.prompts[0], options=options, gold=options.index(answer), meta=meta)
 
@@ -280,6 +311,7 @@ def _item(task, d, i, where, root, top):
 class Items(ItemList):
     "Items of a DevCV file with the `ledger` of how they were read and the `faults` of what was left out."
     faults:tuple = ()
+    twice:tuple = ()      # (record, the same record before); both count
     file:Path = None
 
 def _top(task, rows):
@@ -290,6 +322,14 @@ def _top(task, rows):
     numbers = [int(a) for a in said if a in map(str, range(13))]
     return max([12 if task == 'count' else 4, *numbers])
 
+def _twice(items):
+    "Pairs of records that ask the same of the same pictures, whatever their ids."
+    first, out = {}, []
+    for i in items:
+        k, asked = int(i.uid.rsplit('/', 1)[1]), (i.images, i.prompt, i.gold, str(i.rounds))
+        if first.setdefault(asked, k) != k: out.append((k, first[asked]))
+    return tuple(out)
+
 # %% ../../nbs/benchmarks/45_catalogue.ipynb #08d544df
 def load_items(
     path,                 # JSON file, or a released folder of either layout
@@ -297,6 +337,7 @@ def load_items(
     split:str='test',     # 'train', 'val' or 'test'
     images=None,          # root of the picture paths; None: the folder of the JSON
     strict:bool=False,    # True: the first fault stops the reading; False: it is left out, named and counted
+    links:bool=False,     # True: pictures may be links that lead out of the root
 )->Items:                 # with `.ledger` and `.faults`
     "The items of a task in the released format."
     task = task_name(task); file = find_file(path, task, split)
@@ -304,10 +345,13 @@ def load_items(
     if not isinstance(rows, list): raise ValueError(f'{file.name}: expected a list of records at the top')
     root, top, out, faults = Path(images or file.parent), _top(task, rows), Items(), []
     for i, d in enumerate(rows):
-        try: out.append(_item(task, d, i, f'{file.name}, record {i}', root, top))
+        try: out.append(_item(task, d, i, f'{file.name}, record {i}', root, top, links))
         except Fault as e:
             if strict: raise
             faults.append(e)
     out.ledger = Ledger.count(len(out), [(f.reason, f.where) for f in faults], 'records')
-    out.faults, out.file = tuple(faults), file
+    out.faults, out.file, out.twice = tuple(faults), file, _twice(out)
+    same = [f'record {k} is the same as record {first}' for k, first in out.twice]
+    more = f' and {len(same) - 3} more' if len(same) > 3 else ''
+    if same: warnings.warn(f"{task}, {file.name}: {', '.join(same[:3])}{more}; all count", stacklevel=2)
     return out

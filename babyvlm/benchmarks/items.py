@@ -10,6 +10,7 @@ __all__ = ['CHOICES', 'FORMATS', 'MAX_PIXELS', 'PROTOCOLS', 'Item', 'score_shape
 # %% ../../nbs/benchmarks/40_items.ipynb #2f80ae63
 import functools
 import hashlib
+import io
 import json
 import os
 import struct
@@ -120,9 +121,9 @@ _SIGNS = {b'<!doctype': f'a web page {_AGAIN}', b'<html': f'a web page {_AGAIN}'
           b'%!ps': 'PostScript, a program and no picture; save it as PNG',
           b'version https://git-lfs': 'a Git LFS pointer; run `git lfs pull`'}
 
-def _why_not(path):
+def _why_not(file):
     "What a file that is no picture looks like."
-    head = path.read_bytes()[:64].lstrip().lower()
+    head = (file if isinstance(file, bytes) else file.read_bytes())[:64].lstrip().lower()
     if not head: return 'the file is empty'
     return next((why for s, why in _SIGNS.items() if head.startswith(s)), 'not a picture in a known format')
 
@@ -154,21 +155,22 @@ def _rgb(im, path):
 class _Missing(ImageError, FileNotFoundError): "A picture that is not there."
 
 def open_image(
-    path,            # of a picture file, or a PIL image
+    path,            # of a picture file, its bytes, or a PIL image
     draft:int=None,  # decode JPEG at a smaller scale, shorter side at least this; pixels differ slightly
 )->Image.Image:      # upright, RGB, fully read
     "Open a picture or say why not."
-    given = isinstance(path, Image.Image)
-    where = (getattr(path, 'filename', '') or 'the picture') if given else Path(path)
-    if not given and not where.exists(): raise _Missing(where, 'no such file')
-    if not given and not where.is_file(): raise ImageError(where, 'not a file')
+    given, raw = isinstance(path, Image.Image), isinstance(path, bytes)
+    where = (getattr(path, 'filename', '') or 'the picture') if given or raw else Path(path)
+    file = given or raw or where
+    if file is where and not where.exists(): raise _Missing(where, 'no such file')
+    if file is where and not where.is_file(): raise ImageError(where, 'not a file')
     try:
         if given: return _rgb(path, where)
-        with Image.open(where, formats=FORMATS) as im:
+        with Image.open(io.BytesIO(path) if raw else where, formats=FORMATS) as im:
             if draft: im.draft('RGB', (draft, draft))
             return _rgb(im, where)
     except ImageError: raise
-    except UnidentifiedImageError: raise ImageError(where, _why_not(where)) from None
+    except UnidentifiedImageError: raise ImageError(where, _why_not(path if raw else where)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
         raise ImageError(where, f'{e}; scale it down') from None
     except _DAMAGED as e: raise ImageError(where, f'damaged or cut short ({e})') from None

@@ -16,6 +16,7 @@ from functools import cached_property
 from fastcore.basics import patch
 from PIL import Image, ImageOps
 
+from ..benchmarks.items import open_image
 from .annotations import Bank, Box, Frame
 from .drawing import contact_sheet
 
@@ -135,7 +136,7 @@ def show_draft(
     side:int=112,         # of a picture on the sheet, pixels
 ):                        # what a notebook shows
     "The pictures of an item, in order."
-    pictures = [Image.open(io.BytesIO(b)).convert('RGB') for b, _ in draft.pictures]
+    pictures = [open_image(b) for b, _ in draft.pictures]
     return contact_sheet([ImageOps.pad(p, (side, side), color=(225, 225, 225)) for p in pictures])
 
 # %% ../../nbs/data/17_crops.ipynb #01cf5e49

@@ -8,7 +8,6 @@ __all__ = ['GROUPS', 'SHARES', 'VARIANTS', 'sounds_like', 'relation', 'split_wor
 
 # %% ../../nbs/data/17_devcv.ipynb #08ac085a
 import difflib
-import io
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 import babyvlm.data.crowds
+from ..benchmarks.items import open_image
 from .annotations import Bank, mirrored, opposite, quadrant
 from .conversations import IMAGE
 from .crops import BUILDERS, SOURCES, Draft, Pool, as_bytes, balanced, builds, draw, need, plural
@@ -233,14 +233,12 @@ def _again(picture, rng):
     return ImageEnhance.Contrast(out).enhance(rng.uniform(.85, 1.15))
 
 # %% ../../nbs/data/17_devcv.ipynb #9ff2c989
-def _decode(data): return Image.open(io.BytesIO(data)).convert('RGB')
-
 def _viewpoints(picture, place, lucky, rng, tries=40):
     "Three options as files; the two rules are right exactly when `lucky` says so."
     for _ in range(tries):
         options = [_again(picture if j == place else ImageOps.mirror(picture), rng) for j in range(3)]
         files = [as_bytes(o, '.jpeg', rng.randint(60, 85)) for o in options]
-        seen = [_decode(f) for f in files]
+        seen = [open_image(f) for f in files]
         if (closest(picture, seen) == place, oddest(seen) == place) == lucky: return files
     return None
 
@@ -256,7 +254,7 @@ def _leftright(pool, n, rng, source, variant, options):
         query, known = pool.whole(f, '.jpeg', flip)
         other, known_other = pool.whole(f, '.jpeg', not flip)
         files = [query[0] if j == places[i] else other[0] for j in range(3)]
-        if variant == 'hardened': files = _viewpoints(_decode(query[0]), places[i], lucky[i], rng)
+        if variant == 'hardened': files = _viewpoints(open_image(query[0]), places[i], lucky[i], rng)
         if files is None: return None, None
         pictures = (query, *((b, '.jpeg') for b in files))
         shows = (known, *(known if j == places[i] else known_other for j in range(3)))
@@ -266,7 +264,7 @@ def _leftright(pool, n, rng, source, variant, options):
 # %% ../../nbs/data/17_devcv.ipynb #48e87b7c
 def _letterbox(data, size):
     "A crop enlarged to the frame's size, black beside it."
-    return as_bytes(ImageOps.pad(_decode(data), size, color=(0, 0, 0)), '.jpeg')
+    return as_bytes(ImageOps.pad(open_image(data), size, color=(0, 0, 0)), '.jpeg')
 
 @builds('spatialdetails')
 def _spatialdetails(pool, n, rng, source, variant, options):

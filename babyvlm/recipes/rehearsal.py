@@ -7,7 +7,6 @@ __all__ = ['write_saycam_cards', 'write_other_cards', 'rehearsal_data', 'service
 
 # %% ../../nbs/recipes/60_rehearsal.ipynb #2cd97121
 import base64
-import io
 import json
 import os
 import shutil
@@ -17,9 +16,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from PIL import Image
-
 import babyvlm.data.recordings   # gives the nursery its films
+from ..benchmarks.items import open_image
 from ..config import Profile
 from ..data.nursery import Nursery
 from ..data.saycam import load_pairs
@@ -95,7 +93,7 @@ def _parts(message):
     parts = [dict(type='text', text=content)] if isinstance(content, str) else content
     said = [p['text'] for p in parts if p['type'] == 'text']
     urls = [p['image_url']['url'] for p in parts if p['type'] == 'image_url']
-    return said, [Image.open(io.BytesIO(base64.b64decode(u.partition(',')[2]))) for u in urls]
+    return said, [open_image(base64.b64decode(u.partition(',')[2])) for u in urls]
 
 class _Chat(BaseHTTPRequestHandler):
     "`POST /v1/chat/completions`, one choice."
