@@ -1,2 +1,0 @@
-"One-to-one matching on similarity, with its proof."
-from babyvlm.data.matching import Certificate, Match, match, verify  # noqa: F401

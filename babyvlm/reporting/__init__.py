@@ -1,1 +1,0 @@
-"Published values, and how this run stands beside them."

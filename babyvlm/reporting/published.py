@@ -1,2 +1,0 @@
-"Published values with their sources."
-from babyvlm.published import published  # noqa: F401
