@@ -8,7 +8,7 @@ PROFILE = config.get('profile', 'toy')
 given = os.environ.get('BABYVLM_PLAN')  # `babyvlm reproduce` has worked it out already
 if given: PLAN = json.loads(Path(given).read_text())
 else:
-    from babyvlm.batch import plan
+    from babyvlm.run.batch import plan
     PLAN = plan(PROFILE, *(str(config[k]) if k in config else None for k in ('paper', 'only')))   # '63' arrives as a number
 BY_DONE = {d['done']: d for d in PLAN.values()}
 os.environ['BABYVLM_PYTHON'] = sys.executable
@@ -37,5 +37,5 @@ rule notebook:
     resources:
         gpu=need('gpu'), mem_mb=need('mem_mb'), runtime=need('minutes'), chain=in_chain
     shell:
-        '"${{BABYVLM_PYTHON:-python}}" -c "from babyvlm.cli import app; app()" notebook {input.page:q} {output:q} --profile {wildcards.profile} '
+        '"${{BABYVLM_PYTHON:-python}}" -c "from babyvlm.run.cli import app; app()" notebook {input.page:q} {output:q} --profile {wildcards.profile} '
         '--index {params.index} --total {params.total}'

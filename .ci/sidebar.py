@@ -4,11 +4,14 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 MARK = '      # everything below is written by .ci/sidebar.py'
-SECTIONS = {'Start': ['index.ipynb', 'guides/*.ipynb'], 'Foundations': ['0*.ipynb'], 'World and data': ['data/*.ipynb'], 'Models': ['models/*.ipynb'],
-            'Training': ['training/*.ipynb'], 'Benchmarks': ['benchmarks/*.ipynb'], 'Analysis': ['analysis/*.ipynb'],
-            'Recipes and running': ['recipes/*.ipynb', '9*.ipynb'], 'Papers: BabyVLM V1': ['papers/v1/*.ipynb'],
-            'Papers: BabyVLM-V2': ['papers/v2/*.ipynb'], 'Papers: hierarchical recognition': ['papers/hierarchy/*.ipynb'],
-            'Reproduction report': ['papers/*.ipynb'], 'Data cards': ['data_cards/*/README.md']}
+SECTIONS = {'Start': ['index.ipynb', 'guides/*.ipynb'], 'Foundations': ['[0-9]*.ipynb'], 'Data': ['data/*.ipynb'],
+            'Matching': ['matching/*.ipynb'], 'The nursery': ['nursery/*.ipynb'], 'Models': ['models/*.ipynb'], 'Training': ['training/*.ipynb'],
+            'Benchmarks': ['benchmarks/*.ipynb'], 'DevCV Toolbox': ['benchmarks/devcv/*.ipynb'],
+            'Hierarchical recognition': ['benchmarks/hierarchy/*.ipynb'], 'Reporting': ['reporting/*.ipynb'], 'Analysis': ['analysis/*.ipynb'],
+            'A survey of people': ['analysis/survey/*.ipynb'], 'Experiments': ['experiments/*.ipynb', 'recipes/*.ipynb'], 'Programs': ['run/*.ipynb'],
+            'Papers: BabyVLM V1': ['papers/v1/*.ipynb'], 'Papers: BabyVLM-V2': ['papers/v2/*.ipynb'],
+            'Papers: hierarchical recognition': ['papers/hierarchy/*.ipynb'], 'Reproduction report': ['papers/*.ipynb'],
+            'Data cards': ['data_cards/*/README.md']}
 
 
 def pages(patterns):

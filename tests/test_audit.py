@@ -6,8 +6,8 @@ import pytest
 
 from babyvlm.benchmarks import v1
 from babyvlm.benchmarks.audit import DEGENERATE, Benchmark, audit, plot_audit, shuffle_images, surprises
-from babyvlm.benchmarks.items import Item
 from babyvlm.estimate import Estimate, wilson
+from babyvlm.items import Item
 
 N = 600
 

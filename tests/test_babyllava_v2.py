@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from babyvlm.benchmarks.items import Item
 from babyvlm.data.conversations import IMAGE, Record, RecordError, Turn, save_records
+from babyvlm.items import Item
 from babyvlm.models.babyllava import BabyLlavaConfig, BabyLlavaForConditionalGeneration, llama_text
 from babyvlm.models.babyllava_v2 import BabyLlavaV2, RecordProcessor, fold_layer_scale, load_released_v2, rounds_of
 from babyvlm.models.tokenizers import bpe_tokenizer

@@ -38,7 +38,7 @@ class Checkout:
             PYTHONPATH=str(root), OMP_NUM_THREADS='1')
 
     def call(self, *words, **env):
-        code = [sys.executable, '-c', 'from babyvlm.cli import app; app()', 'reproduce', *words]
+        code = [sys.executable, '-c', 'from babyvlm.run.cli import app; app()', 'reproduce', *words]
         return subprocess.Popen(code, cwd=self.root, env=self.env | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 start_new_session=True, preexec_fn=heed)
 
@@ -111,7 +111,7 @@ def test_nothing_changed_nothing_runs_whatever_the_clock_says(checkout):
 
 
 def stale(checkout, **env):
-    code = 'from babyvlm.batch import plan; print(*[g for g, d in plan().items() if not d["fresh"]])'
+    code = 'from babyvlm.run.batch import plan; print(*[g for g, d in plan().items() if not d["fresh"]])'
     out = subprocess.run([sys.executable, '-c', code], cwd=checkout.root, env=checkout.env | env, text=True, capture_output=True, check=True)
     return out.stdout.split()
 

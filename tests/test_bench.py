@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from babyvlm import bench
+from babyvlm.run import speed as bench
 
-BENCH = Path(__file__).parent.parent/'bench'
+BENCH = Path(__file__).parent.parent/'tools'/'bench'
 RECORDS = sorted((BENCH/'results').glob('*.json'))
 
 
@@ -63,7 +63,7 @@ def test_committed_matches_are_proved():
 
 def test_outside_a_checkout_commands_say_so(tmp_path, monkeypatch):
     "An installed package has no notebooks and no scripts: the error says where to go, and nothing is written."
-    from babyvlm.batch import paper_notebooks
+    from babyvlm.run.batch import paper_notebooks
     (tmp_path/'elsewhere').mkdir()
     monkeypatch.chdir(tmp_path/'elsewhere')
     for command in (paper_notebooks, bench.bench):

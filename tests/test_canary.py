@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from babyvlm.analysis.explorer import Explorer
-from babyvlm.benchmarks.items import Journal, Reply
 from babyvlm.benchmarks.v1 import load_saycam_caption
-from babyvlm.cards import check_card
 from babyvlm.estimate import Estimate
-from babyvlm.report import row, save_table
-from babyvlm.report_page import write_report
+from babyvlm.items import Journal, Reply
+from babyvlm.reporting.cards import check_card
+from babyvlm.reporting.page import write_report
+from babyvlm.reporting.tables import row, save_table
 from babyvlm.store import Store
 
 ROOT = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from babyvlm.cards import all_cards, check_card, croissant, list_cards, push_card
+from babyvlm.reporting.cards import all_cards, check_card, croissant, list_cards, push_card
 
 ROOT = Path(__file__).parent.parent
 CARDS = all_cards()
@@ -34,7 +34,7 @@ def test_card_is_complete(name):
 
 @pytest.mark.parametrize('name', CARDS)
 def test_croissant_is_made_from_the_card(name):
-    "`babyvlm.cards.write_croissant()` brings the file up to date."
+    "`babyvlm.reporting.cards.write_croissant()` brings the file up to date."
     assert json.loads((ROOT/'data_cards'/name/'croissant.json').read_text()) == json.loads(json.dumps(croissant(CARDS[name])))
 
 
@@ -109,7 +109,7 @@ def test_gated_data_are_never_sent(name, tmp_path):
 
 def test_a_model_goes_to_the_hub_with_its_card(tmp_path):
     from babyvlm.estimate import Estimate
-    from babyvlm.hub import model_card, push_model
+    from babyvlm.reporting.hub import model_card, push_model
     (tmp_path/'config.json').write_text('{"model_type": "cvcl"}')
     card = model_card(tmp_path, 'CVCL', ['saycam_frames', 'nursery'], {'VTWT': Estimate(.7, .6, .8, 400)})
     assert 'SAYCam frames (request)' in card and '0.700 [0.600, 0.800]' in card and card.startswith('---\n')

@@ -21,8 +21,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from babyvlm.data.child_directed import (MAX_WORDS, SCHEMA, Endpoint, EndpointError, LocalChat, Rewrite, Rules, messages, parse_answer,
                                          read_caption, say, transfer)
-from babyvlm.data.nursery import Nursery
 from babyvlm.data.saycam import PAIR_FEATURES, tokenize
+from babyvlm.nursery.world import Nursery
 
 GOOD = json.dumps(dict(utterance='look at the car!', daily_life=True))
 

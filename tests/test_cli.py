@@ -6,13 +6,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from babyvlm.cli import app
-from babyvlm.data.nursery import Nursery
 from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_toy
 from babyvlm.models.cvcl import CVCL, CVCLModel, cvcl_tokenizer, cvcl_toy
 from babyvlm.models.dual_encoders import new_clip
 from babyvlm.models.tokenizers import build_vocab, word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens
+from babyvlm.nursery.world import Nursery
+from babyvlm.run.cli import app
 from babyvlm.store import Store
 
 
@@ -127,8 +127,8 @@ def test_verify_finds_damage(tmp_path):
 
 
 def test_bench_writes_one_table(tmp_path, monkeypatch):
-    from babyvlm import bench
-    scripts = tmp_path/'bench'; scripts.mkdir()
+    from babyvlm.run import speed as bench
+    scripts = tmp_path/'tools'/'bench'; scripts.mkdir(parents=True)
     (tmp_path/'nbs').mkdir(); (tmp_path/'settings.ini').write_text('')
     (scripts/'bench_matching.py').write_text("def rows(quick): return [dict(part='matching', size='4 x 8', peer='scipy', ours='1 s', ratio=12.,"
                                              " memory_ratio=3., exactness='same total')]")

@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 
-from babyvlm.batch import paper_notebooks, plan, resources_of, snakemake_command
+from babyvlm.run.batch import paper_notebooks, plan, resources_of, snakemake_command
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted((ROOT/'configs'/'accelerate').glob('*.yaml'))
+CONFIGS = sorted((ROOT/'tools'/'accelerate').glob('*.yaml'))
 PAGES = [p.relative_to('nbs/papers').with_suffix('').as_posix() for p in paper_notebooks()]
 
 
@@ -27,9 +27,9 @@ def test_an_unknown_profile_has_no_resources():
     with pytest.raises(ValueError, match='resources.csv'): resources_of('v1/63_main_results', 'tiny')
 
 
-@pytest.mark.parametrize('where', [None, 'profiles/slurm', 'profiles/local'])
+@pytest.mark.parametrize('where', [None, 'tools/clusters/slurm', 'tools/clusters/local'])
 def test_dry_run(where, tmp_path):
-    if where == 'profiles/slurm': pytest.importorskip('snakemake_executor_plugin_slurm', reason='the SLURM plugin is not installed')
+    if where == 'tools/clusters/slurm': pytest.importorskip('snakemake_executor_plugin_slurm', reason='the SLURM plugin is not installed')
     steps = plan('paper', 'v1', '63')
     (tmp_path/'plan.json').write_text(json.dumps(steps))
     words = snakemake_command('paper', 'v1', '63', 8, ['--dry-run'], where)
@@ -42,7 +42,7 @@ def test_dry_run(where, tmp_path):
 
 
 def test_jobs_elsewhere_are_not_tied_to_this_process():
-    assert '--profile' in snakemake_command(cluster='profiles/slurm') and '--cores' not in snakemake_command(cluster='profiles/slurm')
+    assert '--profile' in snakemake_command(cluster='tools/clusters/slurm') and '--cores' not in snakemake_command(cluster='tools/clusters/slurm')
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
@@ -74,7 +74,7 @@ if int(os.environ.get('RANK', 0)) == 0:
 def test_two_processes_through_accelerate_equal_one(tmp_path):
     (tmp_path/'train.py').write_text(TRAIN)
     env = {k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')} | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), ACCELERATE_USE_CPU='true')
-    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--config_file', str(ROOT/'configs'/'accelerate'/'cpu.yaml'), '--main_process_port', '0']
+    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--config_file', str(ROOT/'tools'/'accelerate'/'cpu.yaml'), '--main_process_port', '0']
     out = []
     for name, words in (('one', [sys.executable]), ('two', launch)):
         (tmp_path/name).mkdir()

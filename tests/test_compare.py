@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from babyvlm.compare import (Answers, as_lines, compare, compare_all, compare_html, equivalence, flat, items_needed, matched, mcnemar, sign_flip,
-                             smallest_difference)
-from babyvlm.evaluation import Unit
+from babyvlm.run.compare import (Answers, as_lines, compare, compare_all, compare_html, equivalence, flat,
+                                 items_needed, matched, mcnemar, sign_flip, smallest_difference)
+from babyvlm.run.evaluate import Unit
 
 
 def answers(name, credit, group=None, task='t', key=None, prefix=''):

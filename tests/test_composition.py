@@ -8,9 +8,9 @@ from PIL import Image
 from babyvlm.analysis.composition import (CLASSES, accuracy_by, by_context, candidates, class_difference, contrast, contrasts,
                                           known_items, tag_pair)
 from babyvlm.analysis.contamination import (LEVELS, capture_recapture, drop_shared, frame_hash, hamming, leakage, near_duplicates)
-from babyvlm.benchmarks.items import Item, Reply
 from babyvlm.benchmarks.v1 import FILES, load_saycam_caption, load_vtwt
 from babyvlm.data.saycam import parse_name
+from babyvlm.items import Item, Reply
 
 
 def trial(a, b, n='0'): return Item(n, 'vtwt', (f'{n}.jpg',), options=(a, b), gold=0)

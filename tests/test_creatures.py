@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from babyvlm.data.creatures import Zoo, corpus, facts, ideal_reader, stated
 from babyvlm.data.taxonomy import load_hierarchy, random_taxonomy
+from babyvlm.nursery.creatures import Zoo, corpus, facts, ideal_reader, stated
 
 NAMES = ('CUB200', 'Food', 'imagenet_animal', 'imagenet_artifact', 'Inat_plantae')
 

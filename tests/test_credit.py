@@ -9,21 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import babyvlm
-from babyvlm.benchmarks import protocol, questions
-from babyvlm.benchmarks.credit import MODES, best, pick, reply_shares, shares
-from babyvlm.benchmarks.devcv import Result, ask, credit, score_items
-from babyvlm.benchmarks.catalogue import TASKS as DEVCV, load_items
-from babyvlm.benchmarks.items import Item, Reply, Status, scored
-from babyvlm.benchmarks.items import score_shape
+from babyvlm.benchmarks.devcv.files import toy_devcv
+from babyvlm.benchmarks.devcv.score import Result, ask, credit, score_items
+from babyvlm.benchmarks.devcv.tasks import TASKS as DEVCV, load_items
+from babyvlm.benchmarks.hierarchy import run as protocol, questions
 from babyvlm.benchmarks.v1 import TASKS, choice_outcome, score, winoground_outcomes
 from babyvlm.config import profile
-from babyvlm.data.nursery import Nursery
+from babyvlm.credit import MODES, best, pick, reply_shares, shares
 from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
-from babyvlm.data.toolbox import toy_devcv
 from babyvlm.estimate import bootstrap
-from babyvlm.evaluation import FAMILIES
-from babyvlm.recipes.asking import as_matrix
-from babyvlm.recipes.v1 import METRICS, Spec, V1
+from babyvlm.experiments.prompting import as_matrix
+from babyvlm.experiments.v1 import METRICS, Spec, V1
+from babyvlm.items import Item, Reply, Status, scored, score_shape
+from babyvlm.nursery.world import Nursery
+from babyvlm.run.evaluate import FAMILIES
 from babyvlm.store import Store
 
 PACKAGE = Path(babyvlm.__file__).parent

@@ -10,19 +10,19 @@ import pytest
 import typer
 
 from babyvlm.benchmarks.audit import guess
-from babyvlm.benchmarks.catalogue import TASKS, Fault, find_file, find_tasks, load_items, task_name
-from babyvlm.benchmarks.devcv import (ask, by_number, evaluate_devcv, ideal_replies, leaderboard_scores, overall,
-                                      score_items)
-from babyvlm.benchmarks.items import Item, Reply, Status, open_image
-from babyvlm.benchmarks.shortcuts import open_ways, option_table, shortcut_audit
-from babyvlm.commands import one_line
+from babyvlm.benchmarks.devcv.build import build, corner_crop
+from babyvlm.benchmarks.devcv.crops import BUILDERS, Pool
+from babyvlm.benchmarks.devcv.files import HELD_OUT, toy_devcv, truth_file
+from babyvlm.benchmarks.devcv.score import (ask, by_number, evaluate_devcv, ideal_replies, leaderboard_scores,
+                                            overall, score_items)
+from babyvlm.benchmarks.devcv.shortcuts import open_ways, option_table, shortcut_audit
+from babyvlm.benchmarks.devcv.tasks import TASKS, Fault, find_file, find_tasks, load_items, task_name
 from babyvlm.data.annotations import Bank, Box, Frame, load_bank
-from babyvlm.data.clips import draw_bank
-from babyvlm.data.crops import BUILDERS, Pool
-from babyvlm.data.devcv import build, corner_crop
-from babyvlm.data.nursery import Nursery
-from babyvlm.data.toolbox import HELD_OUT, toy_devcv, truth_file
 from babyvlm.estimate import versus_chance
+from babyvlm.items import Item, Reply, Status, open_image
+from babyvlm.nursery.clips import draw_bank
+from babyvlm.nursery.world import Nursery
+from babyvlm.run.commands import one_line
 
 SIZES = {t: 24 for t in TASKS} | {'memory': 12, 'vdr-binary': 16, 'vdr-open': 16}
 
@@ -93,7 +93,7 @@ def test_answers_are_even(toy):
 
 
 def test_hardened_variants_close_the_way(bank, tmp_path):
-    from babyvlm.benchmarks.devcv import build_items
+    from babyvlm.benchmarks.devcv.score import build_items
     loose = {t: build_items(bank, t, tmp_path/'a', n, start='canvas') for t, n in dict(leftright=30, count=120, localize=60).items()}
     tight = {t: build_items(bank, t, tmp_path/'b', n, variant='hardened') for t, n in dict(leftright=30, count=120, localize=40).items()}
     for task, rules in dict(leftright=['pixel matcher', 'odd one out'], count=['object size only'], localize=['busiest corner']).items():

@@ -4,12 +4,12 @@ import shutil
 
 from typer.testing import CliRunner
 
-from babyvlm import cli, evaluation
-from babyvlm.benchmarks.catalogue import TASKS
-from babyvlm.benchmarks.items import Reply, open_image
-from babyvlm.data.clips import draw_bank
-from babyvlm.data.nursery import Nursery
-from babyvlm.data.toolbox import write_devcv
+from babyvlm.benchmarks.devcv.files import write_devcv
+from babyvlm.benchmarks.devcv.tasks import TASKS
+from babyvlm.items import Reply, open_image
+from babyvlm.nursery.clips import draw_bank
+from babyvlm.nursery.world import Nursery
+from babyvlm.run import cli, evaluate as evaluation
 
 
 class First:

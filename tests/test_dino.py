@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from babyvlm.data.nursery import Nursery
 from babyvlm.models.vision import load_teacher, resnext_toy, vision_encoder
 from babyvlm.models.weights import seeded
+from babyvlm.nursery.world import Nursery
 from babyvlm.training.dino import (TOY, Dino, _colour_matrix, blur, embed, jitter, pretrain, random_crops,
                                    save_teacher, solarize, views)
 

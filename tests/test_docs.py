@@ -76,7 +76,7 @@ def test_no_dead_link(path):
             assert slug(part) in heads or file.suffix == '.ipynb', f'{path.name}: no heading {part} in {file.name}'
 
 
-SOME = ['index.ipynb', 'guides/01_start_toy.ipynb', 'guides/07_questions.ipynb', '03_published.ipynb', 'papers/v1/63_main_results.ipynb',
+SOME = ['index.ipynb', 'guides/01_start_toy.ipynb', 'guides/07_questions.ipynb', 'reporting/01_published.ipynb', 'papers/v1/63_main_results.ipynb',
         'data_cards/vtwt/index.md']
 
 

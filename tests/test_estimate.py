@@ -121,9 +121,9 @@ def test_seeds_that_differ_widen_and_groups_may_differ_by_seed():
 
 def test_the_coverage_table_is_what_the_rule_gives():
     "A cell made again with fewer worlds lies within its noise, and with three seeds none is far below 95 %."
-    import sys; sys.path.insert(0, str(repo_root()/'bench'))
+    import sys; sys.path.insert(0, str(repo_root()/'tools'/'bench'))
     import coverage
-    rows = json.loads((repo_root()/'bench'/'coverage.json').read_text())
+    rows = json.loads((repo_root()/'tools'/'bench'/'coverage.json').read_text())
     for r in [r for r in rows if (r['seeds'], r['share']) == (3, .5)]:
         again, _ = coverage.held(r['kind'], 3, r['design'], .5, coverage.SPREADS[r['spread']], 300)
         assert abs(again - r['covered']) < 4 * math.sqrt(.05 * .95 / 300), r

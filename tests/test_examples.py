@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent/'examples'
+EXAMPLES = Path(__file__).parent.parent/'tools'/'examples'
 sys.path.insert(0, str(EXAMPLES))
 
 import chat_model  # noqa: E402

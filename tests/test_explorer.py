@@ -8,9 +8,9 @@ import pytest
 from nbclient import NotebookClient
 
 from babyvlm.analysis.explorer import Explorer, safe_json, verdict
-from babyvlm.benchmarks.items import Item, Reply, score_shape
 from babyvlm.benchmarks.v1 import load_baby_winoground, load_labeled_s, load_saycam_caption, load_vtwt
-from babyvlm.data.nursery import Nursery
+from babyvlm.items import Item, Reply, score_shape
+from babyvlm.nursery.world import Nursery
 from browser import browser, opened
 
 NASTY = '</script><script>document.title="TAKEN"</script><img src=x onerror="document.title=\'TAKEN\'"> {{data}} <b>&amp;'
@@ -50,7 +50,7 @@ def test_no_text_of_data_becomes_markup(shown):
 
 
 def test_widgets_in_a_kernel_without_a_screen(tmp_path):
-    code = ('from babyvlm.data.nursery import Nursery\nfrom babyvlm.benchmarks.v1 import load_vtwt\nfrom babyvlm.benchmarks.items import Reply\n'
+    code = ('from babyvlm.nursery.world import Nursery\nfrom babyvlm.benchmarks.v1 import load_vtwt\nfrom babyvlm.items import Reply\n'
             'from babyvlm.analysis.explorer import Explorer\nNursery(0, 64).write_benchmarks("w", labeled_s=1, vtwt=6, winoground=2, captions=2)\n'
             'items = load_vtwt("w/vtwt.csv", "w/frames")\ne = Explorer(items, {"a": [Reply(i.uid, (1., 0.)) for i in items], "b": [Reply(i.uid, (0., 1.)) for i in items]})\n'
             'w = e.widget(); w.controls["disagree"].value = True; w.next.click(); w.back.click(); w.controls["verdict"].value = "wrong"; w.count.value')

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from babyvlm.benchmarks.catalogue import find_tasks
+from babyvlm.benchmarks.devcv.tasks import find_tasks
 from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
 from babyvlm.data.conversations import load_records
 from babyvlm.data.pretraining import segment, segment_all
-from babyvlm.data.recordings import VideoError, frames_at, video_seconds, write_video
 from babyvlm.data.saycam import seconds
+from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
 
 
 @pytest.mark.parametrize('stamp, right', [('0:01.5', 1), ('0:05,25', 5), ('1:02:03.250', 3723), ('0:01.500', 1), ('1.05', 65), ('0:3', 30), ('0:3.5', 3),

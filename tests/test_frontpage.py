@@ -8,9 +8,9 @@ import nbformat
 import pytest
 import typer
 
-from babyvlm.cli import app
 from babyvlm.config import profile
-from babyvlm.report import STATUS
+from babyvlm.reporting.tables import STATUS
+from babyvlm.run.cli import app
 
 ROOT = Path(__file__).parent.parent
 NBS = ROOT/'nbs'
@@ -103,8 +103,8 @@ def test_ten_lines_are_ten():
 
 def test_every_paper_page_is_on_the_map():
     "Each paper has a page that lists all its notebooks, and the front page leads to it."
-    from babyvlm.published import PAPERS
-    from babyvlm.reproduction import page_list
+    from babyvlm.reporting.coverage import page_list
+    from babyvlm.reporting.published import PAPERS
     here = {t for _, _, t in relative(TEXT)}
     for paper in PAPERS:
         guide, = (NBS/'guides').glob(f'*_{paper}.ipynb')
@@ -135,7 +135,7 @@ def test_every_shell_line_parses(line):
     else: problem = f'nobody checks {words[0]}'
     assert not problem, f'{line}: {problem}'
     for w in words:
-        if w.startswith(('profiles/', 'configs/')): assert (ROOT/w).exists(), w
+        if w.startswith(('tools/clusters/', 'tools/accelerate/')): assert (ROOT/w).exists(), w
 
 
 def numbers(text):
@@ -160,7 +160,7 @@ def said_by_cells(cells):
 
 def said_by_papers():
     "Published values, as their source spells them and as a person would."
-    from babyvlm.published import PAPERS, published
+    from babyvlm.reporting.published import PAPERS, published
     values = [(t, v) for p in PAPERS for t, v in zip(published(p).text, published(p).value)]
     return {t for t, _ in values} | {f'{v:{how}}' for _, v in values if v == v for how in ('g', '.0f', '.1f')}
 

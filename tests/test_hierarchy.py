@@ -6,8 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from babyvlm.benchmarks.hierarchy import (METRICS, guessing, hca, leaf_acc, level_accuracy, outcomes, paths_of,
-                                          paths_of_binary, por, s_por, score_paths, score_rows, tor)
+from babyvlm.benchmarks.hierarchy.metrics import (METRICS, guessing, hca, leaf_acc, level_accuracy, outcomes,
+                                                  paths_of, paths_of_binary, por, s_por, score_paths,
+                                                  score_rows, tor)
 from babyvlm.benchmarks.parsing import parse_letter
 
 NAMES = dict(hca='hca', leaf='leaf_acc', por='por', strict_por='s_por', tor='tor', por_f1='por_f1',

@@ -58,7 +58,7 @@ def client(hub, tmp_path, code):
     "Run the library's push with the real client of the hub, pointed at the stub."
     env = dict(os.environ, HF_ENDPOINT=hub.address, HF_HUB_OFFLINE='0', HF_TOKEN='hf_test', HF_HOME=str(tmp_path/'hf'), HF_HUB_DISABLE_TELEMETRY='1')
     env.pop('HTTP_PROXY', None), env.pop('http_proxy', None)
-    head = f'from pathlib import Path; from babyvlm.hub import *; folder = Path({str(tmp_path)!r})\n'
+    head = f'from pathlib import Path; from babyvlm.reporting.hub import *; folder = Path({str(tmp_path)!r})\n'
     done = subprocess.run([sys.executable, '-c', head + code], env=env | dict(NO_PROXY='127.0.0.1'), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -94,5 +94,5 @@ def test_a_submission_goes_beside_its_weights(hub, tmp_path):
 
 
 def test_a_data_card_arrives(hub, tmp_path):
-    client(hub, tmp_path, "from babyvlm.cards import push_card\nfrom huggingface_hub import HfApi\nprint(push_card('nursery', 'me/baby', api=HfApi()))")
+    client(hub, tmp_path, "from babyvlm.reporting.cards import push_card\nfrom huggingface_hub import HfApi\nprint(push_card('nursery', 'me/baby', api=HfApi()))")
     assert {'README.md', 'croissant.json'} <= set(hub.files)

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import babyvlm
-from babyvlm.benchmarks.items import (ImageError, Item, Journal, Reply, Status, evaluate, item_key, open_image, parsed,
-                                      protocol_of, score_shape, scored, tally)
+from babyvlm.items import (ImageError, Item, Journal, Reply, Status, evaluate, item_key, open_image, parsed,
+                           protocol_of, score_shape, scored, tally)
 
 # A model whose float32 digits depend on the company an image keeps in its batch, as on real hardware, and that is slow.
 CHILD = '''
 import sys, time
 import numpy as np, torch
-from babyvlm.benchmarks.items import Item, evaluate
+from babyvlm.items import Item, evaluate
 class Model:
     name = 'noisy'
     def encode_images(self, images):
@@ -209,8 +209,8 @@ def openers(path):
     "The same picture by every function that opens one."
     from babyvlm.data.annotations import Bank
     from babyvlm.data.filters import open_picture
+    from babyvlm.models.hub_models import open_upright
     from babyvlm.models.vision import open_rgb
-    from babyvlm.models.vlms import open_upright
     return [open_image(path), open_upright(path), open_rgb(path), open_picture(path)[0], Bank(path.parent).open(path.name),
             open_rgb(Image.open(path))]
 

@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 from babyvlm.benchmarks import lmms_eval as L
 from babyvlm.benchmarks.leaderboard import (_imported, CHALLENGE, EXTRA, check_issue, check_submission, collate, fact_problems, model_problems, weights_problem,
                                             write_submission)
-from babyvlm.cli import app
-from babyvlm.evaluation import load_model
 from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_toy
 from babyvlm.models.babyllava_v2 import BabyLlavaV2, RecordProcessor, babyllava_v2_toy
 from babyvlm.models.tokenizers import bpe_tokenizer, build_vocab, word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens
 from babyvlm.models.weights import seeded
+from babyvlm.run.cli import app
+from babyvlm.run.evaluate import load_model
 
 WORDS = ['a red cup', 'a green cup', 'a blue hat', 'the image that is left', 'A B C D']
 
@@ -199,7 +199,7 @@ def wrapper(name, methods=('generate_until', 'generate_until_multi_round', 'logl
 @pytest.mark.parametrize('text, name, says', [
     (wrapper('x'), 'x', ''), (wrapper('model'), '', ''), (wrapper('x'), '', 'registered_model is'), ('def f(:', 'x', 'line 1'),
     (wrapper('x', ['generate_until', 'loglikelihood']), 'x', 'no generate_until_multi_round'), ('x = 1', 'x', 'registers no model'),
-    (wrapper('x', extra='from babyvlm.evaluation import load_model'), 'x', 'not installed there')])
+    (wrapper('x', extra='from babyvlm.run.evaluate import load_model'), 'x', 'not installed there')])
 def test_a_model_py_is_read_for_what_the_runner_needs(text, name, says):
     found = model_problems(text, name)
     assert (found == []) if not says else any(says in f for f in found)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from babyvlm.benchmarks import likelihood
-from babyvlm.benchmarks.items import Item, open_image
 from babyvlm.benchmarks.likelihood import cannot_pack, loglik, loglik_plain, plan, requests
+from babyvlm.items import Item, open_image
 from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_toy
 from babyvlm.models.tokenizers import word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens

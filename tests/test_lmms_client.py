@@ -13,16 +13,16 @@ import pytest
 import torch
 from PIL import Image
 
-from babyvlm.benchmarks.devcv import evaluate_devcv
-from babyvlm.benchmarks.items import Reply, evaluate
+from babyvlm.benchmarks.devcv.files import toy_devcv
+from babyvlm.benchmarks.devcv.score import evaluate_devcv
 from babyvlm.benchmarks.leaderboard import collate, parity, write_submission
 from babyvlm.benchmarks.v1 import FILES, LOADERS, score
-from babyvlm.data.toolbox import toy_devcv
-from babyvlm.evaluation import load_model
+from babyvlm.items import Reply, evaluate
 from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_toy
 from babyvlm.models.tokenizers import build_vocab, word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens
 from babyvlm.models.weights import seeded
+from babyvlm.run.evaluate import load_model
 
 ROOT = Path(__file__).parent.parent
 WORDS = ['a red cup', 'a green cup', 'a blue hat', 'a grey hat', 'cup', 'hat', 'ball']

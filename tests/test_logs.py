@@ -6,8 +6,8 @@ import zipfile
 import pytest
 from typer.testing import CliRunner
 
-from babyvlm.cli import app
-from babyvlm.logs import read_answers, read_inspect, read_lmms_eval, read_vlmevalkit
+from babyvlm.run.cli import app
+from babyvlm.run.logs import read_answers, read_inspect, read_lmms_eval, read_vlmevalkit
 
 RIGHT = [1, 0, 1, 1, 0, 1, 0, 1, 1, 1]
 
@@ -92,12 +92,12 @@ def test_power():
 
 
 def test_kept_replies_are_scored_by_another_rule(tmp_path):
-    from babyvlm.benchmarks.items import Reply
-    from babyvlm.data.clips import draw_bank
-    from babyvlm.data.nursery import Nursery
-    from babyvlm.data.toolbox import write_devcv
-    from babyvlm.evaluation import evaluate_benchmark
-    from babyvlm.results import journal_of, rescored
+    from babyvlm.benchmarks.devcv.files import write_devcv
+    from babyvlm.items import Reply
+    from babyvlm.nursery.clips import draw_bank
+    from babyvlm.nursery.world import Nursery
+    from babyvlm.run.evaluate import evaluate_benchmark
+    from babyvlm.run.results import journal_of, rescored
     write_devcv(tmp_path/'d', draw_bank(tmp_path/'bank', Nursery(), 40, 6, 4), dict(count=8, memory=3))
     class Says:
         name = 'm@1'

@@ -6,11 +6,11 @@ import torch
 
 from babyvlm import _compat  # noqa: F401
 from babyvlm.data.conversations import Record, Turn
-from babyvlm.data.creatures import Zoo
+from babyvlm.data.question_wordings import HELPFUL
 from babyvlm.data.taxonomy import build_questions, random_taxonomy
-from babyvlm.data.wording import HELPFUL
+from babyvlm.models.hub_models import HubVLM, Question
 from babyvlm.models.tiny import tiny_vlm
-from babyvlm.models.vlms import HubVLM, Question
+from babyvlm.nursery.creatures import Zoo
 from babyvlm.training.lora import Conversations, Lora, collate_conversations, lora_arguments, question_records, tune
 from babyvlm.training.trainer import BabyTrainer
 

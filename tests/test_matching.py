@@ -15,9 +15,9 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from babyvlm.data import matching, screening
-from babyvlm.data.matching import match, match_stored, verify
-from babyvlm.data.screening import LEVELS, best_worth, screen, side
+from babyvlm.matching import exact as matching, screening
+from babyvlm.matching.exact import match, match_stored, verify
+from babyvlm.matching.screening import LEVELS, best_worth, screen, side
 from babyvlm.store import Store
 
 
@@ -405,7 +405,7 @@ def test_search_and_check_by_tensor_operations(style, level, monkeypatch):
 KILLED = textwrap.dedent('''
     import os, signal, sys
     import numpy as np
-    from babyvlm.data import matching, screening
+    from babyvlm.matching import exact as matching, screening
     rng = np.random.default_rng(13)
     x = 1 + .02 * rng.normal(size=(300, 8)); y = rng.normal(size=(700, 8))
     if sys.argv[2] == 'die':

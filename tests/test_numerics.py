@@ -13,9 +13,9 @@ LEVELS = dict(native={}, capped=dict(ATEN_CPU_CAPABILITY='avx2', ONEDNN_MAX_CPU_
 SCRIPT = '''
 import json, sys
 from babyvlm.config import profile
+from babyvlm.experiments.sources import Sources
+from babyvlm.experiments.v1_data import V1Data
 from babyvlm.numerics import numerics
-from babyvlm.recipes.sources import Sources
-from babyvlm.recipes.v1_data import V1Data
 from babyvlm.store import Store
 small = dict(nursery=dict(utterances=300, web=300, labeled_s=22, vtwt=20, baby_winoground=8, captions=4), clip=dict(epochs=3),
              data=dict(threshold=0.))

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from babyvlm.data.drawing import STYLES
-from babyvlm.data.nursery import Nursery, blind_observer, ideal_observer, ideal_scores, load_truth
 from babyvlm.data.saycam import read_transcript
-from babyvlm.data.scenes import LABELED_S, NOUNS, Subject, draw_scene, phrase_book, says, stage
+from babyvlm.nursery.drawing import STYLES
+from babyvlm.nursery.scenes import LABELED_S, NOUNS, Subject, draw_scene, phrase_book, says, stage
+from babyvlm.nursery.world import Nursery, blind_observer, ideal_observer, ideal_scores, load_truth
 
 def rows(path):
     with open(path, newline='', encoding='utf-8') as f: return list(csv.DictReader(f))

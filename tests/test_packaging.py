@@ -84,13 +84,13 @@ def test_the_core_runs_outside_a_checkout_without_extras_and_network(outside, tm
            'import torch; assert not torch.cuda.is_initialized(); print(pathlib.Path(babyvlm.__file__).parent.parent)'
     done = outside(code)
     assert done.returncode == 0 and done.stdout.strip() == str(outside.place), done.stdout + done.stderr[-2000:]
-    push = 'from babyvlm.cards import push_card\nclass Api:\n def create_repo(self, *a, **k): return "there"\n' \
+    push = 'from babyvlm.reporting.cards import push_card\nclass Api:\n def create_repo(self, *a, **k): return "there"\n' \
            ' def upload_file(self, path_or_fileobj, **k): open(path_or_fileobj).close()\nprint(push_card("nursery", "me/x", api=Api()))'
     done = outside(push)
     assert done.stdout.strip() == 'there', done.stderr[-2000:]
     (tmp_path/'s.json').write_text('{"baby_pv": {"acc": 0.5}}')
     for args, says in ((['--help'], 'evaluate'), (['leaderboard', str(tmp_path/'s.json')], 'mean of 11'), (['data', 'list'], 'wordnet')):
-        done = outside('from babyvlm.cli import app; app()', *args)
+        done = outside('from babyvlm.run.cli import app; app()', *args)
         assert done.returncode == 0 and says in done.stdout, (args, done.stdout[-500:], done.stderr[-2000:])
 
 

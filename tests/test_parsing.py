@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from babyvlm.benchmarks.items import Item
 from babyvlm.benchmarks.parsing import (DIRECTIONS, parse_direction, parse_item, parse_letter, parse_number, parse_yes_no,
                                         plain)
+from babyvlm.items import Item
 
 CASES = json.loads((Path(__file__).parent/'parsing_cases.json').read_text())
 BIRDS = ['gull', 'albatross', 'duck', 'sea duck']

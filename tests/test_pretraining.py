@@ -11,8 +11,8 @@ from babyvlm.data.conversations import load_records
 from babyvlm.data.pretraining import (Clip, Flow, Step, best_frames, clip_records, even, fitting, interleave, long_enough,
                                       numbered, parse_clip, recaption, score_clips, segment, sequence_records, single_records,
                                       write_formats, write_frames)
-from babyvlm.data.recordings import VideoError, frames_at, video_seconds, write_video
 from babyvlm.data.saycam import Ledger
+from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
 
 NAME = 'S_20140420_1803_01'
 clips = st.lists(st.tuples(st.sampled_from(['S_20140420_1803_01', 'A_20140420_1803_02']), st.integers(0, 60), st.integers(1, 9)),

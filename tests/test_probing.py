@@ -195,7 +195,7 @@ def test_bench_quick():
     "The committed benchmark runs, and ours is not slower."
     import importlib.util
     from pathlib import Path
-    spec = importlib.util.spec_from_file_location('bench_probing', Path(__file__).parent.parent/'bench'/'bench_probing.py')
+    spec = importlib.util.spec_from_file_location('bench_probing', Path(__file__).parent.parent/'tools'/'bench'/'bench_probing.py')
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
     for row in bench.rows(quick=True):

@@ -6,7 +6,7 @@ from importlib.resources import files
 import pandas as pd
 import pytest
 
-from babyvlm.published import PAPERS, published
+from babyvlm.reporting.published import PAPERS, published
 
 FOLDER = files('babyvlm').joinpath('published_data')
 FILES = sorted(f.name for f in FOLDER.iterdir() if f.name.endswith('.csv'))

@@ -5,15 +5,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from babyvlm.benchmarks import protocol
 from babyvlm.benchmarks.audit import guess
-from babyvlm.benchmarks.items import Reply
-from babyvlm.benchmarks.questions import Ask, Words, question_items, score_items
-from babyvlm.cli import app
+from babyvlm.benchmarks.hierarchy import run as protocol
+from babyvlm.benchmarks.hierarchy.questions import Ask, Words, question_items, score_items
+from babyvlm.data.question_wordings import STYLES, VARIANTS, legacy_order, style
 from babyvlm.data.taxonomy import build_questions, load_annotations, random_taxonomy, released_file, save_annotations
-from babyvlm.data.wording import STYLES, VARIANTS, legacy_order, style
+from babyvlm.items import Reply
+from babyvlm.models.hub_models import load_vlm
 from babyvlm.models.tiny import tiny_vlm
-from babyvlm.models.vlms import load_vlm
+from babyvlm.run.cli import app
 
 
 @pytest.fixture(scope='module')

@@ -8,12 +8,12 @@ import nbformat
 import pandas as pd
 import pytest
 
-from babyvlm import verification
 from babyvlm.estimate import Estimate
-from babyvlm.published import PAPERS, published
-from babyvlm.report import compare, row, save_table
-from babyvlm.report_page import report_html, write_report
-from babyvlm.reproduction import collect, needs, published_cells, read_saved
+from babyvlm.reporting.coverage import collect, needs, published_cells, read_saved
+from babyvlm.reporting.page import report_html, write_report
+from babyvlm.reporting.published import PAPERS, published
+from babyvlm.reporting.tables import compare, row, save_table
+from babyvlm.run import verify as verification
 from babyvlm.store import Store
 from browser import browser, opened
 
@@ -89,7 +89,7 @@ def test_in_a_real_browser(run):
 
 
 def page_that_saves(value):
-    code = ('import pandas as pd\nfrom babyvlm.estimate import Estimate\nfrom babyvlm.report import save_table\n'
+    code = ('import pandas as pd\nfrom babyvlm.estimate import Estimate\nfrom babyvlm.reporting.tables import save_table\n'
             f"_ = save_table(pd.DataFrame([dict(model='CVCL', estimate=Estimate({value}, {value} - .05, {value} + .05, 400), n=400)]), 'v1/61_small', 'Small.')")
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("profile_name = 'toy'", metadata=dict(tags=['parameters'])), nbformat.v4.new_code_cell(code)],
                                     metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')))

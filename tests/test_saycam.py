@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from babyvlm.data.nursery import Nursery
 from babyvlm.data.saycam import (COLUMNS, FrameName, Ledger, assign_splits, clean, frame_times, image_fault, load_pairs, n_frames, parse_name,
                                  read_metadata, read_transcript, segment_row, sentences, split_pairs, tokenize, write_metadata)
+from babyvlm.nursery.world import Nursery
 
 def transcript(folder, rows, name='S_20140420_1803_01', header=COLUMNS, video=None):
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from babyvlm import scores
-from babyvlm.benchmarks.items import open_image
-from babyvlm.cli import app
-from babyvlm.models.vlms import Question, chat
-from babyvlm.scores import draw_tests, find_models
+from babyvlm.items import open_image
+from babyvlm.models.hub_models import Question, chat
+from babyvlm.run import scorecard as scores
+from babyvlm.run.cli import app
+from babyvlm.run.scorecard import draw_tests, find_models
 
 
 class Names:
@@ -143,7 +143,7 @@ def test_a_picture_that_comes_back_is_asked_again(tests, models, tmp_path, monke
         def call():
             how = ('--models', models/'eyes') if out.suffix == '' else ('--model', 'eyes')
             return run('evaluate', *how, '--benchmark', 'v1/vtwt', '--labels', tmp_path/'toy', '--out', out)
-        from babyvlm import evaluation
+        from babyvlm.run import evaluate as evaluation
         monkeypatch.setattr(evaluation, 'load_model', lambda spec: Names('eyes@1234'))
         picture.unlink(missing_ok=True)
         first = call()

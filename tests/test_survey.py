@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from babyvlm.analysis import survey
-from babyvlm.analysis.mixed_logistic import fit_crossed
-from babyvlm.analysis.simulated_people import Crowd, draw
-from babyvlm.analysis.survey import Responses, analyse, by_person, exclude, from_sums, item_table, read_responses
-from babyvlm.analysis.survey_page import build_survey, orders, screens, survey_data
-from babyvlm.analysis.survey_power import accuracy_coverage, effect_coverage, mixed_coverage
-from babyvlm.benchmarks.items import Item
+from babyvlm.analysis.survey import answers as survey
+from babyvlm.analysis.survey.answers import (Responses, analyse, by_person, exclude, from_sums, item_table,
+                                             read_responses)
+from babyvlm.analysis.survey.mixed_logistic import fit_crossed
+from babyvlm.analysis.survey.page import build_survey, orders, screens, survey_data
+from babyvlm.analysis.survey.power import accuracy_coverage, effect_coverage, mixed_coverage
 from babyvlm.data.saycam import Ledger
+from babyvlm.items import Item
+from babyvlm.nursery.people import Crowd, draw
 
 DIFFICULTY = np.random.default_rng(3).normal(0, .8, 20)
 ITEMS = pd.DataFrame([dict(item=f'{t}/{j}', round=0, task=t, options=k, gold=j % k) for t, k in (('a', 2), ('b', 4)) for j in range(15)])

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from babyvlm.analysis.survey import Rules, analyse, exclude, read_responses
-from babyvlm.analysis.survey_page import build_survey
-from babyvlm.benchmarks.items import Item
+from babyvlm.analysis.survey.answers import Rules, analyse, exclude, read_responses
+from babyvlm.analysis.survey.page import build_survey
+from babyvlm.items import Item
 
 FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
          '--disable-component-update', '--disable-sync']

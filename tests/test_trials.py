@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from babyvlm import evaluation
-from babyvlm.benchmarks.items import Reply
 from babyvlm.benchmarks.trials import audited, credit, load_trials, score
-from babyvlm.cli import app
+from babyvlm.items import Reply
+from babyvlm.run import evaluate as evaluation
+from babyvlm.run.cli import app
 
 DEVBENCH = 'text1,image1,image2,image3,image4\nkey,images/key.jpg,images/rag.jpg,images/grape.jpg,images/lava.jpg\n'
 LEVANTE = ('task,item_uid,answer,response_alternatives,prompt_phrase,full_prompt,trial_type\nvocab,v__key,key,"rag,grape,lava",key,Choose: key.,test\n'

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from babyvlm.benchmarks import v1
-from babyvlm.benchmarks.items import Item, Reply
 from babyvlm.benchmarks.v1 import (FILES, HEADLINE, LOADERS, TASKS, LabelError, choice_outcome, label_facts, load_baby_winoground,
                                    load_labeled_s, load_saycam_caption, load_vtwt, meteor, score, unknown_words,
                                    winoground_outcomes, word_frequency_rule)
+from babyvlm.items import Item, Reply
 
 
 @pytest.fixture(scope='module')

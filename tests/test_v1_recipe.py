@@ -1,6 +1,6 @@
 "The V1 recipe's keys."
 from babyvlm.config import profile
-from babyvlm.recipes.v1 import V1
+from babyvlm.experiments.v1 import V1
 from babyvlm.store import Store
 
 

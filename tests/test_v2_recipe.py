@@ -3,12 +3,12 @@ import babyvlm  # noqa: F401
 import numpy as np
 import pytest
 
-from babyvlm.benchmarks.devcv import COLUMNS, Result, score_items
-from babyvlm.benchmarks.items import Item, Reply
+from babyvlm.benchmarks.devcv.files import HELD_OUT
+from babyvlm.benchmarks.devcv.score import COLUMNS, Result, score_items
 from babyvlm.config import profile
-from babyvlm.data.toolbox import HELD_OUT
+from babyvlm.experiments.v2 import Tuned, V2, _read, gain, mean_of, published_cells
+from babyvlm.items import Item, Reply
 from babyvlm.models.babyllava_v2 import babyllava_v2_toy
-from babyvlm.recipes.v2 import Tuned, V2, _read, gain, mean_of, published_cells
 from babyvlm.store import Store
 
 

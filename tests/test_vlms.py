@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from babyvlm.models.hub_models import HubLLM, Question, RemoteVLM, load_vlm
 from babyvlm.models.tiny import FAMILIES, tiny_llm, tiny_vlm
-from babyvlm.models.vlms import HubLLM, Question, RemoteVLM, load_vlm
 
 TEXTS = ['What is the creature in this picture? A. cup B. dog C. hat D. cat'] * 5
 

@@ -8,7 +8,7 @@ from nltk.translate.meteor_score import single_meteor_score
 
 from babyvlm.benchmarks import wordnet as W
 from babyvlm.benchmarks.v1 import has_wordnet, meteor, score, word_tokens
-from babyvlm.benchmarks.items import Item
+from babyvlm.items import Item
 
 WORDS = """dog dogs Dogs mice men women leaves boxes buses churches wishes babies ran running runs going went better best bigger biggest happier faster children
 feet geese goes does was is were has ball balls look looks looking see saw seen put puts mommy daddy cup cups red green big little up down quickly more most lying

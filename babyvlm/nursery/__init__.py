@@ -1,0 +1,1 @@
+"""The embedded world: drawn, filmed, and with every answer known."""

@@ -1,0 +1,1 @@
+"""Programs: evaluate, compare, the batch and the command line."""

@@ -1,0 +1,121 @@
+"""The plan of the house: imports point one way, numbers are the reading order, public names import."""
+import ast
+import importlib
+import json
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = ('', 'data', 'matching', 'nursery', 'models', 'training', 'benchmarks', 'reporting', 'analysis', 'experiments', 'run')
+# `babyvlm.models.load_model` has to know how every family is asked; it is fetched from above when it is used
+DOORS = {('models', 'run.evaluate')}
+PUBLIC = {'matching': 'match verify', 'data.conversations': 'load_records save_records', 'data.taxonomy': 'load_hierarchy load_annotations build_questions',
+          'benchmarks.v1': 'load_labeled_s load_vtwt load_baby_winoground load_saycam_caption score',
+          'benchmarks.devcv': 'load_items score_items TASKS leaderboard_scores', 'benchmarks.hierarchy': 'hca leaf_acc por s_por tor score_paths',
+          'benchmarks.parsing': 'parse_letter parse_number parse_direction', 'benchmarks.likelihood': 'loglik', 'benchmarks.audit': 'audit',
+          'models': 'load_model', 'analysis.probing': 'fit_probe', 'analysis.survey': 'read_responses analyse',
+          'estimate': 'Estimate bootstrap paired_difference', 'reporting.published': 'published'}
+
+
+def modules():
+    "Every module of the package that is not an asset: name without the package -> file."
+    files = (f for f in (ROOT/'babyvlm').rglob('*.py') if not {'assets', '__pycache__'} & set(f.parts) and f.name != '_modidx.py')
+    return {'.'.join(f.relative_to(ROOT/'babyvlm').with_suffix('').parts).removesuffix('__init__').strip('.'): f for f in files}
+
+
+MODULES = modules()
+
+
+def imported(source, package):
+    "Modules of this package that a text imports, at the top or inside a function."
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            up = ['babyvlm', *package][:1 + len(package) - (node.level - 1)] if node.level else []
+            base = '.'.join([*up, *filter(None, [node.module])])
+            names = [f'{base}.{a.name}' if f'{base}.{a.name}'.removeprefix('babyvlm.') in MODULES else base for a in node.names]
+        else: continue
+        yield from (n.removeprefix('babyvlm').strip('.') for n in names if n.split('.')[0] == 'babyvlm')
+
+
+def graph():
+    "Module -> modules that it imports."
+    out = {}
+    for name, file in MODULES.items():
+        package = name.split('.') if file.name == '__init__.py' and name else name.split('.')[:-1]
+        out[name] = {u for u in imported(file.read_text(encoding='utf-8'), package) if u not in ('', '_compat', name)}
+    return out
+
+
+GRAPH = graph()
+
+
+def floor(module):
+    "The floor on which a module stands; packages stand on their own floor."
+    head = module.split('.')[0]
+    return FLOORS.index(head if head in FLOORS else '')
+
+
+def test_every_module_has_a_floor():
+    assert {m.split('.')[0] for m in MODULES if '.' in m} <= set(FLOORS), 'a folder without a place in FLOORS'
+    assert sum(map(len, GRAPH.values())) > 200, 'the test must see the imports it judges'
+
+
+def test_imports_point_one_way():
+    wrong = [(m, u) for m, used in GRAPH.items() for u in used if floor(u) > floor(m) and (m, u) not in DOORS]
+    assert not wrong, f'these import something from further up: {wrong}'
+
+
+def test_imports_have_no_circle():
+    TopologicalSorter({m: {u for u in used if (m, u) not in DOORS} for m, used in GRAPH.items()}).prepare()
+
+
+def test_benchmarks_never_import_training_nor_models_benchmarks():
+    wrong = [(m, u) for m, used in GRAPH.items() for u in used if (m.split('.')[0], u.split('.')[0]) in (('benchmarks', 'training'), ('models', 'benchmarks'))]
+    assert not wrong
+
+
+def test_few_modules_at_the_top():
+    assert len([m for m in MODULES if m and '.' not in m and MODULES[m].name != '__init__.py' and m != '_compat']) <= 8
+
+
+def pages():
+    "Numbered library pages: (folder, number, module, file)."
+    for f in sorted((ROOT/'nbs').rglob('[0-9][0-9]_*.ipynb')):
+        if '.ipynb_checkpoints' in f.parts: continue
+        source = ''.join(''.join(c['source']) + '\n' for c in json.loads(f.read_text(encoding='utf-8'))['cells'])
+        module = next((line.split()[-1] for line in source.splitlines() if line.startswith('#| default_exp ')), None)
+        yield f.parent.relative_to(ROOT/'nbs').as_posix(), f.name[:2], module, f
+
+
+def test_no_number_twice_in_a_folder():
+    seen = {}
+    for folder, number, _, f in pages():
+        if folder.startswith('papers'): continue
+        assert seen.setdefault((folder, number), f) == f, f'{f.name} and {seen[folder, number].name} share a number'
+
+
+def test_a_page_says_its_folder_and_name():
+    for folder, _, module, f in pages():
+        if module is None: continue
+        assert module == '.'.join([*(p for p in folder.split('/') if p != '.'), f.stem[3:]]), f'{folder}/{f.name} exports {module}'
+
+
+def test_no_page_imports_a_later_one_of_its_folder():
+    where = {module: (folder, number) for folder, number, module, _ in pages() if module}
+    wrong = [(m, u) for m in where for u in GRAPH[m] if u in where and where[u][0] == where[m][0] and where[u] > where[m]]
+    assert not wrong, f'these import a later page of their folder: {wrong}'
+
+
+@pytest.mark.parametrize('module', PUBLIC)
+def test_names_that_other_programs_rely_on_import(module):
+    found = importlib.import_module(f'babyvlm.{module}')
+    for name in PUBLIC[module].split(): assert getattr(found, name) is not None
+
+
+@pytest.mark.parametrize('package, module', [('benchmarks.devcv', 'score'), ('benchmarks.hierarchy', 'metrics'), ('analysis.survey', 'answers'), ('matching', 'exact')])
+def test_a_package_shows_the_names_of_its_first_module(package, module):
+    outer, inner = importlib.import_module(f'babyvlm.{package}'), importlib.import_module(f'babyvlm.{package}.{module}')
+    for name in inner.__all__: assert getattr(outer, name) is getattr(inner, name)
