@@ -7,6 +7,7 @@ __all__ = ['write_video', 'VideoError', 'video_seconds', 'frames_at']
 
 # %% ../../nbs/data/02_video.ipynb #5d0c6e03
 from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
