@@ -8,7 +8,7 @@ SECTIONS = {'Start': ['index.ipynb', 'guides/*.ipynb'], 'Foundations': ['[0-9]*.
             'Matching': ['matching/*.ipynb'], 'The nursery': ['nursery/*.ipynb'], 'Models': ['models/*.ipynb'], 'Training': ['training/*.ipynb'],
             'Benchmarks': ['benchmarks/*.ipynb'], 'DevCV Toolbox': ['benchmarks/devcv/*.ipynb'],
             'Hierarchical recognition': ['benchmarks/hierarchy/*.ipynb'], 'Reporting': ['reporting/*.ipynb'], 'Analysis': ['analysis/*.ipynb'],
-            'A survey of people': ['analysis/survey/*.ipynb'], 'Experiments': ['experiments/*.ipynb', 'recipes/*.ipynb'], 'Programs': ['run/*.ipynb'],
+            'A survey of people': ['analysis/survey/*.ipynb'], 'Experiments': ['experiments/*.ipynb'], 'Programs': ['run/*.ipynb'],
             'Papers: BabyVLM V1': ['papers/v1/*.ipynb'], 'Papers: BabyVLM-V2': ['papers/v2/*.ipynb'],
             'Papers: hierarchical recognition': ['papers/hierarchy/*.ipynb'], 'Reproduction report': ['papers/*.ipynb'],
             'Data cards': ['data_cards/*/README.md']}

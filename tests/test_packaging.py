@@ -79,7 +79,7 @@ def test_wheel_holds_every_module_and_table(wheels):
 
 def test_the_core_runs_outside_a_checkout_without_extras_and_network(outside, tmp_path):
     code = 'import babyvlm, pathlib, importlib\n' \
-           'for m in "report published cards evaluation scores benchmarks.v1 benchmarks.devcv benchmarks.leaderboard data.nursery analysis.survey models.vlms".split(): ' \
+           'for m in "reporting.tables reporting.published reporting.cards run.evaluate run.scorecard benchmarks.v1 benchmarks.devcv benchmarks.leaderboard nursery.world analysis.survey models.hub_models".split(): ' \
            'importlib.import_module(f"babyvlm.{m}")\n' \
            'import torch; assert not torch.cuda.is_initialized(); print(pathlib.Path(babyvlm.__file__).parent.parent)'
     done = outside(code)
