@@ -34,6 +34,7 @@ def visible(nb):
     for c in nb.cells:
         if c.cell_type == 'markdown': c.source = relinked(c.source)
         else:
+            c.metadata['as_written'] = c.source
             if re.search(r'^#\|\s*echo:\s*false', c.source, re.M): c.metadata['transient'] = dict(remove_source=True)
             c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
     nb.metadata['language_info'] = dict(name='python')
@@ -44,6 +45,9 @@ def readme():
     "Text of README.md and the pictures it shows, {path: bytes}."
     nb = visible(nbformat.read(root/'nbs'/'index.ipynb', 4))
     text, resources = MarkdownExporter().from_notebook_node(nb, resources=dict(output_files_dir='figures/readme', unique_key='index'))
+    for n, c in enumerate(nb.cells):   # a picture that a cell drew is described as the cell says
+        alt = re.search(r'^#\|\s*fig-alt:\s*(.+)$', c.get('metadata', {}).get('as_written', ''), re.M)
+        if alt: text = re.sub(rf'!\[\w+\]\((figures/readme/index_{n}_)', lambda m: f'![{alt[1]}]({m[1]}', text)
     head = '<!-- made from nbs/index.ipynb by .ci/readme.py; edit that notebook -->\n\n'
     return head + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n', resources.get('outputs', {})
 

@@ -90,8 +90,8 @@ class BabyLlavaConfigSection(Section):
     standardize: bool = True                       # even out the encoder's channels; the paper does not
     block: int = Field(64, ge=8)                   # tokens in a packed block of phase 0
     phase0: PhaseConfig = PhaseConfig(epochs=5, batch=8, lr=3e-3, weight_decay=.1)  # language only
-    phase1: PhaseConfig = PhaseConfig(epochs=1, batch=32, lr=4e-3)  # connector only
-    phase2: PhaseConfig = PhaseConfig(epochs=8, batch=32, lr=4e-3)  # language model and connector
+    phase1: PhaseConfig = PhaseConfig(epochs=1, batch=32, lr=4e-3)  # projector only
+    phase2: PhaseConfig = PhaseConfig(epochs=8, batch=32, lr=4e-3)  # language model and projector
 
 # %% ../nbs/01_config.ipynb #v2cfg001
 class V2DataConfig(Section):
@@ -113,8 +113,8 @@ class V2Config(Section):
     block: int = Field(64, ge=8)                   # tokens in a packed block of phase 0
     vision: VisionConfigSection = VisionConfigSection(epochs=2, lr=1e-3)  # DINO on the frames
     phase0: PhaseConfig = PhaseConfig(epochs=4, batch=8, lr=3e-3, weight_decay=.1)  # language only
-    phase1: PhaseConfig = PhaseConfig(epochs=1, batch=16, lr=4e-3)  # connector only
-    phase2: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=2e-3)  # language model and connector
+    phase1: PhaseConfig = PhaseConfig(epochs=1, batch=16, lr=4e-3)  # projector only
+    phase2: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=2e-3)  # language model and projector
     phase3: PhaseConfig = PhaseConfig(epochs=14, batch=32, lr=2e-3)  # everything, on instructions
     vision_lr: float = Field(2e-3, gt=0)           # of the vision encoder in phase 3
     alone: int = Field(14, ge=1)                   # epochs of a model that is tuned on one task

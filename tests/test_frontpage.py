@@ -72,10 +72,13 @@ def test_pictures_can_be_read_aloud():
 
 
 def test_first_screen():
-    "Both commands and a picture of a result come before anything else."
-    first = CELLS[1].source
-    assert [' '.join(c) for c in commands(first)] == ['make reproduce', 'make test']
+    "For whom it is, a picture of the nursery, both commands and a picture of a result come before anything else; then three doors."
+    first = next(c.source for c in CELLS if 'make reproduce' in c.source)
+    assert [' '.join(c) for c in commands(first)][:2] == ['make reproduce', 'make test']
     assert any(bang for bang, _, _ in relative(first))
+    headings = re.findall(r'^## (.+)$', TEXT, re.M)
+    assert headings[:3] == ['Score my checkpoint', 'Compare with people', 'Rerun a paper']
+    assert TEXT.index('make reproduce') < TEXT.index('## ' + headings[0])
 
 
 @pytest.mark.parametrize('words', commands(TEXT), ids=' '.join)

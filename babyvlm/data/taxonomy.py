@@ -179,7 +179,7 @@ def load_hierarchy(
 def statistics(
     taxonomies:Iterable[Taxonomy],  # any number
 )->pd.DataFrame:          # one row each: leaves, depth, names per level, names, positions, images
-    "Sizes of taxonomies (section 2.1 of our notes on the paper)."
+    "Sizes of taxonomies, as published."
     rows = []
     for t in taxonomies:
         levels = [len(t.level_names(i + 1)) for i in range(t.depth)]

@@ -164,7 +164,7 @@ def words(self:Planted)->list[str]:
 @patch
 def bundle(self:Planted,
     seed:int=0,           # of the random weights
-)->BabyLlava:             # untrained, with the shared eyes, which stay frozen
+)->BabyLlava:             # untrained, with the shared vision encoder, which stays frozen
     "A BabyLLaVA of this experiment's size."
     c, words = self.c, self.words()
     tokenizer = word_tokenizer({w: i for i, w in enumerate([*SPECIAL_TOKENS, *words])})

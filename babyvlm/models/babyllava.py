@@ -68,13 +68,13 @@ def _sub(config, default):
 
 # %% ../../nbs/models/05_babyllava.ipynb #091b2649
 class BabyLlavaConfig(PretrainedConfig):
-    "Vision encoder, connector and language model."
+    "Vision encoder, projector and language model."
     model_type = 'babyllava'
     sub_configs = dict(vision_config=AutoConfig, text_config=AutoConfig)
     def __init__(self,
         vision_config=None,   # ResNeXtConfig, ViTConfig or its dictionary; default: resnext50
         text_config=None,     # GPT2Config, LlamaConfig or its dictionary; default: the published GPT-2
-        projector:str='mlp2x_gelu',  # the connector; the published one is the only one there is
+        projector:str='mlp2x_gelu',  # the published one is the only one there is
         frozen_batchnorm:str='eval', # a frozen encoder's BatchNorm: 'eval', or 'reference' (keeps adapting)
         standardize:bool=False,  # centre and scale the encoder's channels; off in the published models
         **kwargs,             # what every configuration takes
@@ -131,7 +131,7 @@ def babyllava_toy(
 
 # %% ../../nbs/models/05_babyllava.ipynb #9b6a0c95
 class BabyLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
-    "Vision encoder, two-layer connector, causal language model."
+    "Vision encoder, two-layer projector, causal language model."
     config_class, main_input_name, base_model_prefix = BabyLlavaConfig, 'input_ids', ''
     supports_gradient_checkpointing = _supports_sdpa = _supports_flash_attn = True
     _no_split_modules = ['Bottleneck', 'ViTLayer', 'GPT2Block', 'LlamaDecoderLayer']
@@ -196,7 +196,7 @@ def train(self:BabyLlavaForConditionalGeneration,
 @patch
 def vision_features(self:BabyLlavaForConditionalGeneration,
     pixel_values:Tensor,      # (n, 3, s, s), normalised
-)->Tensor:                    # (n, T, channels), before the connector
+)->Tensor:                    # (n, T, channels), before the projector
     "What the vision encoder sees."
     with torch.set_grad_enabled(torch.is_grad_enabled() and not self.vision_frozen):
         seen = self.vision_tower(pixel_values.to(self.vision_tower.dtype)).last_hidden_state

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from fastcore.basics import patch
 from IPython.display import Markdown
 
 from ..config import data_root, repo_root
@@ -338,6 +339,23 @@ def collect(
     wanted = [*(r for s in saved for r in s.record['runs']), *(c for c in cells.run)]
     items = (Path(folder)/'explorer.html').exists()
     return Report(Path(folder).name, saved, cells, run_records(wanted, store), items)
+
+# %% ../../nbs/reporting/04_coverage.ipynb #short002
+_PAPERS = dict(v1='BabyVLM V1', v2='BabyVLM-V2', hierarchy='Hierarchical recognition')
+
+@patch(as_prop=True)
+def in_short(self:Report)->str:  # Markdown: a sentence and a table of papers
+    "How much of what was published stands beside a value of this run."
+    found = self.cells.assign(here=self.cells.value.notna())
+    counts = found.groupby('paper', sort=False).here.agg(['size', 'sum'])
+    same = int(self.status.get('same data', pd.Series([0])).sum())
+    said = (f'Of {len(found):,} published values on record, {counts["sum"].sum()} stand beside '
+            f'a value of this run: {same} as *same data*, from released label files, the others from '
+            f'the {self.profile} world. '
+            'The rest needs gated recordings, weights or a key.')
+    head = '| paper | published values | beside a value of this run |\n|---|---|---|\n'
+    rows = [f'| {_PAPERS.get(p, p)} | {a} | {b} |' for p, a, b in counts.itertuples()]
+    return f'{said}\n\n{head}' + '\n'.join(rows)
 
 # %% ../../nbs/reporting/04_coverage.ipynb #883f7b7c
 def unfilled(

@@ -9,7 +9,7 @@ __all__ = ['ALL', 'V2_PHASE1', 'V2_PHASE2', 'V2_PHASE3', 'V2_PHASES', 'CHECKPOIN
 # %% ../../nbs/training/07_instructions.ipynb #daeb5fe0
 from ..models.babyllava_v2 import BabyLlavaV2, RecordProcessor  # before transformers
 from ..models.babyllava import BabyLlavaForConditionalGeneration
-from ..models.released import load_connector
+from ..models.released import load_projector
 from ..models.vision import open_rgb
 from ..config import pick_device
 from ..data.conversations import Record, RecordError, load_records
@@ -46,7 +46,7 @@ V2_PHASES = {p.name: p for p in (V2_PHASE1, V2_PHASE2, V2_PHASE3)}
 class Faults:
     "Habits of the released training code, off by default."
     vision_lr:bool = False      # the vision encoder's own rate has no effect: it trains at the main rate
-    old_connector:bool = False  # phase 3 loads phase 1's connector over phase 2's
+    old_projector:bool = False  # phase 3 loads phase 1's projector over phase 2's
     silent_records:bool = False # a record without a supervised token is dropped with no more than a count
     image_string:bool = False   # `image` given as a bare string is read letter by letter
 
@@ -221,11 +221,11 @@ def train_records(
 # %% ../../nbs/training/07_instructions.ipynb #44f6e1c7
 def start_tuning(
     bundle:BabyLlavaV2,       # after phase 2; changed in place under the fault
-    phase1,                   # a folder or state of phase 1, whose connector upstream loads again
+    phase1,                   # a folder or state of phase 1, whose projector upstream loads again
     faults:Faults=Faults(),   # habits of the released code
 )->BabyLlavaV2:               # the same
     "The model that instruction tuning starts from."
-    if faults.old_connector: load_connector(bundle.model, phase1)
+    if faults.old_projector: load_projector(bundle.model, phase1)
     return bundle
 
 # %% ../../nbs/training/07_instructions.ipynb #3ff94690

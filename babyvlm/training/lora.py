@@ -35,7 +35,7 @@ SKIPPED = ('lm_head', 'embed_tokens', 'visual')  # parts that get no adapter
 
 @dataclass(frozen=True)
 class Lora:
-    "The published settings (our notes, section 6)."
+    "The published settings."
     rank:int = 64             # of the two small matrices
     alpha:float = 64.         # their product counts alpha / rank
     dropout:float = .2        # in front of the adapter

@@ -34,13 +34,13 @@ def _babyllava(config, n, length, thaw):
 
 
 def gpt2(quick):
-    "BabyLLaVA-GPT2: frozen ResNeXt-50, connector and GPT-2 trained, 16 words a picture."
+    "BabyLLaVA-GPT2: frozen ResNeXt-50, projector and GPT-2 trained, 16 words a picture."
     from babyvlm.models.babyllava import babyllava_gpt2, babyllava_toy
     return 'BabyLLaVA-GPT2, encoder frozen', *_babyllava(babyllava_toy(50) if quick else babyllava_gpt2(), 4 if quick else 256, 16, False)
 
 
 def llama(quick):
-    "BabyLLaVA-Llama: frozen ViT-L, connector and Llama trained, 32 words a picture."
+    "BabyLLaVA-Llama: frozen ViT-L, projector and Llama trained, 32 words a picture."
     from babyvlm.models.babyllava import babyllava_llama, babyllava_toy
     return ('BabyLLaVA-Llama (1.41 G weights), encoder frozen',
             *_babyllava(babyllava_toy(50, 'llama') if quick else babyllava_llama(), 2 if quick else 16, 32, False))
