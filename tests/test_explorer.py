@@ -8,6 +8,9 @@ import pytest
 from nbclient import NotebookClient
 
 from babyvlm.analysis.explorer import Explorer, safe_json, verdict
+from babyvlm.benchmarks.devcv.files import toy_devcv
+from babyvlm.benchmarks.devcv.score import ideal_replies
+from babyvlm.benchmarks.devcv.tasks import load_items
 from babyvlm.benchmarks.v1 import load_baby_winoground, load_labeled_s, load_saycam_caption, load_vtwt
 from babyvlm.items import Item, Reply, score_shape
 from babyvlm.nursery.world import Nursery
@@ -92,3 +95,57 @@ def test_gated_pictures_stay_where_they_are(shown, monkeypatch, tmp_path):
     assert not (tmp_path/'x.html').exists()
     assert 'data:image' not in e.export(tmp_path/'x.html', pictures=False).read_text()
     assert 'do not share' in e.export(tmp_path/'x.html', restricted=True).read_text()
+
+
+def test_words_and_patterns_find_the_same_in_both(shown):
+    root, e = shown
+    item = next(i for i in e.items if i.benchmark == 'vtwt')
+    words = item.options[0].split()
+    for find in (' '.join(reversed(words)), f"/{words[0]}.{words[-1][:2]}/"):
+        assert item.uid in e.select(find=find) and len(e.select(find=find)) < len(e.items)
+    with browser() as b:
+        page = opened(b, e.export(root/'found.html'))
+        for find in (' '.join(reversed(words)), f"/{words[0]}.{words[-1][:2]}/"):
+            page.fill('#find', find)
+            assert page.locator('#count').inner_text() == f'{len(e.select(find=find))} of {len(e.items)} items'
+        page.fill('#find', '/(/')
+        assert page.locator('#count').inner_text() == 'no regular expression yet'
+        page.fill('#find', '')
+        page.select_option('#task', 'vtwt')
+        assert page.url.endswith('#task=vtwt') and opened(b, page.url).locator('#task').input_value() == 'vtwt'
+        page.evaluate('window.scrollTo(0, document.body.scrollHeight)')
+        page.select_option('#verdict', 'wrong')
+        assert page.evaluate("document.querySelector('article').getBoundingClientRect().top >= document.getElementById('filters').getBoundingClientRect().bottom")
+
+
+def test_pairs_say_which_score_is_whose(shown):
+    root, e = shown
+    pair = next(i for i in e.items if i.choice == 'both')
+    page = e.item_html(pair.uid)
+    assert 'picture 2: phrase 1 ' in page and 'phrase 2, right for picture 2: ' in page
+
+
+def test_devcv_replies_are_read_by_their_own_parser(tmp_path):
+    toy_devcv(tmp_path, train=1, val=1, test=3, recordings=6)
+    for task in ('vdr-open', 'memory', 'count', 'leftright'):
+        items = load_items(tmp_path/'home', task)
+        right = Explorer(items, {'ideal': ideal_replies(items), 'silent': [Reply(i.uid, text=json.dumps(['hm']*15) if i.rounds else 'hm') for i in items]}).table()
+        assert set(right[right.model == 'ideal'].verdict) == {'right'} and set(right[right.model == 'silent'].verdict) == {'no answer'}
+    half = ideal_replies(load_items(tmp_path/'home', 'memory'))[0]
+    flipped = json.loads(half.text); flipped[-1] = 'AB'[flipped[-1] == 'A']
+    assert verdict(load_items(tmp_path/'home', 'memory')[0], replace(half, text=json.dumps(flipped))) == 'in part'
+
+
+def test_work_grows_with_the_answers_not_with_their_square():
+    "Each reply is looked up, never searched for: counted by how often the items of a reply are compared."
+    class Uid(str):
+        compared = 0
+        __hash__ = str.__hash__
+        def __eq__(self, other): Uid.compared += 1; return str.__eq__(self, other)
+    def cost(n):
+        items = [Item(Uid(f'i{k}'), 'vtwt', ('a.jpg',), options=('x y', 'y x'), gold=0) for k in range(n)]
+        e = Explorer(items, {m: [Reply(Uid(i.uid), (1., 0.)) for i in items] for m in 'ab'})
+        Uid.compared = 0
+        e.data(pictures=False); e.select(find='x'); e.item_html(items[-1].uid)
+        return Uid.compared
+    assert cost(400) < 3*cost(200)

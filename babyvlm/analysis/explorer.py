@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import pandas as pd
 from fastcore.basics import patch
 from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, Text, VBox
 
+from ..benchmarks.devcv import score as devcv
 from ..benchmarks.v1 import winoground_outcomes
 from ..config import data_root
 from ..credit import best
@@ -27,7 +29,7 @@ from ..items import ImageError, Item, Reply, Status, open_image
 from ..reporting.tables import asset
 
 # %% ../../nbs/analysis/08_explorer.ipynb #61eb9a73
-VERDICTS = ('right', 'wrong', 'tie', 'no answer', 'skipped', 'not judged')
+VERDICTS = ('right', 'in part', 'wrong', 'tie', 'no answer', 'skipped', 'not judged')
 
 def _by_scores(item, scores):
     "The verdict that scores give."
@@ -39,6 +41,15 @@ def _by_scores(item, scores):
     top = best(s)
     return 'tie' if top is None else 'right' if top == item.gold else 'wrong'
 
+def _by_parser(item, reply):
+    "The verdict of a DevCV task's own parser and first metric."
+    found = next(iter(devcv.credit([item], [reply]).values()))
+    earned, lost = found.values[0], found.counts
+    if lost.get('no_answer') and (not item.rounds or not earned): return 'no answer'
+    if lost.get('ties') and not item.rounds: return 'tie'
+    return 'right' if earned == 1 else 'in part' if earned else 'wrong'
+
+# %% ../../nbs/analysis/08_explorer.ipynb #exp00001
 def verdict(
     item:Item,            # what was asked
     reply:Reply,          # what came back
@@ -48,6 +59,7 @@ def verdict(
     if reply.status != Status.ANSWERED: return str(reply.status)
     judged = judge and judge(item, reply)
     if judged: return judged
+    if item.benchmark.startswith('devcv/'): return _by_parser(item, reply)
     if reply.scores: return _by_scores(item, reply.scores)
     if reply.chosen is None or not isinstance(item.gold, int): return 'not judged'
     return 'right' if reply.chosen == item.gold else 'wrong'
@@ -66,39 +78,63 @@ class Explorer:
             strange = [r.uid for r in said if r.uid not in known]
             if strange: raise ValueError(f"{model} answered '{strange[0]}', which is not among the items")
 
+    @cached_property
+    def said(self)->dict:   # uid -> (item, [(model, reply)])
+        out = {i.uid: (i, []) for i in self.items}
+        for model, replies in self.replies.items():
+            for r in replies: out[r.uid][1].append((model, r))
+        return out
+    @cached_property
+    def texts(self)->dict:  # uid -> all that 'find' looks at
+        return {u: '\n'.join((u, i.prompt, *i.options, *(r.text or '' for _, r in said)))
+                for u, (i, said) in self.said.items()}
+    @cached_property
+    def verdicts(self)->pd.DataFrame: return _table(self)
+
 # %% ../../nbs/analysis/08_explorer.ipynb #e64d6480
-@patch
-def table(self:Explorer)->pd.DataFrame:   # one row an item and model
-    "Verdicts, to count and to filter."
-    by, out = {i.uid: i for i in self.items}, []
+def _table(self):
+    "One row an item and model, in the order of models."
+    out = []
     for model, said in self.replies.items():
         for r in said:
-            i = by[r.uid]
+            i = self.said[r.uid][0]
             out.append(dict(uid=r.uid, task=i.benchmark, model=model, verdict=verdict(i, r, self.judge),
                             chosen=r.chosen, rule=r.rule, text=r.text or ''))
     columns = ['uid', 'task', 'model', 'verdict', 'chosen', 'rule', 'text']
     d = pd.DataFrame(out, columns=columns)
-    known = d[d.verdict.isin(['right', 'wrong', 'tie'])].groupby('uid').verdict.nunique()
+    known = d[d.verdict.isin(['right', 'in part', 'wrong', 'tie'])].groupby('uid').verdict.nunique()
     return d.assign(disagree=d.uid.map(known).fillna(0) > 1)
 
+@patch
+def table(self:Explorer)->pd.DataFrame:   # one row an item and model
+    "Verdicts, to count and to filter."
+    return self.verdicts.copy()
+
 # %% ../../nbs/analysis/08_explorer.ipynb #30bcef45
+def _finder(find):
+    "What to look for: all of some words, or /a regular expression/."
+    if len(find) < 3 or not find[0] == find[-1] == '/':
+        words = find.lower().split()
+        return lambda text: all(w in text.lower() for w in words)
+    try: rule = re.compile(find[1:-1], re.I)
+    except re.error as e: raise ValueError(f"'{find}' is no regular expression: {e}") from None
+    return lambda text: rule.search(text) is not None
+
 @patch
 def select(self:Explorer,
     task:str='',          # benchmark; '': all
     model:str='',         # whose verdict counts; '': anybody's
     verdict:str='',       # one of VERDICTS; '': any
     disagree:bool=False,  # only items on which models disagree
-    find:str='',          # part of a uid, prompt, option or reply
+    find:str='',          # words that all occur, or /regex/, in the uid, prompt, options or replies
 )->list[str]:             # uids, in the items' order
     "The items that fit."
-    d = self.table()
+    d, holds = self.verdicts, _finder(find)
     for column, value in dict(task=task, model=model, verdict=verdict).items():
         if value: d = d[d[column] == value]
     if disagree: d = d[d.disagree]
-    left, word = set(d.uid), find.lower()
-    said = self.table().groupby('uid').text.agg(' '.join)
-    def holds(i): return word in ' '.join((i.uid, i.prompt, *i.options, said.get(i.uid, ''))).lower()
-    return [i.uid for i in self.items if i.uid in left and (not word or holds(i))]
+    left = set(d.uid)
+    return [i.uid for i in self.items if i.uid in left and holds(self.texts[i.uid])]
 
 # %% ../../nbs/analysis/08_explorer.ipynb #ea1384e7
 def picture_address(
@@ -114,7 +150,35 @@ def picture_address(
     return 'data:image/jpeg;base64,' + base64.b64encode(out.getvalue()).decode()
 
 def _gold_image(item): return item.gold if item.choice == 'images' and isinstance(item.gold, int) else None
-def _scores(r): return '' if r.scores is None else '  '.join(f'{v:.3f}' for v in np.ravel(r.scores))
+
+def _title(item):
+    named = item.uid.startswith(item.benchmark.split('/')[-1])
+    return item.uid if named else f'{item.benchmark}: {item.uid}'
+
+def _chosen(item, r):
+    "What was chosen, by name."
+    k = best(r.scores) if r.chosen is None and r.scores and np.ndim(r.scores) == 1 else r.chosen
+    if not isinstance(k, int): return '' if k is None else str(k)
+    return item.options[k] if item.choice == 'options' and k < len(item.options) else f'picture {k + 1}'
+
+# %% ../../nbs/analysis/08_explorer.ipynb #exp00002
+def _scores(item, r):
+    "Scores with what they belong to."
+    if r.scores is None: return ''
+    s = np.asarray(r.scores, float)
+    if item.choice == 'both' and s.ndim == 2:
+        def line(row): return ', '.join(f'phrase {j + 1} {v:.3f}' for j, v in enumerate(row))
+        return '\n'.join(f'picture {i + 1}: {line(row)}' for i, row in enumerate(s))
+    return '  '.join(f'{v:.3f}' for v in s.ravel())
+
+def _asked(item):
+    "Options as lines, the right one marked; rounds one by one."
+    if item.rounds:
+        return [f"round {k + 1}: {t['prompt']} ({t['gold']} is right)" for k, t in enumerate(item.rounds)]
+    if item.choice == 'both':
+        return [f'phrase {k + 1}, right for picture {k + 1}: {o}' for k, o in enumerate(item.options)]
+    mark = item.gold if item.choice == 'options' else None
+    return [o + ' ✓'*(k == mark) for k, o in enumerate(item.options)]
 
 # %% ../../nbs/analysis/08_explorer.ipynb #bba89980
 _TINT = dict(right='#2e7d4f', wrong='#b3402e')
@@ -123,15 +187,15 @@ def _answer_row(item, model, r, judge):
     "One model's answer as a table row; every text escaped."
     v = verdict(item, r, judge)
     why = '; '.join(w for w in (r.rule, r.reason) if w)
-    chosen = '' if r.chosen is None else str(r.chosen)
     left = f'<td>{html.escape(model)}</td><td style="color:{_TINT.get(v, "#94660a")}">{v}</td>'
-    right = ''.join(f'<td>{html.escape(c)}</td>' for c in (chosen, _scores(r), r.text or '', why))
+    cells = (_chosen(item, r), _scores(item, r), r.text or '', why)
+    right = ''.join(f'<td>{html.escape(c)}</td>' for c in cells)
     return f'<tr>{left}{right}</tr>'
 
 def _picture(k, path, gold):
     edge = '#2e7d4f' if k == gold else 'transparent'
     look = f'height:120px;border:2px solid {edge}'
-    return f'<img src="{picture_address(path)}" alt="picture {k}" style="{look}">'
+    return f'<img src="{picture_address(path)}" alt="picture {k + 1}" style="{look}">'
 
 # %% ../../nbs/analysis/08_explorer.ipynb #1d6cd98c
 @patch
@@ -139,26 +203,25 @@ def item_html(self:Explorer,
     uid:str,              # of an item
 )->str:
     "An item with its pictures and every model's answer."
-    item = next(i for i in self.items if i.uid == uid)
+    item, said = self.said[uid]
     images = ''.join(_picture(k, p, _gold_image(item)) for k, p in enumerate(item.images))
-    mark = {item.gold: ' ✓'} if item.choice == 'options' else {}
-    options = ''.join(f'<li>{html.escape(o)}{mark.get(k, "")}</li>' for k, o in enumerate(item.options))
-    answers = ''.join(_answer_row(item, m, r, self.judge) for m, said in self.replies.items()
-                      for r in said if r.uid == uid)
-    head = ''.join(f'<th>{h}</th>' for h in ('model', 'verdict', 'chosen', 'scores', 'reply', 'rule'))
-    title = html.escape(f'{item.benchmark}: {uid}')
-    return (f'<h4>{title}</h4>{images}<p>{html.escape(item.prompt)}</p>'
-            f'<ol start="0">{options}</ol><table><tr>{head}</tr>{answers}</table>')
+    options = ''.join(f'<li>{html.escape(o)}</li>' for o in _asked(item))
+    answers = ''.join(_answer_row(item, m, r, self.judge) for m, r in said)
+    columns = ('model', 'verdict', 'chosen', 'scores', 'reply', 'rule')
+    head = ''.join(f'<th scope="col">{h}</th>' for h in columns)
+    return (f'<h4>{html.escape(_title(item))}</h4>{images}<p>{html.escape(item.prompt)}</p>'
+            f'<ul>{options}</ul><table><tr>{head}</tr>{answers}</table>')
 
 # %% ../../nbs/analysis/08_explorer.ipynb #7669d826
 def _controls(self):
     "The filters, each with its choices."
-    d = self.table()
+    d = self.verdicts
     def choose(name, values):
         return Dropdown(options=[('all', '')] + [(v, v) for v in values], description=name)
     verdicts = [v for v in VERDICTS if v in set(d.verdict)]
     return dict(task=choose('task', dict.fromkeys(d.task)), model=choose('model', self.replies),
-                verdict=choose('verdict', verdicts), find=Text(description='find', placeholder='ball'),
+                verdict=choose('verdict', verdicts),
+                find=Text(description='find', placeholder='words, or /regex/'),
                 disagree=Checkbox(description='models disagree', value=False, indent=False))
 
 # %% ../../nbs/analysis/08_explorer.ipynb #f2bc5e99
@@ -172,7 +235,9 @@ def widget(self:Explorer)->VBox:  # `.controls`, `.count`, `.view`, `.next` and 
         count.value = f"{at['place'] + 1 if n else 0} of {n} items"
         view.value = self.item_html(at['uids'][at['place']]) if n else '<p>No item fits.</p>'
     def narrow(change=None):
-        at.update(place=0, uids=self.select(**{k: w.value for k, w in control.items()})); show()
+        try: at.update(place=0, uids=self.select(**{k: w.value for k, w in control.items()}))
+        except ValueError as e: count.value = html.escape(str(e)); return   # half a pattern so far
+        show()
     def step(by):
         if at['uids']: at['place'] = (at['place'] + by) % len(at['uids']); show()
     back, forward = Button(description='back'), Button(description='next')
@@ -192,15 +257,12 @@ def _gated(paths):
 
 def _row(self, item, place, disagree):
     "One item as JSON values."
-    def answer(model, r):
-        chosen = '' if r.chosen is None else str(r.chosen)
-        return dict(model=model, verdict=verdict(item, r, self.judge), chosen=chosen, scores=_scores(r),
-                    text=r.text or '', rule=r.rule, reason=r.reason)
-    said = [answer(m, r) for m, replies in self.replies.items() for r in replies if r.uid == item.uid]
-    gold = item.gold if isinstance(item.gold, int) and item.choice == 'options' else None
-    return dict(uid=item.uid, task=item.benchmark, prompt=item.prompt, options=list(item.options), gold=gold,
-                gold_image=_gold_image(item), reference=item.gold if isinstance(item.gold, str) else '',
-                images=[place.get(str(p), -1) for p in item.images], answers=said, disagree=disagree)
+    said = [dict(model=m, verdict=verdict(item, r, self.judge), chosen=_chosen(item, r), text=r.text or '',
+                 scores=_scores(item, r), rule=r.rule, reason=r.reason) for m, r in self.said[item.uid][1]]
+    reference = item.gold if isinstance(item.gold, str) and not item.rounds else ''
+    return dict(uid=item.uid, title=_title(item), task=item.benchmark, prompt=item.prompt,
+                options=_asked(item), reference=reference, gold_image=_gold_image(item), answers=said,
+                images=[place.get(str(p), -1) for p in item.images], disagree=disagree)
 
 # %% ../../nbs/analysis/08_explorer.ipynb #a43f48c9
 def safe_json(
@@ -216,7 +278,7 @@ def data(self:Explorer,
     side:int=160,         # their longest side, pixels
 )->dict:                  # rows and pictures, JSON values
     "What the file holds."
-    d, found = self.table(), {}
+    d, found = self.verdicts, {}
     for p in dict.fromkeys(str(p) for i in self.items for p in i.images) if pictures else ():
         address = picture_address(p, side)
         if address: found[p] = address
