@@ -61,6 +61,21 @@ def anchored(page):
     return re.sub(r'<h([1-6])([^>]*)>(.*?)</h\1>', one, page, flags=re.S)
 
 
+def results_first(page, nb):
+    "On pages of results plumbing leaves no trace: what a cell only echoes is not shown, and code without a result joins the next."
+    if not page.startswith('papers/'): return nb
+    cells, waiting = [], []
+    for c in nb.cells:
+        if c.cell_type == 'code':
+            c.outputs = [o for o in c.outputs if o.output_type != 'execute_result' or set(o.data) - {'text/plain'}]
+            if not c.outputs: waiting.append(c.source); continue
+            c.source, waiting = '\n\n'.join([*waiting, c.source]), []
+        cells.append(c)
+    if waiting: cells.append(nbformat.v4.new_code_cell('\n\n'.join(waiting), metadata=dict(alt='')))
+    nb.cells = cells
+    return nb
+
+
 def folded(page, body):
     "On pages about results the code is a click away, as in Quarto."
     if not page.startswith(('papers/', 'guides/')): return body
@@ -104,7 +119,7 @@ def body_of(site, page):
     if page.endswith('.ipynb'):
         nb = nbformat.read(site/page, 4)
         front = front_matter(nb.cells[0].source + '\n')[0] if nb.cells and nb.cells[0].cell_type == 'raw' else {}
-        nb = shown(nb)
+        nb = results_first(page, shown(nb))
         alts = [c.metadata['alt'] for c in nb.cells if c.cell_type == 'code' for o in c.get('outputs', ())
                 if any(k in o.get('data', {}) for k in ('image/png', 'image/jpeg')) and 'text/html' not in o.get('data', {})]
         return front, folded(page, with_alt(exporter.from_notebook_node(nb)[0], alts))
@@ -133,6 +148,33 @@ def side(sections, titles, targets, page, out):
     return ''.join(parts)
 
 
+def contents(body):
+    "The headings of a page as a list of links; nothing for a short page."
+    found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', body, re.S)
+    if len(found) < 3: return ''
+    rows = ''.join(f'<li><a href="#{name}">{re.sub("<[^>]+>", "", text).strip()}</a></li>' for name, text in found)
+    return f'<details class="contents"><summary>On this page</summary><ul>{rows}</ul></details>'
+
+
+def neighbours(pages, titles, targets, page):
+    "Links to the page before and the page after."
+    k, up, out = pages.index(page), os.path.dirname(targets[page]) or '.', ''
+    for rel, word, at in (('prev', '← ', k - 1), ('next', '', k + 1)):
+        if not 0 <= at < len(pages): continue
+        text = f'{word}{html.escape(titles[pages[at]])}' + ' →'*(rel == 'next')
+        out += f'<a rel="{rel}" href="{os.path.relpath(targets[pages[at]], up)}">{text}</a>'
+    return f'<nav class="neighbours" aria-label="Neighbouring pages">{out}</nav>'
+
+
+def overview(sections, fronts, targets):
+    "llms.txt: what this is, and a line on every page."
+    lines = ['# babyvlm', '', f"> {fronts['index.ipynb'].get('description', '')}"]
+    for section, pages in sections:
+        lines += ['', f'## {section}', '']
+        lines += [f"- [{fronts[p].get('title', Path(p).stem)}]({targets[p]}): {fronts[p].get('description') or ''}".rstrip(': ') for p in pages]
+    return '\n'.join(lines) + '\n'
+
+
 def words(body): return ' '.join(html.unescape(re.sub(r'<(script|style|svg|math)\b.*?</\1>|<[^>]+>|data:[^"\s]+', ' ', body, flags=re.S)).split())
 
 
@@ -149,11 +191,13 @@ def render(site=root/'_proc', to=root/'_site', only=None):
         body, out = anchored(relinked(body, p, targets[p], targets)), targets[p]
         up = os.path.relpath('.', os.path.dirname(out) or '.')
         lead = f'<h1>{html.escape(titles[p])}</h1><p class="lead">{html.escape(str(front.get("description") or ""))}</p>'
-        parts = dict(title=html.escape(titles[p]), up=up, nav=side(sections, titles, targets, p, out), body=lead + body)
+        parts = dict(title='babyvlm' if p == 'index.ipynb' else f'{html.escape(titles[p])} – babyvlm', up=up, nav=side(sections, titles, targets, p, out),
+                     body=lead + contents(body) + body + neighbours(pages, titles, targets, p))
         (to/out).parent.mkdir(parents=True, exist_ok=True)
         (to/out).write_text(re.sub(r'\{\{(\w+)\}\}', lambda m: parts[m[1]], shell), encoding='utf-8')
         index.append(dict(url=out, title=titles[p], text=words(body)[:4000]))
     (to/'search-index.js').write_text('const PAGES = ' + json.dumps(index, ensure_ascii=False).replace('</', '<\\/') + ';\n', encoding='utf-8')
+    (to/'llms.txt').write_text(overview(sections, fronts, targets), encoding='utf-8')
     for name in ('site.css', 'site.js'): shutil.copyfile(here/name, to/name)
     if (site/'figures').exists(): shutil.copytree(site/'figures', to/'figures', dirs_exist_ok=True)
     return to

@@ -27,20 +27,75 @@ function load(then) {
 
 function look() {
   const terms = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  if (!terms.length) { found.hidden = true; return; }
+  if (!terms.length) { close(); return; }
   const score = p => terms.reduce((n, t) => {
     const [inTitle, inText] = [p.title.toLowerCase().includes(t), p.text.toLowerCase().includes(t)];
     return n < 0 || !(inTitle || inText) ? -1 : n + (inTitle ? 10 : 1);
   }, 0);
   const hits = PAGES.map(p => [score(p), p]).filter(([s]) => s > 0).sort((a, b) => b[0] - a[0]).slice(0, 12);
-  found.replaceChildren(...hits.map(([, p]) => {
-    const a = document.createElement('a');
+  found.replaceChildren(...hits.map(([, p], k) => {
+    const a = document.createElement('a'), part = document.createElement('small');
     a.href = `${up}/${p.url}`;
+    a.id = `hit${k}`;
+    a.setAttribute('role', 'option');
     a.textContent = p.title;
+    part.textContent = excerpt(p.text, terms);
+    a.append(part);
     return a;
   }));
   if (!hits.length) found.textContent = 'nothing found';
   found.hidden = false;
+  search.setAttribute('aria-expanded', 'true');
+  mark(0);
+}
+
+// The words around the first hit.
+function excerpt(text, terms) {
+  const at = Math.max(0, ...terms.map(t => text.toLowerCase().indexOf(t)));
+  const from = Math.max(0, at - 50);
+  return (from ? '… ' : '') + text.slice(from, from + 140) + ' …';
+}
+
+function close() {
+  found.hidden = true;
+  search.setAttribute('aria-expanded', 'false');
+  search.removeAttribute('aria-activedescendant');
+}
+
+function mark(k) {
+  const hits = [...found.querySelectorAll('a')];
+  if (!hits.length) return;
+  const now = (k + hits.length) % hits.length;
+  hits.forEach((a, i) => a.setAttribute('aria-selected', i === now));
+  search.setAttribute('aria-activedescendant', hits[now].id);
+  hits[now].scrollIntoView({ block: 'nearest' });
 }
 
 search.addEventListener('input', () => load(look));
+search.addEventListener('keydown', e => {
+  const hits = [...found.querySelectorAll('a')], now = hits.findIndex(a => a.getAttribute('aria-selected') === 'true');
+  if (e.key === 'Escape') { close(); search.blur(); }
+  if (found.hidden || !hits.length) return;
+  if (e.key === 'Enter') hits[Math.max(0, now)].click();
+  if (e.key === 'ArrowDown' || e.key === 'ArrowUp') { e.preventDefault(); mark(now + (e.key === 'ArrowDown' ? 1 : -1)); }
+});
+document.addEventListener('keydown', e => {
+  if (e.key !== '/' || /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement?.tagName ?? '')) return;
+  e.preventDefault();
+  search.focus();
+});
+document.addEventListener('click', e => { if (!found.contains(e.target) && e.target !== search) close(); });
+
+// Code can be taken along.
+for (const pre of document.querySelectorAll('main .highlight pre')) {
+  const b = document.createElement('button');
+  b.type = 'button';
+  b.className = 'copy';
+  b.textContent = 'Copy';
+  b.addEventListener('click', async () => {
+    try { await navigator.clipboard.writeText(pre.innerText); b.textContent = 'Copied'; } catch { b.textContent = 'Select and copy'; }
+    setTimeout(() => { b.textContent = 'Copy'; }, 1500);
+  });
+  pre.parentElement.classList.add('with-copy');
+  pre.parentElement.append(b);
+}

@@ -76,7 +76,7 @@ def test_no_dead_link(path):
             assert slug(part) in heads or file.suffix == '.ipynb', f'{path.name}: no heading {part} in {file.name}'
 
 
-SOME = ['index.ipynb', 'guides/01_start_toy.ipynb', 'guides/07_questions.ipynb', 'reporting/01_published.ipynb', 'papers/v1/63_main_results.ipynb',
+SOME = ['index.ipynb', 'run/11_cli.ipynb', 'guides/01_start_toy.ipynb', 'guides/07_questions.ipynb', 'reporting/01_published.ipynb', 'papers/v1/63_main_results.ipynb',
         'data_cards/vtwt/index.md']
 
 
@@ -120,13 +120,33 @@ def test_site_in_a_real_browser(plain):
         page.wait_for_selector('#found a')
         page.click('#found a')
         assert 'departures' in page.locator('main h1').inner_text() and page.locator('math').count() > 0
-        assert page.locator('nav a[aria-current]').count() == 1
+        assert page.locator('#pages a[aria-current]').count() == 1 and page.locator('.neighbours a').count() == 2
+        page.keyboard.press('/')
+        page.keyboard.type('two-word')
+        page.wait_for_selector('#found a small')
+        page.keyboard.press('ArrowDown'); page.keyboard.press('ArrowUp')
+        first = page.locator('#found a[aria-selected=true]').get_attribute('href')
+        page.keyboard.press('Enter')
+        page.wait_for_load_state()
+        assert page.url.endswith(first.removeprefix('../'))
+        result = opened(b, to/'papers/v1/main_results.html')
+        assert result.locator('.contents li').count() > 2 and result.locator('.copy').count() == result.locator('main .highlight pre').count()
         for name in ('index.html', 'guides/start_toy.html', 'guides/questions.html', 'papers/v1/main_results.html', 'data_cards/vtwt/index.html'):
             phone = opened(b, to/name, width=380)
             assert phone.evaluate('document.documentElement.scrollWidth') <= 380, f'{name} is wider than a phone'
-            assert not phone.locator('nav').is_visible() and phone.complaints == []
+            assert not phone.locator('#pages').is_visible() and phone.complaints == []
             phone.click('#menu')
-            assert phone.locator('nav').is_visible()
+            assert phone.locator('#pages').is_visible()
+
+
+def test_no_page_shows_an_address_or_an_object(plain):
+    "What a cell echoes for its author is not for readers, and a signature shows the defaults of a user."
+    for file in plain[0].rglob('*.html'):
+        if file.name in ('report.html', 'explorer.html'): continue
+        text = re.sub(r'<[^>]+>', ' ', file.read_text(encoding='utf-8'))
+        assert not re.search(r'object at 0x|&lt;typer|OptionInfo|\bat 0x[0-9a-f]{6}', text), file.name
+    lines = (plain[0]/'llms.txt').read_text(encoding='utf-8').splitlines()
+    assert lines[0] == '# babyvlm' and sum(l.startswith('- [') for l in lines) == len(plain[1])
 
 
 @pytest.mark.skipif(not shutil.which('quarto'), reason='Quarto is not on the PATH; the pages are checked up to its call')
