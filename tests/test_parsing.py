@@ -11,6 +11,7 @@ from babyvlm.benchmarks.parsing import (DIRECTIONS, parse_direction, parse_item,
 from babyvlm.items import Item
 
 CASES = json.loads((Path(__file__).parent/'parsing_cases.json').read_text())
+HELDOUT = json.loads((Path(__file__).parent/'parsing_heldout.json').read_text())['cases']
 BIRDS = ['gull', 'albatross', 'duck', 'sea duck']
 
 
@@ -23,6 +24,12 @@ def test_the_table_is_large_and_has_no_repeats():
     keys = {(c['parser'], str(c['options']), c['reply']) for c in CASES}
     assert len(keys) == len(CASES) >= 300
     assert sum(c['answer'] is None for c in CASES) >= 100
+
+
+def test_the_held_out_replies_are_new_and_say_when_they_were_written():
+    def key(c): return c['parser'], str(c['options']), c['reply']
+    assert len({key(c) for c in HELDOUT}) == len(HELDOUT) and not {key(c) for c in HELDOUT} & {key(c) for c in CASES}
+    assert {c['written'] for c in HELDOUT} <= {'before', 'after'} and all(c['form'] for c in HELDOUT)
 
 
 @pytest.mark.parametrize('parser', ['letter', 'number', 'direction'])
