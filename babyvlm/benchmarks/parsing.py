@@ -127,7 +127,7 @@ _OPEN = r"[\s\"'(\[{<:]*"
 _NOT = re.compile(
     r"(?:n't|\b(?:not|never|neither|nor|cannot|exclud\w+|eliminat\w+|rul\w+ out|rather than|instead of"
     r"|except|(?:anything|all|everything) but|other than|unlike|than|without|doubt\w*))"
-    rf" (?:(?:think|believe|say|choose|pick|select|go with|see|find) )?{_LINK}{_OPEN}$", re.I)
+    rf" (?:(?:think|believe|say|choose|pick|select|go with|see|find|go|move|leave) )?{_LINK}{_OPEN}$", re.I)
 _WRONG = re.compile(
     r"^[\s\"')\].,:?-]*(?:(?:is|are|was|were|seems?|looks?|can|could|does|do|would|must)(?: all| both| also)?"
     r"(?:n't| ?not)\b|(?:(?:is|are|was|were|seems?|looks?) (?:the |an? )?)?(?:all |both |also |clearly )?"
@@ -464,7 +464,7 @@ _PHRASE = re.compile(rf"(?<!\w)(?<!\w')(?:({_ROW}){_JOIN}({_SIDEWAYS})|({_SIDEWA
                      rf"|({_WORD})(?:[ -]?({_WORD}))?)(?!\w|'\w)", re.I)
 _PLACE = re.compile(
     r"(?:\b(?:the|to|from|far|its|your|my|at|is|be|either|neither|nor|or|and|not|but|then|than|towards?"
-    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|[:,;.\"'(/-])\s*$", re.I)
+    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|[:,;.\"'(/>{-])\s*$", re.I)
 _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f020
