@@ -10,7 +10,7 @@ __all__ = ['RULES', 'NUMBERS', 'DIRECTIONS', 'Verdict', 'legacy_letter', 'devcv_
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #dd206489
 @dataclass(frozen=True)
@@ -70,21 +70,24 @@ def final_message(
             opened, at = opened[:opened.index(kind)] if kind in opened else [], m.end()
         else:
             if not opened: outside.append(text[at:m.start()])
-            opened.append(kind)
+            if kind not in opened: opened.append(kind)
     return '' if opened else text[at:].strip() or ' '.join(outside).strip()
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #27bbb861
-_QUOTES = str.maketrans({'‘': "'", '’': "'", '“': '"', '”': '"', '\u200b': '', '\ufeff': '',
-                         '–': '-', '—': ' - '})
+_QUOTES = str.maketrans({**dict.fromkeys('‘’', "'"), **dict.fromkeys('“”„«»「」『』', '"'), '【': '(', '】': ')',
+                         '–': '-', '—': ' - ', '½': ' 1/2', '¼': ' 1/4', '¾': ' 3/4', '\u2044': '/',
+                         **dict.fromkeys('¹²³⁰⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉', '^')})
+_UNSEEN = re.compile('[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]'   # joiners, marks of direction
+                     r'|</?(?:b|i|u|p|em|strong|span|code|s)>|<\|[^|<>\n]{1,40}\|>|<end_of_turn>', re.I)
 
 def plain(
     reply:str,       # raw reply
 )->str:              # NFKC, straight quotes, no emphasis marks
     "The reply without typography."
-    t = unicodedata.normalize('NFKC', (reply or '').translate(_QUOTES)).translate(_QUOTES)
+    t = unicodedata.normalize('NFKC', _UNSEEN.sub('', (reply or '').translate(_QUOTES))).translate(_QUOTES)
     t = re.sub(r'\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}', r'\1', t)
     t = re.sub(r'\*+|`+|~~|(?<!\w)_+|_{1,3}(?!\w)|\$', '', t)
-    return re.sub(r'[ \t\u00a0]+', ' ', t).strip()
+    return re.sub(r'\s+', lambda m: '\n' * min(2, m[0].count('\n')) or ' ', t).strip()
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f005
 _WINDOW, _WEIGHED = 100, 1000
@@ -109,7 +112,8 @@ def _asked(text, start, end):
     before, after = _beside(text, start, end)
     return bool(_ASKS.search(before) and _UNCONFIRMED.match(after))
 
-_TURN = re.compile(r"\b(?:wait|actually|correction|scratch that|on second thought|I meant)\b", re.I)
+_TURN = re.compile(r"(?:^|[.,;:!?…(\n-]\s*|\b(?:no|oh|but|hmm|is|it's|are),? )(?:wait|actually|correction"
+                   r"|sorry|scratch that|on second thoughts?|I meant?|rather|my mistake|oops)\b", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a85eee2f
 def _last_turn(text):
@@ -123,15 +127,55 @@ _OPEN = r"[\s\"'(\[{<:]*"
 _NOT = re.compile(
     r"(?:n't|\b(?:not|never|neither|nor|cannot|exclud\w+|eliminat\w+|rul\w+ out|rather than|instead of"
     r"|except|(?:anything|all|everything) but|other than|unlike|than|without|doubt\w*))"
-    rf" (?:(?:think|believe|say|choose|pick|select|go with) )?{_LINK}{_OPEN}$", re.I)
+    rf" (?:(?:think|believe|say|choose|pick|select|go with|see|find|go|move|leave) )?{_LINK}{_OPEN}$", re.I)
 _WRONG = re.compile(
-    r"^[\s\"')\].,:-]*(?:(?:is|are|was|were|seems?|looks?|can|could|does|do|would|must)(?: all| both| also)?"
+    r"^[\s\"')\].,:?-]*(?:(?:is|are|was|were|seems?|looks?|can|could|does|do|would|must)(?: all| both| also)?"
     r"(?:n't| ?not)\b|(?:(?:is|are|was|were|seems?|looks?) (?:the |an? )?)?(?:all |both |also |clearly )?"
     r"(?:wrong|incorrect|false|impossible|ruled out|excluded)\b|no\b\s*(?:[.,;:!\n]|$))", re.I)
 
 def _negated(text, start, end):
     "Whether the words beside a mention deny it."
     return bool(_NOT.search(text[max(0, start - 80):start]) or _WRONG.search(text[end:end + 40]))
+
+# %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f011
+@dataclass(frozen=True)
+class _Mention:
+    values:frozenset    # one answer, or those of a run such as "A or B"; None: none of the kind asked
+    start:int           # place in the text
+    end:int
+    strength:int        # 4 final answer .. 0 says nothing
+    negated:bool        # "not A", "A is wrong"
+    after:str = field(repr=False, default='')  # the text that follows
+
+_STRENGTH = {4: 'final answer', 3: 'answer', 2: 'label', 1: 'mention'}
+
+_ALTERNATIVE = re.compile(r"(?:,? ?\(?\b(?:or|and|to)\b| ?[/-]) ?"
+                          r"(?:(?:maybe|perhaps|possibly|even|to|the|on|at) )*", re.I)
+
+def _append(mentions, text, m):
+    "Add a mention; one that is linked to the last by 'or' becomes a part of it."
+    last = mentions[-1] if mentions else None
+    if last and last.strength and _ALTERNATIVE.fullmatch(text[last.end:m.start]):
+        mentions[-1] = replace(last, values=last.values | m.values, end=m.end)
+    else: mentions.append(m)
+
+# %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f017
+def _committed(text, mentions):
+    "The strongest mentions that are neither denied nor corrected later."
+    turn = _last_turn(text)
+    back = frozenset().union(*(m.values for m in mentions if turn and m.start >= turn and m.negated))
+    live = [m for m in mentions if m.strength and not m.negated and not m.values & back]
+    live = [m for m in live if m.start >= turn] or live
+    best = max((m.strength for m in live), default=0)
+    return [m for m in live if m.strength == best]
+
+def _verdict(text, mentions):
+    "The one value that a reply commits itself to."
+    strongest = _committed(text, mentions)
+    values = frozenset().union(*(m.values for m in strongest))
+    if len(values) == 1 and None not in values: return Verdict(*values, _STRENGTH[strongest[0].strength])
+    if values: return Verdict(None, 'two answers' if len(values) > 1 else 'not a whole count')
+    return Verdict(None, 'negated' if any(m.negated for m in mentions) else 'no answer')
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #6fdf6610
 _BE = r"(?:'s| is| must be| would be| should be| will be| has to be| looks like| seems to be)"
@@ -140,27 +184,25 @@ _CUES = [  # what announces an answer
     rf"|object|bird|animal)(?: here)?{_BE}? ?[:=>-]*",
     r"\bI(?:'d| would|'ll| will|'m going| am going)?(?: to)? (?:choose|pick|select|go(?:ing)? with|say"
     r"|vote for|answer|guess|chose|think|believe|opt for)",
-    rf"\b(?:choose|select|pick|going with)|\b(?:it|that|this|which){_BE}",
+    rf"\b(?:choose|select|pick|go with|going with)|\b(?:it|that|this|which){_BE}",
     r"\b(?:so|therefore|thus|hence|thereby|conclusion)[,:]?|=>|->|→"]
 _SAYS = re.compile(rf"(?:{'|'.join(_CUES)}) ?{_LINK}{_OPEN}$", re.I)
-_END = r"(?:\bfinal (?:answer|choice|decision)\W{0,4}(?:is\W{0,3})?|<answer>|\\boxed\{|####)"
+_KEY = r"(?:final[ _])?(?:answer|choice|option|label|letter|prediction|response|result|count|direction)"
+_END = (r"(?:\bfinal (?:answer|choice|decision)\W{0,4}(?:is\W{0,3})?|<answer>|\\boxed\{|####"
+        rf"|[\"']{_KEY}[\"']\s*:)")   # the field of a JSON object
 _FINAL = re.compile(rf"{_END} ?{_LINK}{_OPEN}$", re.I)
-_RIGHT = re.compile(r"^[\s\"')\].,:]*(?:is|would be|seems|looks|must be|has to be|fits|matches)?"
+_RIGHT = re.compile(r"^[\s\"')\],:]*(?:is|would be|seems|looks|must be|has to be|fits|matches)?"
                     r"(?: clearly| definitely| probably| most likely)?"
                     r" ?(?:the )?(?:[\w¤]+ )?(?:correct|right|answer|best|match|choice|true)\b", re.I)
 _NAMES = re.compile(r"\b(?:vitamin|hepatitis|type|plan|grade|fig(?:ure|\.)|[dm]r\.|mrs\.) $", re.I)
-_STRENGTH = {4: 'final answer', 3: 'answer', 2: 'label', 1: 'mention'}
+
+# %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f018
+def _rank(text, m, said, alone):
+    "Strength of a number, a direction, a yes or no: final, `said`, `alone` or in passing."
+    if _asked(text, *m.span()): return 0
+    return 4 if _FINAL.search(_beside(text, *m.span())[0]) else 3 if said else 2 if alone else 1
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #8e11cb9d
-@dataclass(frozen=True)
-class _Mention:
-    letters:frozenset   # one, or a run such as "A or B"
-    start:int           # place in the text
-    end:int
-    strength:int        # 4 final answer .. 0 an article
-    negated:bool        # "not A", "A is wrong"
-    after:str = field(repr=False, default='')  # the text that follows
-
 _VERBS = r'(?!(?:is|are|because|since|and|or|but|as|fits|matches)\b)'
 
 def _own_line(before):
@@ -286,36 +328,27 @@ def _options(options):
         letters = _ALPHABET[:len(options)]
         if list(options) == list(letters): return letters, {}
         options = dict(zip(letters, options))
-    return ''.join(options), {l: plain(t).lower() for l, t in options.items()}
+    return ''.join(options), {l: _BARE.sub('', plain(t).lower()) for l, t in options.items()}
 
+_BARE = re.compile(r'^(?:an?|the) (?=\w)|(?<=\w)\.$')   # 'a cup', 'The child eats.'
 _ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #f13254e1
-def _after_turn(text, mentions):
-    "What a reply says after it corrects itself, if it says anything there."
-    turn = _last_turn(text)
-    later = [m for m in mentions if turn and m.start >= turn and m.strength and not m.negated]
-    return later or mentions
-
 def _strict_letter(text, letters, texts):
     if not text: return Verdict(None, 'empty')
     text = _without_lists(text, letters, texts)
     if not text.strip(): return Verdict(None, 'options repeated')
-    mentions = _after_turn(text, _mentions(text, letters, texts))
-    live, named = [m for m in mentions if m.strength and not m.negated], _named(text, texts)
-    if not live:
+    mentions, named = _mentions(text, letters, texts), _named(text, texts)
+    heard, strongest = _verdict(text, mentions), _committed(text, mentions)
+    if not strongest:
         if len(named) == 1: return Verdict(named.pop(), 'option text')
-        denied = any(m.negated for m in mentions)
-        return Verdict(None, 'two answers' if named else 'negated' if denied else 'no answer')
-    best = max(m.strength for m in live)
-    strongest = [m for m in live if m.strength == best]
-    said = frozenset().union(*(m.letters for m in strongest))
-    if len(said) > 1: return Verdict(None, 'two answers')
-    answer = next(iter(said))
+        return Verdict(None, 'two answers') if named else heard
+    if heard.answer is None: return heard
     beside = {l for l in texts if any(_starts(m.after, texts[l]) for m in strongest)}
-    if (beside and answer not in beside) or (best == 1 and named - said):
+    if (beside and heard.answer not in beside) or (heard.rule == 'mention' and named - {heard.answer}):
         return Verdict(None, 'letter and text differ')
-    return Verdict(answer, 'letter' if text.strip('\n .()[]"\':').upper() == answer else _STRENGTH[best])
+    alone = text.strip('\n .()[]"\':').upper() == heard.answer
+    return Verdict(heard.answer, 'letter') if alone else heard
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #8df48d2a
 def parse_letter(
@@ -333,54 +366,76 @@ def parse_letter(
 NUMBERS = {w: i for i, w in enumerate(
     'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen '
     'seventeen eighteen nineteen twenty'.split())}
-_PRONOUN = (r"\b(?:the|this|that|which|each|every|no|any|some|left|right|first|second|last|other|another|same"
-            r"|correct|bigger|smaller|larger) $")
-_BOUND = r"(?:n't|\b(?:more than|less than|fewer than|at least|at most|over|under|up to|between|not)) $"
-_TIMES = r'[ -](?:hundred|thousand|million|dozen)s?\b'
+NUMBERS |= dict(thirty=30, forty=40, fifty=50, sixty=60, seventy=70, eighty=80, ninety=90)
+_UNITS, _TENS = '|'.join(list(NUMBERS)[1:10]), '|'.join(list(NUMBERS)[20:])
+_SMALL = rf"(?:(?:{_TENS})(?:[ -](?:{_UNITS})\b)?|(?:{'|'.join(list(NUMBERS)[:20])})\b)"
+_SPELLED = rf"\b(?:(?:a|{_UNITS})[ -]hundred\b(?:[ -](?:and )?{_SMALL})?|{_SMALL})\b"
 _FIGURE = r'[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?'
+_NUMBER = re.compile(rf'[-+]?\d[\d,]*(?:\.\d+)?|{_SPELLED}', re.I)
 
-def _value(word):
+def _value(said):
     "A whole count, or None for a negative, a fraction, a broken figure or digits without end."
-    if word in NUMBERS: return NUMBERS[word]
-    if len(word) > 30 or not re.fullmatch(_FIGURE, word) or word[0] in '+-': return None
-    x = float(word.replace(',', ''))
+    if said[0].isalpha():
+        hundreds, _, rest = said.rpartition('hundred')
+        def add(words): return sum(NUMBERS.get(w, 0) for w in re.split('[ -]', words))
+        return 100 * (add(hundreds) or 1) * bool(hundreds) + add(rest)
+    if len(said) > 30 or not re.fullmatch(_FIGURE, said) or said[0] in '+-': return None
+    x = float(said.replace(',', ''))
     return int(x) if x == int(x) else None
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #e55d363e
+_ORDINAL = (r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth"
+            r"|\w{3,6}teenth|\w{3,5}tieth|last|next|middle|\d{1,4}(?:st|nd|rd|th))")
+_PLACED = re.compile(  # 'the first of', 'images 2 and'
+    rf"\b{_ORDINAL}(?: \w+)? (?:out )?of (?:the |these |those )?$"
+    r"|(?:\b(?:image|picture|photo|figure|fig\.|frame|panel|option|choice|step|question|item|row|column|page"
+    r"|no\.)s? |#)#?(?:\d+(?:, | and |, and | or | to |-))*$", re.I)
+_MEASURE = re.compile(  # '80%', '3D', '5 years old', 'twenty-first', 'two-thirds'
+    r"\s?(?:%|percent\b|°|\^)|[A-Za-z_]|[ -](?:years?[ -]old|cm|mm|kg|km|px|pixels|degrees|[ap]\.?m)\b"
+    rf"|-{_ORDINAL}|[ -](?:half|halves|quarters?|thirds?|(?:four|fif|six|seven|eigh|nin|ten)ths?)\b", re.I)
+_ONE = re.compile(  # what a count of one follows; elsewhere 'one' is a pronoun
+    r"(?:^|[^\w\s]\s?|\b(?:is|are|was|were|be|sees?|count(?:ed)?|find|only|exactly|just|about|has|have"
+    r"|contains?|shows?|holds?|with|answer|total|sum|number|say|and|plus|or|so|total of|maybe|probably"
+    r"|perhaps) )$", re.I)
+
 def _not_a_count(before, word, after):
-    "Percentages, parts of words, and 'one' as a pronoun."
-    if re.match(r'\s*(?:%|percent\b)|[A-Za-z_]', after) or re.search(r'[A-Za-z_]$', before): return True
-    if word != 'one': return False
-    return bool(re.search(_PRONOUN, before, re.I) or re.match(r' (?:of|by|is|has)\b', after))
+    "A measure, a place in a row, a label, a part of a word, or 'one' as a pronoun."
+    if _MEASURE.match(after) or _PLACED.search(before) or re.search(r'[A-Za-z_]$', before): return True
+    return word == 'one' and bool(not _ONE.search(before) or re.match(r" (?:of|by|is|has)\b|'s", after))
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #8b9dd617
+_BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|under|up to|between) $|[/^]$",
+                    re.I)
+_VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|fewer|less)\b|/\d", re.I)
+_LISTED = re.compile(r"^[ >#-]*(\d{1,3})[.)] +\S", re.M)
+_TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )count|number|sum)(?: (?:of|is)\b[^.,\d\n]{0,20})?"
+                    r"|\b(?:therefore|thus|altogether|in all|makes|equals),?|=)[\s:,(\"']*"
+                    r"(?:(?:there (?:are|is)|we have|I (?:count|see)) (?:exactly |only )?)?[(\"']*$", re.I)
+_IN_ALL = re.compile(r"(?: \w+){0,3} (?:in total|altogether|in all)\b", re.I)
+_THERE = re.compile(r"\b(?:there (?:are|is)(?: exactly| only| about)?|I (?:count|see)) [(\"']*$", re.I)
+_OPENS = re.compile(r"[.;]? *$|[.;] |,(?! ?\d)|(?: \w+){0,2} \(")   # after a count that opens the reply
+
+# %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f019
 def _numbers(text):
-    "Whole numbers of a text: (value, start, end); None stands for one that is no whole count."
-    out = []
-    for m in _weighed(re.compile(rf"[-+]?\d[\d,]*(?:\.\d+)?|\b(?:{'|'.join(NUMBERS)})\b", re.I), text):
+    "Mentions of whole numbers; None stands for one that is no whole count."
+    listed, out = {m.start(1) for m in _LISTED.finditer(text)}, []
+    for m in _weighed(_NUMBER, text):
         (before, after), word = _beside(text, *m.span()), m[0].lower().rstrip(',')
-        if _not_a_count(before, word, after): continue
-        part = re.search(_BOUND, before, re.I) or re.match(_TIMES, after, re.I)
-        out.append((None if part else _value(word), *m.span()))
+        if _not_a_count(before, word, after) or (len(listed) > 1 and m.start() in listed): continue
+        value = None if _BOUND.search(before) or _VAGUE.match(after) else _value(word)
+        aloud = re.match(r'\d+, (?:and )?\d', m[0] + after)   # '1, 2, 3'
+        said = not aloud and (_TOTAL.search(before) or _IN_ALL.match(after))
+        opens = not before.strip(' "(') and _OPENS.match(after)
+        strength = _rank(text, m, said, not aloud and (_THERE.search(before) or opens))
+        _append(out, text, _Mention(frozenset([value]), *m.span(), strength, _negated(text, *m.span())))
     return out
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #7abddcb4
-_TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )count|number|sum)(?: (?:of|is)\b[^.,\d\n]{0,20})?"
-                    r"|\b(?:therefore|thus|altogether),?|=|\\boxed\{|<answer>)[\s:(\"']*$", re.I)
-_THERE = re.compile(r"\b(?:there (?:are|is)(?: exactly| only| about)?|I (?:count|see)) [(\"']*$", re.I)
-
 def _strict_number(text):
     if not text: return Verdict(None, 'empty')
     found = _numbers(text)
-    if not found: return Verdict(None, 'no answer')
-    if len(found) == 2 and re.search(r'\d\s*(?:-|to|or|/|and)\s*\d', text): return Verdict(None, 'range')
-    def cued(cue): return {v for v, start, _ in found if cue.search(text[max(0, start - 60):start])
-                           and not re.match(r'\d+, (?:and )?\d', text[start:start + 60])}   # not '1, 2, 3'
-    values = cued(_TOTAL) or cued(_THERE) or {v for v, *_ in found}
-    if len(values) > 1: return Verdict(None, 'two answers')
-    value = values.pop()
-    if value is None: return Verdict(None, 'not a whole count')
-    return Verdict(value, 'number' if len(found) == 1 else 'answer')
+    heard = _verdict(text, found)
+    return Verdict(heard.answer, 'number') if len(found) == 1 and heard.answer is not None else heard
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #9c24ed48
 def parse_number(
@@ -397,23 +452,35 @@ def parse_number(
 # %% ../../nbs/benchmarks/02_parsing.ipynb #0783d03b
 DIRECTIONS = ('top', 'bottom', 'left', 'right', 'top right', 'top left', 'bottom right', 'bottom left')
 _SIDE = {w: side for side, words in dict(
-    top='top up upper upward upwards above', bottom='bottom down lower downward downwards below',
-    left='left lefthand leftward leftwards',
-    right='right righthand rightward rightwards').items() for w in words.split()}
+    top='top up upper upward upwards above topmost uppermost',
+    bottom='bottom down lower downward downwards below bottommost lowermost',
+    left='left lefthand leftward leftwards leftmost',
+    right='right righthand rightward rightwards rightmost').items() for w in words.split()}
 def _any(*sides): return '|'.join(w for w in sorted(_SIDE, key=len, reverse=True) if _SIDE[w] in sides)
 _ROW, _SIDEWAYS, _WORD = _any('top', 'bottom'), _any('left', 'right'), _any('top', 'bottom', 'left', 'right')
-_JOIN = r"(?:,? and (?:(?:to|towards?) )?(?:(?:the|its|your|my) )?|,? (?:to|towards?) (?:the|its|your|my) )"
+_JOIN = (r"(?:,? and |,? |_)(?:(?:slightly|somewhat|a bit|a little|also|diagonally) )?"
+         r"(?:(?:to|towards?) )?(?:(?:the|its|your|my) )?")
 _PHRASE = re.compile(rf"(?<!\w)(?<!\w')(?:({_ROW}){_JOIN}({_SIDEWAYS})|({_SIDEWAYS}){_JOIN}({_ROW})"
                      rf"|({_WORD})(?:[ -]?({_WORD}))?)(?!\w|'\w)", re.I)
 _PLACE = re.compile(
     r"(?:\b(?:the|to|from|far|its|your|my|at|is|be|either|neither|nor|or|and|not|but|then|than|towards?"
-    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|[:,;.\"'(/-])\s*$", re.I)
+    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|[:,;.\"'(/>{-])\s*$", re.I)
 _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", re.I)
+
+# %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f020
+_LEFT = re.compile(r"(?<!the )(?<!far )\bleft(?= (?:the|an?|my|its|his|her|this)\b)", re.I)   # the verb
+_IDIOM = re.compile(r"\b(?:upside down|right (?=there|here|away|now|before|after|next to|behind|in front)"
+                    r"|right side up|left (?:behind|over)|(?:what|all that|nothing|that)(?:'s| is) left"
+                    r"|(?:stand|sit|l[yi]|put|pick|look|set|show|slow)\w* (?:up|down))\b", re.I)
+_ENTRY = re.compile(  # '¤' is the verb 'left'
+    r"\b(?:enter|c[ao]m(?:e|es|ing)\b|appear|start|beg[aiu]n|arriv|emerg|initially|originally)"
+    r"(?:(?!exit|leav|¤|go|went|mov|roll|head|out)[^.;\n])*$", re.I)
+_EXIT = re.compile(r"(?:\b(?:exit|leav|disappear|vanish|out\b)|¤)[^.;,\n]*$", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #21e0fe11
 def _directions(text):
-    "Direction phrases: (phrase, start, end)."
-    out = []
+    "Mentions of directions."
+    out, text = [], _LEFT.sub('¤¤¤¤', _IDIOM.sub('§', text))
     for m in _weighed(_PHRASE, text):
         before, after = _beside(text, *m.span())
         verb = before.strip() and not _PLACE.search(before) and not _BESIDE.match(after)
@@ -421,7 +488,11 @@ def _directions(text):
         if (m[0].lower() == 'left' and verb) or (m[0].lower() == 'right' and praise): continue
         sides = {_SIDE[w.lower()] for w in m.groups() if w}
         phrase = ' '.join(sorted(sides, key='top bottom left right'.split().index))
-        out.append((phrase if phrase in DIRECTIONS else None, *m.span()))
+        apart = before.lower().endswith('the ') and re.search(', to', m[0], re.I)   # 'the top, to the right'
+        said = re.search(r'\banswer(?: is)?\W*(?:the )?$', before, re.I)
+        strength = 0 if _ENTRY.search(before) else _rank(text, m, said, _EXIT.search(before))
+        value = phrase if phrase in DIRECTIONS and not apart else None
+        _append(out, text, _Mention(frozenset([value]), *m.span(), strength, _negated(text, *m.span())))
     return out
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #75a361c5
@@ -434,26 +505,32 @@ def parse_direction(
     text, low = plain(final_message(reply)), (reply or '').lower()
     if _rule(rule) != 'strict': return Verdict(low if low in options else None, rule)
     if not text: return Verdict(None, 'empty')
-    live = [d for d in _directions(text) if not _negated(text, *d[1:])]
-    said = re.compile(r'\banswer(?: is)?\W*(?:the )?$', re.I)
-    announced = [d for d in live if said.search(text[max(0, d[1] - 60):d[1]])]
-    found = {d[0] for d in announced or live}
-    if len(found) != 1: return Verdict(None, 'two answers' if found else 'no answer')
-    answer = found.pop()
-    if answer not in options: return Verdict(None, 'not an option')
-    return Verdict(answer, 'direction' if text.lower().strip('." \'') == answer else 'mention')
+    heard = _verdict(text, _directions(text))
+    if heard.answer is None: return heard
+    if heard.answer not in options: return Verdict(None, 'not an option')
+    return Verdict(heard.answer, 'direction' if text.lower().strip('." \'') == heard.answer else 'mention')
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #b65a84bf
-_YES_NO = re.compile(r"\b(?:yes|yeah|yep|no|nope)\b")
+_YES_NO = re.compile(r"\b(?:yes|yeah|yep|yup|no|nope)\b"
+                     r"|(?<=answer\": )(?:true|false)\b|^(?:true|false)(?=\W*$)")
 _BOTH = re.compile(r"\b(?:yes|no)\s*(?:or|and|/)\s*(?:yes|no)\b")
-_ASIDE = re.compile(r"\s+(?:doubt|question|problem|worries|kidding|idea|clue|wonder)\b")
+_ASIDE = re.compile(r"\.? ?\d|\s+(?:doubt|question|problem|worries|kidding|idea|clue|wonder|way of|way to"
+                    r"|matter|image|picture|photo|information|context|answer|response|comment)\b")
 
-def _stands_alone(text, m):
-    "Whether a yes or no is a sentence's or a clause's own: at its end, or the first word of the reply."
-    before, after = _beside(text, *m.span())
-    opens = not before.strip(' "\'([{*#>-') and not _ASIDE.match(after)
-    return opens or bool(re.match(r"\s*(?:[,.;:!?)\]}\"'\n-]|$)", after))
+def _yes_no(text):
+    "Mentions of yes and no."
+    out = []
+    for m in _weighed(_YES_NO, text):
+        before, after = _beside(text, *m.span())
+        ends = re.match(r"\s*(?:[,.;:!?)\]}\"'\n-]|$)", after)
+        opens = re.search(r'(?:^|[.!?:\n]|\bbut\b)[\s"\'([{#>-]*$', before) and (ends or not before)
+        said = opens or (ends and _SAYS.search(before))
+        strength = 0 if _ASIDE.match(after) else _rank(text, m, said, ends and before.endswith(', '))
+        denied = bool(_NOT.search(before[-80:]))
+        out.append(_Mention(frozenset([m[0][0] in 'yt']), *m.span(), strength, denied))
+    return out
 
+# %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f021
 def parse_yes_no(
     reply:str,         # raw reply
     rule:str='strict', # 'strict', or 'legacy': starts with y, n (hierarchy paper)
@@ -462,12 +539,8 @@ def parse_yes_no(
     if _rule(rule) != 'strict':
         return Verdict({'y': True, 'n': False}.get((reply or '').lower().strip()[:1]), rule)
     text = _BOTH.sub(' ', plain(final_message(reply)).lower())
-    text = text[_last_turn(text):] or text
-    every = list(_YES_NO.finditer(text))
-    alone = [m for m in every if _stands_alone(text, m)]   # 'no dog' and 'no doubt' speak of something else
-    said = {m[0][0] == 'y' for m in alone or every}
-    if len(said) == 1: return Verdict(said.pop(), 'word')
-    return Verdict(None, 'two answers' if said else 'no answer')
+    heard = _verdict(text, _yes_no(text))
+    return heard if heard.answer is None else Verdict(heard.answer, 'word')
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #26e8e2a4
 def parse_item(
