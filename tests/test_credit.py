@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import babyvlm
 from babyvlm.benchmarks.devcv.files import toy_devcv
-from babyvlm.benchmarks.devcv.score import Result, ask, credit, score_items
-from babyvlm.benchmarks.devcv.tasks import TASKS as DEVCV, load_items
+from babyvlm.benchmarks.devcv.score import Result, ask, credit, load_items, score_items
+from babyvlm.benchmarks.devcv.tasks import TASKS as DEVCV
 from babyvlm.benchmarks.hierarchy import run as protocol, questions
 from babyvlm.benchmarks.v1 import TASKS, choice_outcome, score, winoground_outcomes
 from babyvlm.config import profile

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from babyvlm.benchmarks.devcv.tasks import find_tasks
+from babyvlm.benchmarks.devcv.read import find_tasks
 from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
 from babyvlm.data.conversations import load_records
 from babyvlm.data.pretraining import segment, segment_all

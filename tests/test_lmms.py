@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from babyvlm.benchmarks import lmms_eval as L
 from babyvlm.benchmarks.devcv.files import toy_devcv
-from babyvlm.benchmarks.devcv.tasks import TASKS, load_items
+from babyvlm.benchmarks.devcv.score import TASKS, load_items
 from babyvlm.benchmarks.leaderboard import METRICS, board_table, check_scores, check_submission, collate, write_submission
 from babyvlm.items import Item, Reply
 from babyvlm.run.cli import app

@@ -3,7 +3,6 @@ import babyvlm  # noqa: F401
 import numpy as np
 import pytest
 
-from babyvlm.benchmarks.devcv.files import HELD_OUT
 from babyvlm.benchmarks.devcv.score import COLUMNS, Result, score_items
 from babyvlm.config import profile
 from babyvlm.experiments.v2 import Tuned, V2, _read, gain, mean_of, published_cells
@@ -40,10 +39,10 @@ def test_mean_weighs_tasks_and_not_items():
 
 def test_held_out_tasks_are_held_out(tmp_path):
     run = V2(profile('toy', {'v2_data': dict(train=8, test=8)}), Store(tmp_path))
-    for t in HELD_OUT:
+    for t in COLUMNS['held_out']:
         with pytest.raises(ValueError, match='held out'): run.instructions(t)
-    assert not set(HELD_OUT) & set(COLUMNS['tuned'])
-    assert not any(r.id.split('/')[0] in HELD_OUT for r in run.instructions())
+    assert not set(COLUMNS['held_out']) & set(COLUMNS['tuned'])
+    assert not any(r.id.split('/')[0] in COLUMNS['held_out'] for r in run.instructions())
 
 
 def test_an_unfinished_journal_is_an_error(tmp_path):

@@ -148,7 +148,7 @@ def parity(
     "Their numbers beside ours."
     rows = []
     for task, result in ours.items():
-        key = TASKS[task].key or f"baby_{task.replace('-', '_')}"
+        key = TASKS[task].harness
         them = {k.split(',')[0]: v for k, v in theirs.get('results', theirs)[key].items()}
         count, such = _read_apart(result.items, result.replies)
         for metric, e in score_items(result.items, result.replies, 'devcv').items():

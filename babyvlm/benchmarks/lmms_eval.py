@@ -26,8 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .devcv.read import find_tasks, load_items, options_of
 from .devcv.score import converse, credit
-from .devcv.tasks import TASKS, find_tasks, load_items, options_of
+from .devcv.tasks import TASKS
 from .v1 import FILES, LOADERS, choice_outcome, winoground_outcomes
 from ..credit import pick
 from ..items import ChatModel, DualEncoder, Item, Journal, LikelihoodModel, Reply, evaluate, open_image
@@ -209,7 +210,7 @@ def _yaml(task, data, kind, text, target, scorer, metrics):
 # %% ../../nbs/benchmarks/06_lmms_eval.ipynb #3341619b
 def _devcv_yaml(task, data):
     "The task file of a DevCV task."
-    t, key = TASKS[task], TASKS[task].key or f"baby_{task.replace('-', '_')}"
+    t, key = TASKS[task], TASKS[task].harness
     target = '!function utils.doc_target'
     if t.answer == 'rounds':
         metrics = dict.fromkeys(('acc_testing_adjusted', 'acc_learning', 'acc_testing_raw'), 'mean')

@@ -14,8 +14,8 @@ from pathlib import Path
 from datasets import Dataset
 from fastcore.basics import patch
 
-from ..benchmarks.devcv.files import HELD_OUT, toy_devcv, toy_sizes
-from ..benchmarks.devcv.score import find_file, find_tasks, load_items
+from ..benchmarks.devcv.files import toy_devcv, toy_sizes
+from ..benchmarks.devcv.score import TASKS, find_file, find_tasks, load_items
 from ..config import Profile, data_root
 from ..data.conversations import Record, load_records
 from ..data.filters import embed_pairs
@@ -30,9 +30,7 @@ from ..nursery.world import Nursery
 from ..store import Artifact, Store
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #4599b261
-CARDS = ('saycam', 'devcv_picture_vocabulary', 'devcv_localization', 'devcv_left_right',
-         'devcv_spatial_details', 'devcv_visual_delayed_response', 'devcv_memory', 'devcv_who_has_more',
-         'devcv_object_counting')
+CARDS = ('saycam', *dict.fromkeys(t.card for t in TASKS.values() if not t.held_out))
 
 @dataclass
 class V2Data:
@@ -227,7 +225,7 @@ def instructions(self:V2Data,
     home = self.source('home')
     out = []
     for t in [task] if task else find_tasks(home, 'train'):
-        if t in HELD_OUT: raise ValueError(f"'{t}' is held out: nothing is tuned on it")
+        if TASKS[t].held_out: raise ValueError(f"'{t}' is held out: nothing is tuned on it")
         file = find_file(home, t, 'train')
         under = file.parent.relative_to(self.toolbox())
         rows = load_records(file, allow_duplicate_ids=True)

@@ -25,7 +25,6 @@ from ..benchmarks.devcv.files import toy_sizes, write_devcv
 from ..benchmarks.devcv.score import TASKS as DEVCV
 from ..estimate import Estimate, versus_chance
 from ..experiments.v1 import METRICS, TASKS
-from ..experiments.v2 import PAPER_NAMES
 from ..nursery.clips import draw_bank
 from ..nursery.world import Nursery
 from ..reporting.published import published
@@ -154,7 +153,7 @@ def published_beside(
     key = task.removeprefix('devcv/')
     if key not in DEVCV: return []
     d = published('v2', 'main_results_DevCV')
-    d = d[d.task == PAPER_NAMES.get(key, DEVCV[key].title)]
+    d = d[d.task == DEVCV[key].column]
     marks = ['; sources disagree' * r for r in d.disputed]
     return [(f'{r.model}, {r.setting}{m}', r.value / 100, r.source) for r, m in zip(d.itertuples(), marks)]
 
