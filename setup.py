@@ -26,7 +26,7 @@ setup(
     author=cfg['author'], author_email=cfg['author_email'], keywords=cfg['keywords'],
     python_requires='>=' + cfg['min_python'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']),
-    package_data={cfg['lib_path']: ['published_data/*.csv', 'assets/*', 'assets/*/*', 'assets/*/*/*']}, include_package_data=True,
+    package_data={cfg['lib_path']: ['published_data/*.csv', 'experiments/*.csv', 'assets/*', 'assets/*/*', 'assets/*/*/*']}, include_package_data=True,
     install_requires=words('requirements'),
     extras_require=extras,
     entry_points={'console_scripts': words('console_scripts'), 'lmms_eval.models': words('lmms_models'),
