@@ -76,6 +76,9 @@ def answer_all(page, how, key, right=True):
     for _ in range(60):
         page.wait_for_selector('#jspsych-html-button-response-btngroup button:enabled, #file')
         if page.locator('#file').count(): return seen
+        if page.locator('.text').count():               # a pause between two tasks
+            page.get_by_role('button', name='Go on').click(); page.wait_for_selector('.ask, #file')
+            continue
         text = page.locator('.ask').inner_text()
         n = page.locator('#jspsych-html-button-response-btngroup button').count()
         at = place_of(page, text, n, key)
@@ -93,12 +96,12 @@ def place_of(page, text, n, key):
     labels = [buttons.nth(i).inner_text().split('\n')[0] for i in range(n)]
     for words, answer in key.items():
         if words in text:
-            if isinstance(answer, int): return answer
+            if isinstance(answer, int): return answer % n
             return next(i for i, l in enumerate(labels) if l.startswith(answer))
     return 0
 
 
-KEY = {"'green'": 1, 'where does it go': 'left', 'How many': 11, "Let's try": 1, 'Which words fit the picture': NASTY[:4]}
+KEY = {'“green”': 1, 'where does it go': 'left', 'How many': 11, 'Which picture is new': -1, 'Which words fit the picture': NASTY[:4]}
 
 
 @pytest.mark.parametrize('how, save', [('keyboard', 'csv'), ('touch', 'json')])
@@ -116,6 +119,9 @@ def test_from_the_first_click_to_the_saved_file(browser, items, tmp_path, how, s
     rows = json.loads(saved.read_text()) if save == 'json' else list(csv.DictReader(io.StringIO(saved.read_text())))
     assert {str(r['person']) for r in rows} == {'3'} and len({r['session'] for r in rows}) == 1
     assert all(float(r['milliseconds']) > 0 for r in rows)
+    own = ('rt', 'stimulus', 'response', 'trial_type', 'trial_index', 'time_elapsed', 'plugin_version')   # of jsPsych
+    assert {str(r['trial_type']) for r in rows} == {'html-button-response'} and all(r[c] not in ('', None) for r in rows for c in own)
+    assert [float(r['response']) for r in rows] == [float(r['place']) for r in rows] and rows[0]['stimulus'].endswith('?')
     found = read_responses(tmp_path/'answers', tmp_path/'demo.key.json')
     a = found.answers.set_index(['item', 'round'])
     assert len(a) == 11 and found.checks.right.tolist() == [1, 1]
@@ -161,9 +167,12 @@ def test_a_picture_is_an_answer_and_a_clip_plays(browser, items, tmp_path):
     page = opened(browser, page_file, person=1)
     with page.expect_download() as download:
         for n in range(2):
-            if n: page.wait_for_selector('body[data-answered="1"]')
+            if n:
+                page.wait_for_selector('body[data-answered="1"]')
+                page.get_by_role('button', name='Go on').tap()
+                page.wait_for_selector('.ask')
             page.wait_for_selector('#jspsych-html-button-response-btngroup button:enabled')
-            if page.locator('figure.option').count(): page.locator('figure.option').nth(1).tap()
+            if page.locator('button img').count() == 2: page.locator('button img').nth(1).tap()
             else:
                 page.wait_for_selector('.clip img:nth-child(3).now')
                 page.keyboard.press('1')
@@ -183,3 +192,79 @@ def test_real_files_of_several_people_are_analysed(browser, items, tmp_path):
     found = analyse(read_responses(tmp_path/'answers', tmp_path/'many.key.json'), n_boot=100, rules=Rules(seconds=0))   # a robot answers at once
     assert found.ledger.kept == 2 and found.ledger.before.seen == 2
     assert found.tasks.set_index('task').accuracy['count'].value == 1
+
+
+WIDTHS = ((390, 844), (820, 1180), (1280, 720))
+
+
+def inside_and_apart(page):
+    "What is wrong with the places of the buttons that can be pressed."
+    w, h = page.evaluate('[document.documentElement.clientWidth, innerHeight]')
+    boxes = page.eval_on_selector_all('button:not([hidden])', """bs => bs.map(b => { const r = b.getBoundingClientRect()
+        return [b.innerText || b.ariaLabel, r.left, r.top, r.right, r.bottom, b.scrollWidth > b.clientWidth + 1] })""")
+    wrong = [('outside', name, l, t, r, b) for name, l, t, r, b, _ in boxes if l < 0 or t < 0 or r > w or b > h]
+    wrong += [('cut', name) for name, *_, cut in boxes if cut]
+    wrong += [('small', name) for name, l, t, r, b, _ in boxes if min(r - l, b - t) < 40]
+    wrong += [('overlap', m[0], n[0]) for i, m in enumerate(boxes) for n in boxes[:i]
+              if min(m[3], n[3]) - max(m[1], n[1]) > .5 and min(m[4], n[4]) - max(m[2], n[2]) > .5]
+    return wrong
+
+
+@pytest.fixture(scope='module')
+def every_task(tmp_path_factory):
+    "One item of each task of the toolbox, a long phrase, Baby Winoground."
+    from babyvlm.benchmarks.devcv.files import toy_devcv
+    from babyvlm.run.commands import benchmark_items
+    folder = tmp_path_factory.mktemp('devcv')
+    toy_devcv(folder, train=0, val=0, test=4, recordings=8)
+    found = benchmark_items(['devcv'], folder/'home', n=1)
+    pictures = found[0].images[:2]
+    long = 'a phrase of a hundred and some letters that somebody said at breakfast while a cup fell from the table to the floor'
+    return [*found, Item('vtwt/0', 'vtwt', pictures[:1], options=(long, 'the dog'), gold=0),
+            Item('wino/0', 'baby_winoground', pictures, options=('a red thing', 'a green thing'), choice='both')]
+
+
+@pytest.mark.parametrize('scheme, width, height', [('light', *WIDTHS[0]), ('dark', *WIDTHS[0]), ('light', *WIDTHS[1]), ('dark', *WIDTHS[2])])
+def test_every_screen_fits_and_axe_finds_nothing(browser, every_task, tmp_path, scheme, width, height):
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright', reason='axe-playwright-python is not installed').Axe()
+    page = browser.new_page()
+    page.set_viewport_size(dict(width=width, height=height)); page.emulate_media(color_scheme=scheme)
+    page.goto(build_survey(every_task, tmp_path/'all.html', checks=1).as_uri())
+    button, seen, wrong = page.locator('#jspsych-html-button-response-btngroup button'), set(), []
+    for step in range(120):
+        page.wait_for_selector('#jspsych-html-button-response-btngroup button:enabled, #person, #file')
+        title = page.locator('main h2').first.inner_text()
+        wrong += [(title, *x) for x in inside_and_apart(page)]
+        if (scheme == 'light') == (width == 390) and title not in seen and not title.startswith('Part ') or step == 6:
+            found = axe.run(page).response['violations']
+            wrong += [(title, v['id'], v['nodes'][0]['html'][:120]) for v in found if v['impact'] in ('serious', 'critical', 'moderate')]
+        seen.add(title)
+        if page.locator('#file').count(): break
+        if page.locator('#person').count(): page.fill('#person', '2')
+        elif page.locator('.ask').count(): assert page.evaluate("document.activeElement.tagName") == 'H2', title
+        page.evaluate('window.before = document.querySelector("main h2")')
+        button.first.click()
+        page.wait_for_function('document.querySelector("main h2") !== window.before')
+    assert wrong == [] and len(seen) > 15 and page.locator('#file').count()
+    said = ' '.join(seen).lower()
+    for words in ('respond', 'answer with', 'only a letter', 'image', '(a)', 'boxs do'): assert words not in said, words
+    page.close()
+
+
+def test_by_keys_alone_and_with_a_progress_that_is_told(browser, items, tmp_path):
+    page = opened(browser, build_survey([items[0], items[4]], tmp_path/'keys.html', checks=0), person=1)
+    bar = page.get_by_role('progressbar', name='Progress')
+    assert bar.get_attribute('aria-valuenow') == '0' and page.get_by_role('main').count() == page.get_by_role('heading', level=1).count() == 1
+    page.wait_for_selector('#jspsych-html-button-response-btngroup button:enabled')
+    page.keyboard.press('Tab')
+    assert page.evaluate('document.activeElement.parentElement.id') == 'jspsych-html-button-response-btngroup'
+    with page.expect_download():
+        page.keyboard.press('Enter')
+        page.get_by_role('heading', name='Part 2 of 2').wait_for()
+        assert bar.get_attribute('aria-valuenow') == '50'
+        page.wait_for_selector('.text button:enabled, main button:enabled')
+        page.get_by_role('button', name='Go on').focus(); page.keyboard.press('Enter')
+        page.wait_for_selector('.ask')
+        page.wait_for_selector('#jspsych-html-button-response-btngroup button:enabled')
+        page.keyboard.press('-')
+    page.close()
