@@ -15,7 +15,7 @@ from datasets import Dataset
 from fastcore.basics import patch
 
 from ..benchmarks.devcv.files import HELD_OUT, toy_devcv, toy_sizes
-from ..benchmarks.devcv.score import find_file, find_tasks, load_items
+from ..benchmarks.devcv.tasks import find_file, find_tasks, load_items
 from ..config import Profile, data_root
 from ..data.conversations import Record, load_records
 from ..data.filters import embed_pairs

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from .build import VARIANTS, build
 from .crops import BUILDERS, Draft, Pool, plural
-from ...data.annotations import SIDES, Bank, quadrant
+from ...data.annotations import Bank, quadrant
 from ...data.conversations import Record, Turn, save_records
 from ...data.saycam import assign_splits
-from ...nursery.clips import COMMON, draw_bank, visits
+from ...nursery.clips import draw_bank, visits
 from ...nursery.world import Nursery
 
 # %% ../../../nbs/benchmarks/devcv/04_files.ipynb #5e6d6830

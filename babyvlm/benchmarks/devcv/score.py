@@ -20,9 +20,8 @@ import pandas as pd
 
 from .build import build
 from .files import HELD_OUT, known_answers, save_drafts, truth_file
-from .tasks import (TASKS, Fault, Items, _shape, find_file, find_tasks, load_items,
-                                            options_of, task_name)
-from ..parsing import DIRECTIONS, parse_item, parse_letter
+from .tasks import TASKS, Items, _shape, find_tasks, load_items, task_name
+from ..parsing import parse_item, parse_letter
 from ...credit import Credit, is_tie, pick, reply_shares, shares
 from ...data.conversations import Record
 from ...estimate import Estimate, wilson

@@ -10,7 +10,6 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
