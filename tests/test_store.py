@@ -211,6 +211,11 @@ def test_keys_differ_exactly_when_requests_do(a, b):
     assert (Store('unused').key(**a) == Store('unused').key(**b)) is same
 
 
+def test_inputs_that_change_places_are_another_artifact():
+    "A pool matched to queries is not queries matched to a pool."
+    assert Store('unused').key('s', {}, ['a', 'b']) != Store('unused').key('s', {}, ['b', 'a'])
+
+
 @given(st.dictionaries(st.text(max_size=3), values, min_size=2, max_size=5), st.randoms())
 def test_the_order_of_a_configuration_does_not_matter(d, random):
     items = list(d.items()); random.shuffle(items)

@@ -151,9 +151,12 @@ def test_half_written_checkpoint_is_not_used(tmp_path):
 def test_every_epoch_is_a_permutation(n, batch):
     lengths = torch.randint(1, 30, (n,)).numpy()
     for s in (EpochSampler(n, 3), EpochSampler(n, 3, lengths, batch)):
+        orders = []
         for epoch in range(3):
             s.set_epoch(epoch)
             assert sorted(s) == list(range(n))
+            orders.append(list(s))
+        assert n < 9 or orders[0] != orders[1] != orders[2] != orders[0], 'each epoch has an order of its own'
 
 
 LAUNCHED = '''

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from scipy.special import ndtr, ndtri
 
-from ..estimate import FEWEST, Estimate, paired_difference
+from ..estimate import Estimate, paired_difference
 
 # %% ../../nbs/analysis/07_claims.ipynb #3aa36f15
 @dataclass(frozen=True)

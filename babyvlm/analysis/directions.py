@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..estimate import Estimate, bootstrap
+from ..estimate import bootstrap
 
 # %% ../../nbs/analysis/04_directions.ipynb #23760e41
 def _leaf_means(features, leaves, taxonomy, whiten):

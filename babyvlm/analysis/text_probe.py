@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from .probing import fit_probe
-from ..estimate import Estimate, bootstrap
+from ..estimate import bootstrap
 
 # %% ../../nbs/analysis/03_text_probe.ipynb #e3285c01
 QUESTION = 'Given the {species}, what is its taxonomic classification at the {rank} level?'

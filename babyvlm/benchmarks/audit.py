@@ -11,7 +11,7 @@ __all__ = ['DEGENERATE', 'RANDOM', 'TALKS', 'Benchmark', 'constant', 'not_a_numb
 import hashlib
 import os
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np

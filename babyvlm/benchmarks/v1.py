@@ -25,7 +25,7 @@ import pandas as pd
 
 from .audit import Benchmark
 from .wordnet import find_wordnet, wordnet as installed
-from ..credit import MODES, Credit, is_tie, known_mode, reply_shares, shares
+from ..credit import MODES, Credit, is_tie, known_mode, shares
 from ..data.saycam import Ledger, parse_name
 from ..estimate import Estimate
 from ..items import Item, Reply, Status, score_shape

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from fastcore.basics import patch
+from matplotlib import pyplot as plt
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file

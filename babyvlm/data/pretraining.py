@@ -11,11 +11,9 @@ __all__ = ['FORMATS', 'STEPS', 'CAPTION_PROMPT', 'Clip', 'parse_clip', 'Clips', 
 
 # %% ../../nbs/data/06_pretraining.ipynb #e23854dc
 import base64
-import io
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -27,11 +25,10 @@ from datasets import Dataset
 from fastcore.basics import patch
 from matplotlib import pyplot as plt
 from PIL import Image
-from torch import Tensor
 
 from .child_directed import Endpoint
 from .conversations import IMAGE, Record, Turn, save_records
-from .filters import Embedded, open_picture
+from .filters import Embedded
 from .saycam import PAIR_FEATURES, Ledger, assign_splits, parse_name
 from .video import VideoError, frames_at
 

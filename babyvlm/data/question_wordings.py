@@ -9,7 +9,7 @@ __all__ = ['VARIANTS', 'TAIL', 'THINK', 'LETTERS', 'HELPFUL', 'SYSTEM', 'PUBLISH
 
 # %% ../../nbs/data/08_question_wordings.ipynb #6f56fde9
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 

@@ -9,7 +9,6 @@ __all__ = ['TUNINGS', 'STAGES', 'Arm', 'Planted', 'Namer', 'naming_loss', 'look'
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,6 @@ from torch.utils.data import Dataset
 
 from ..analysis.features import extract, taps_of
 from ..analysis.probing import fit_probe
-from ..benchmarks.hierarchy.metrics import outcomes
 from ..benchmarks.likelihood import Generative
 from ..config import Profile, pick_device
 from ..data.taxonomy import Taxonomy, build_questions, random_taxonomy

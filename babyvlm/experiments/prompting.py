@@ -7,7 +7,7 @@ __all__ = ['WORDINGS', 'answers', 'as_matrix', 'asked', 'Seen', 'seen', 'with_ch
            'confirmed_names', 'original', 'original_text']
 
 # %% ../../nbs/experiments/07_prompting.ipynb #528be1db
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 

@@ -13,9 +13,9 @@ from ..benchmarks.devcv.score import (COLUMNS, TASKS, Result, ask, evaluate_devc
 from ..config import pick_device
 from ..estimate import Estimate, crossed, paired_difference
 from .v2_data import V2Data
-from ..items import Item, Journal, Reply
+from ..items import Journal, Reply
 from ..models.babyllava import BabyLlavaConfig, BabyLlavaForConditionalGeneration
-from ..models.vision import image_processor, num_image_tokens, vision_encoder
+from ..models.vision import image_processor, num_image_tokens
 from ..models.weights import read_folder, seeded, strict_load
 from ..reporting.published import published
 from ..reporting.tables import row

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 
-from ..data.conversations import IGNORED, IMAGE, Record, RecordError, Turn, encode
+from ..data.conversations import IGNORED, IMAGE, Record, RecordError, encode
 from ..items import ImageError, Item, Reply, Status, open_image
 
 # %% ../../nbs/models/07_babyllava_v2.ipynb #45c085fd

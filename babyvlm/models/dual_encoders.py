@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from fastcore.basics import patch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModel, AutoProcessor, BatchEncoding, PreTrainedModel
 
 from ..config import pick_device

@@ -8,7 +8,7 @@ __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'open_rgb', 'square', 'BabyImageProc
            'num_image_tokens', 'teacher_state', 'vit_state', 'load_teacher']
 
 # %% ../../nbs/models/03_vision.ipynb #f9ae4c2f
-from .weights import on_meta, read_checkpoint, register, strict_load  # before torchvision
+from .weights import read_checkpoint, register, strict_load  # before torchvision
 
 import copy
 import itertools

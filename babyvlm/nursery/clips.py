@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..data.annotations import SIDES, Bank, Box, Clip, Frame
-from .drawing import ELSEWHERE, INFANT, Camera, Style, tone
+from .drawing import ELSEWHERE, INFANT, Camera, Style
 from .scenes import LIGHTS, Scene, draw_scene, place_thing
 from .world import _SKIN, Nursery
 

@@ -8,14 +8,13 @@ __all__ = ['TRAITS', 'CAPTIONS', 'Creature', 'Plan', 'draw_creature', 'creature_
 
 # %% ../../nbs/nursery/11_creatures.ipynb #40669641
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image
 
-from ..data.taxonomy import Taxonomy, random_taxonomy
-from .drawing import COLOURS, Camera, Pen, Style, contact_sheet, develop, paper, tone
+from .drawing import COLOURS, Camera, Pen, Style, develop, paper, tone
 
 # %% ../../nbs/nursery/11_creatures.ipynb #b105d728
 TRAITS = dict(

@@ -7,15 +7,14 @@ __all__ = ['spoken']
 
 # %% ../../nbs/nursery/09_film.ipynb #122dd75e
 import json
-import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
 
-from ..data.video import VideoError, frames_at, video_seconds, write_video
+from ..data.video import write_video
 from .drawing import INFANT
 from .scenes import draw_scene
 from .world import Nursery

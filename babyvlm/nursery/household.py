@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/nursery/03_household.ipynb #90949203
 import math
 from .drawing import tone
-from .objects import Thing, draws, mud, smile, star
+from .objects import draws, mud, smile, star
 
 # %% ../../nbs/nursery/03_household.ipynb #65873df6
 def _pet(p, ear, muzzle, tail):

@@ -6,7 +6,7 @@
 __all__ = ['Crowd', 'p_right', 'expected', 'studies', 'Truth', 'draw']
 
 # %% ../../nbs/nursery/12_people.ipynb #7e69af63
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np

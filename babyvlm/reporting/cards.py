@@ -9,7 +9,6 @@ __all__ = ['MANY', 'Place', 'Card', 'read_card', 'cards_folder', 'all_cards', 'c
 # %% ../../nbs/reporting/03_cards.ipynb #b876e8f8
 import csv
 import difflib
-import functools
 import itertools
 import json
 import re

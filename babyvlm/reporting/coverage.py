@@ -24,7 +24,7 @@ from IPython.display import Markdown
 
 from ..config import data_root, repo_root
 from ..estimate import Estimate, noise_floor
-from .cards import all_cards, count_rows
+from .cards import count_rows
 from .published import PAPERS, published
 from .tables import asset, row
 from ..store import Store

@@ -19,7 +19,7 @@ from scipy.stats import binomtest, t as student
 from statsmodels.stats.multitest import multipletests
 
 from ..estimate import Estimate, bootstrap, paired_difference, resample
-from .evaluate import Evaluation, Unit, primary
+from .evaluate import Evaluation, primary
 
 # %% ../../nbs/run/03_compare.ipynb #6a6f4c7a
 @dataclass(frozen=True)

@@ -554,7 +554,7 @@ register(Family(
     lambda name: str(protocol.plan_of(name)),
     find_items=lambda task, labels, images, split: protocol.load_items(task, labels, images),
     ask=protocol.ask, score=protocol.score, audit=protocol.audited, protocol=_how_hierarchy,
-    modes=protocol.MODES,
+    modes=MODES,
     finds=True))
 
 # %% ../../nbs/run/01_evaluate.ipynb #c0tria02

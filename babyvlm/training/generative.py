@@ -15,7 +15,7 @@ from .trainer import BabyTrainer, LossHistory, training_arguments
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np

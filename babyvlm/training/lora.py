@@ -27,7 +27,7 @@ from ..data.question_wordings import HELPFUL, LETTERS, image_question, lettered,
 from ..data.taxonomy import Annotation, Taxonomy
 from ..models.hub_models import Question, chat
 from ..models.vision import open_rgb
-from ..models.weights import count_parameters, quiet
+from ..models.weights import quiet
 from .trainer import BabyTrainer, LossHistory, training_arguments
 
 # %% ../../nbs/training/08_lora.ipynb #0aaa99f9

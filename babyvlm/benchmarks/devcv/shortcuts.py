@@ -10,8 +10,7 @@ __all__ = ['SHORTCUTS', 'BLIND', 'most_frequent', 'text_only', 'pixel_matcher', 
 # %% ../../../nbs/benchmarks/devcv/08_shortcuts.ipynb #cd9b155c
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from .read import find_tasks, load_items
 from .score import score_items
 from .tasks import TASKS
 from ...estimate import Estimate, versus_chance
-from ...items import ImageError, Item, Reply, Status, open_image
+from ...items import ImageError, Item, Reply, open_image
 
 # %% ../../../nbs/benchmarks/devcv/08_shortcuts.ipynb #6fb128f1
 def _task(items): return items[0].benchmark.removeprefix('devcv/') if items else ''

@@ -8,14 +8,12 @@ __all__ = ['METRICS', 'PRINTED', 'hca', 'leaf_acc', 'por', 's_por', 'tor', 'outc
 
 # %% ../../../nbs/benchmarks/hierarchy/01_metrics.ipynb #f1e4e3f4
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from ...estimate import Estimate, bootstrap
 from ...store import read_json

@@ -8,7 +8,7 @@ __all__ = ['WORDS', 'Plan', 'plan_of', 'Items', 'taxonomy_of', 'load_items', 'as
 # %% ../../../nbs/benchmarks/hierarchy/03_run.ipynb #6d003544
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
@@ -19,12 +19,12 @@ from .questions import (Ask, Letters, Words, benchmark, confirmed, debiased,
                                                     order_changes, question_items, result_rows, score_items)
 from ..parsing import parse_item, parse_yes_no
 from ...config import data_root
-from ...credit import MODES, known_mode
+from ...credit import known_mode
 from ...data.question_wordings import STYLES, style
 from ...data.taxonomy import (RELEASED, Annotation, Taxonomy, check_annotations, load_annotations,
                                    load_hierarchy, released_file, taxonomy_name)
 from ...estimate import Estimate
-from ...items import Item, Reply, Status, evaluate, parsed
+from ...items import Item, Reply, evaluate, parsed
 
 # %% ../../../nbs/benchmarks/hierarchy/03_run.ipynb #13223f44
 WORDS = dict(choices=('similar', 'random'), kind=('image', 'text'), how=('letters', 'words'),
