@@ -113,7 +113,8 @@ def csv_rows(
         names = reader.fieldnames = [c.strip() for c in reader.fieldnames or ()]
         rows = list(reader)
     except csv.Error as e:
-        raise ValueError(f'{where} line {reader.line_num + 1}: {e}; is a quotation mark never closed?') from None
+        at = f'{where} line {reader.line_num + 1}'
+        raise ValueError(f'{at}: {e}; is a quotation mark never closed?') from None
     twice = next((c for c in names if c and names.count(c) > 1), None)
     if twice: raise ValueError(f"{where}: two columns are called '{twice}'; which one counts?")
     return names, rows

@@ -32,7 +32,8 @@ from torch import Tensor
 from .child_directed import Endpoint
 from .conversations import IMAGE, Record, Turn, save_records
 from .filters import Embedded, open_picture
-from .saycam import Ledger, _refuse_duplicates, as_pairs, assign_splits, parse_name, transcripts_in
+from .saycam import (Ledger, _refuse_duplicates, as_pairs, assign_splits, parse_name,
+                                 transcripts_in)
 from .video import VideoError, frames_at
 from ..store import read_json
 
@@ -81,7 +82,7 @@ def parse_clip(
         raise ValueError(f"'{name}': {clip.seconds:g} s have frames 1 to {clip.n_frames}")
     return clip, number
 
-# %% ../../nbs/data/06_pretraining.ipynb #676923a5
+# %% ../../nbs/data/06_pretraining.ipynb #phrase01
 def _azure(phrase):
     "One recognised phrase as start, end, text."
     start, lasts = phrase.get('offsetInTicks'), phrase.get('durationInTicks')
@@ -94,6 +95,7 @@ def _is_time(t): return isinstance(t, (int, float)) and not isinstance(t, bool) 
 
 def _plain(row): return row.get('start'), row.get('end'), row.get('text')
 
+# %% ../../nbs/data/06_pretraining.ipynb #676923a5
 def _utterance_rows(path):
     "(start, end, text) rows of a transcript."
     name, d = Path(path).name, read_json(path)
@@ -134,6 +136,7 @@ def segment(
         clips.append(Clip(recording, a, b, text)); seen[a, b] = text
     return Clips(clips, Ledger.count(len(clips), out, 'utterances'))
 
+# %% ../../nbs/data/06_pretraining.ipynb #folder01
 def segment_all(
     folder,               # of transcripts (*.json), one a recording
 )->Clips:                 # of all recordings, sorted by name and time

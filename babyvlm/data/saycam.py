@@ -481,14 +481,7 @@ def _pair_rows(utterances, folder, prefix, every, decode, source):
                              session=name.session, start=float(u.start), end=float(u.end), source=source))
     return rows, left_out, on_disk
 
-# %% ../../nbs/data/01_saycam.ipynb #5f4c3ae9
-def _refuse_duplicates(uids, where):
-    "A uid that comes twice would count an utterance twice."
-    seen = set()
-    for uid in uids:
-        if uid in seen: raise ValueError(f"{where}: '{uid}' comes twice, in two transcripts or two splits")
-        seen.add(uid)
-
+# %% ../../nbs/data/01_saycam.ipynb #files101
 def transcripts_in(
     folder,               # searched through
     ending:str,           # of a transcript, as '.csv', in any case
@@ -501,6 +494,14 @@ def transcripts_in(
     files, left_out = [p for p in found if not why(p)], [(why(p), p.name) for p in found if why(p)]
     if not files: raise FileNotFoundError(f"no transcript (*{ending}) in '{Path(folder).name}'")
     return files, Ledger.count(len(files), left_out, 'files') if left_out else None
+
+# %% ../../nbs/data/01_saycam.ipynb #5f4c3ae9
+def _refuse_duplicates(uids, where):
+    "A uid that comes twice would count an utterance twice."
+    seen = set()
+    for uid in uids:
+        if uid in seen: raise ValueError(f"{where}: '{uid}' comes twice, in two transcripts or two splits")
+        seen.add(uid)
 
 def _utterances(root, metadata, transcripts, **kw):
     "Utterances from the released files, or from every transcript; and the ledger of rows."

@@ -54,6 +54,7 @@ def _named(path):
     try: yield
     except av.error.FFmpegError as e: raise VideoError(f'{Path(path).name}: damaged ({e})') from None
 
+# %% ../../nbs/data/02_video.ipynb #length01
 def video_seconds(
     path,                 # of a video
 )->float:                 # length, seconds
