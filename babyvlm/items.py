@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'FORMATS', 'MAX_PIXELS', 'PROTOCOLS', 'Item', 'score_shape', 'Status', 'Reply', 'scored', 'ImageError',
-           'open_image', 'item_key', 'Journal', 'DualEncoder', 'LikelihoodModel', 'ChatModel', 'protocol_of',
-           'contrastive_scores', 'evaluate', 'parsed', 'tally', 'show_item']
+           'looks_like', 'open_image', 'item_key', 'Journal', 'DualEncoder', 'LikelihoodModel', 'ChatModel',
+           'protocol_of', 'contrastive_scores', 'evaluate', 'parsed', 'tally', 'show_item']
 
 # %% ../nbs/06_items.ipynb #2f80ae63
 import functools
@@ -14,9 +14,11 @@ import io
 import json
 import os
 import struct
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -121,11 +123,19 @@ _SIGNS = {b'<!doctype': f'a web page {_AGAIN}', b'<html': f'a web page {_AGAIN}'
           b'%!ps': 'PostScript, a program and no picture; save it as PNG',
           b'version https://git-lfs': 'a Git LFS pointer; run `git lfs pull`'}
 
-def _why_not(file):
-    "What a file that is no picture looks like."
-    head = (file if isinstance(file, bytes) else file.read_bytes())[:64].lstrip().lower()
+def looks_like(
+    file,              # path, or bytes
+)->str:                # what it is instead of what its name says, and what to do; '' when nothing is known
+    "What a file is that others saved under a wrong name."
+    if isinstance(file, bytes): head = file[:64]
+    else:
+        with open(file, 'rb') as f: head = f.read(64)
+    head = head.lstrip().lower()
     if not head: return 'the file is empty'
-    return next((why for s, why in _SIGNS.items() if head.startswith(s)), 'not a picture in a known format')
+    return next((why for s, why in _SIGNS.items() if head.startswith(s)), '')
+
+def _why_not(file): return looks_like(file) or 'not a picture in a known format'
+
 
 # %% ../nbs/06_items.ipynb #cf2cfcee
 FORMATS = ('JPEG', 'PNG', 'GIF', 'BMP', 'TIFF', 'WEBP', 'PPM')
@@ -152,8 +162,16 @@ def _rgb(im, path):
     return out
 
 # %% ../nbs/06_items.ipynb #4886dceb
+@contextmanager
+def _quiet():
+    "Pillow's own warning of many pixels names no file; the limit here does."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+        yield
+
 class _Missing(ImageError, FileNotFoundError): "A picture that is not there."
 
+# %% ../nbs/06_items.ipynb #openimg1
 def open_image(
     path,            # of a picture file, its bytes, or a PIL image
     draft:int=None,  # decode JPEG at a smaller scale, shorter side at least this; pixels differ slightly
@@ -166,12 +184,12 @@ def open_image(
     if file is where and not where.is_file(): raise ImageError(where, 'not a file')
     try:
         if given: return _rgb(path, where)
-        with Image.open(io.BytesIO(path) if raw else where, formats=FORMATS) as im:
+        with _quiet(), Image.open(io.BytesIO(path) if raw else where, formats=FORMATS) as im:
             if draft: im.draft('RGB', (draft, draft))
             return _rgb(im, where)
     except ImageError: raise
     except UnidentifiedImageError: raise ImageError(where, _why_not(path if raw else where)) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
+    except Image.DecompressionBombError as e:
         raise ImageError(where, f'{e}; scale it down') from None
     except _DAMAGED as e: raise ImageError(where, f'damaged or cut short ({e})') from None
 

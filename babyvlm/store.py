@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'canonical_json', 'sha256_text', 'sha256_file', 'sha256_tree', 'parse_json', 'read_text', 'read_json',
-           'run_record', 'Artifact', 'StoreError', 'Store', 'announce']
+           'csv_rows', 'run_record', 'Artifact', 'StoreError', 'Store', 'announce']
 
 # %% ../nbs/03_store.ipynb #3f9b88f6
+import csv
 import functools
 import hashlib
 import html
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -82,6 +84,7 @@ def parse_json(
     except json.JSONDecodeError as e:
         raise ValueError(f'{where}: not JSON ({e.msg}: line {e.lineno} column {e.colno})') from None
     except ValueError as e: raise ValueError(f'{where}: {e}') from None
+    except RecursionError: raise ValueError(f'{where}: nested too deeply to be read') from None
 
 # %% ../nbs/03_store.ipynb #fc08d1a7
 def read_text(
@@ -97,6 +100,24 @@ def read_json(
 )->object:                # dictionaries, lists, texts, numbers
     "Read a JSON file, strictly."
     return parse_json(read_text(path), Path(path).name)
+
+# %% ../nbs/03_store.ipynb #store101
+def csv_rows(
+    text:str,             # of a table with a header
+    where:str,            # what errors call it: its file
+    delimiter:str=',',    # between cells
+)->tuple[list, list]:     # names of the columns; a mapping a row, cells beyond the header under ''
+    "Read a CSV text; a column that is there twice is an error, and so is a cell without an end."
+    reader = csv.DictReader(io.StringIO(text, newline=''), restkey='', delimiter=delimiter)
+    try:
+        names = reader.fieldnames = [c.strip() for c in reader.fieldnames or ()]
+        rows = list(reader)
+    except csv.Error as e:
+        at = f'{where} line {reader.line_num + 1}'
+        raise ValueError(f'{at}: {e}; is a quotation mark never closed?') from None
+    twice = next((c for c in names if c and names.count(c) > 1), None)
+    if twice: raise ValueError(f"{where}: two columns are called '{twice}'; which one counts?")
+    return names, rows
 
 # %% ../nbs/03_store.ipynb #ed060d50
 PACKAGES = ('babyvlm', 'torch', 'transformers', 'open_clip_torch', 'numpy', 'scipy', 'pandas')

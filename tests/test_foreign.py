@@ -11,14 +11,15 @@ from PIL import Image
 
 from babyvlm.benchmarks.devcv.read import find_tasks
 from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
-from babyvlm.data.conversations import load_records
-from babyvlm.data.pretraining import segment, segment_all
-from babyvlm.data.saycam import seconds
+from babyvlm.data.conversations import load_records, pairs_from_records
+from babyvlm.data.pretraining import Clip, segment, segment_all, write_frames
+from babyvlm.data.saycam import PAIR_FEATURES, load_pairs, read_transcript, seconds
 from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
 
 
-@pytest.mark.parametrize('stamp, right', [('0:01.5', 1), ('0:05,25', 5), ('1:02:03.250', 3723), ('0:01.500', 1), ('1.05', 65), ('0:3', 30), ('0:3.5', 3),
-                                          ('0:65', None), ('0:05.', None), ('1:61:00', None), ('5', 300), ('1:05-1:20', 65), ('', None)])
+@pytest.mark.parametrize('stamp, right', [('0:01.5', 1.5), ('0:05,25', 5.25), ('1:02:03.250', 3723.25), ('0:01.500', 1.5), ('1.05', 65), ('0:3', 30), ('0:3.5', 3.5),
+                                          ('0:65', None), ('0:05.', None), ('1:61:00', None), ('5', 300), ('1:05-1:20', 65), ('', None), ('1.02:03', None),
+                                          ('0:01.5–0:05', 1.5), ('00:00:01,500 --> 00:00:03,000', 1.5), ('0;01.5', 1.5), ('9'*5000, None), ('1:' + '9'*5000, None)])
 def test_after_a_colon_a_dot_is_a_fraction(stamp, right): assert seconds(stamp) == right
 
 
@@ -46,6 +47,81 @@ def test_null_and_absent_are_the_same_in_speech(tmp_path):
     with pytest.raises(ValueError, match='row 1: expected an object'): segment_all(tmp_path)
 
 
+NAME = 'S_20140420_1803_01'
+HEAD = 'Time,Speaker,Utterance,Video Name\n'
+
+
+def transcript(folder, text, name=f'{NAME}.csv'):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder/name).write_text(text)
+    return folder/name
+
+
+def speech(folder, **top):
+    path = folder/f'{NAME}.json'; path.write_text(json.dumps(top))
+    return segment(path)
+
+
+def test_fractions_of_a_second_are_kept(tmp_path):
+    rows = f'0:01.5,M,look at it. yes,{NAME}.mp4\n0:05.25,M,yes,{NAME}.mp4\n'
+    said, _ = read_transcript(transcript(tmp_path, HEAD + rows))
+    assert [(u.utterance, u.start, u.num_frames) for u in said] == [('look at it .', 1.5, 5), ('yes', 2.5, 13), ('yes', 5.25, 1)]
+
+
+@pytest.mark.parametrize('text, said', [(HEAD.replace('Time', 'Time,Time') + f'0:01,9:09,M,look,{NAME}.mp4', "two columns are called 'Time'"),
+                                        (HEAD + f'0:01,M,"{"a"*200_000},{NAME}.mp4', 'line 2: field larger than .* never closed')])
+def test_a_table_that_cannot_be_read_is_named(tmp_path, text, said):
+    with pytest.raises(ValueError, match=f'{NAME}.csv.*{said}'): read_transcript(transcript(tmp_path, text))
+
+
+def test_every_file_of_a_folder_of_pairs_is_read_or_named(tmp_path):
+    transcript(tmp_path/'transcripts', HEAD + f'0:01,M,look,{NAME}.mp4', f'{NAME}.CSV')
+    for name in (f'._{NAME}.csv', 'notes.txt'): (tmp_path/'transcripts'/name).write_bytes(b'\0\5\x16\7')
+    (tmp_path/'frames').mkdir(); (tmp_path/'frames'/f'._{NAME}_001_00.jpg').write_bytes(b'\0')
+    none, ledger = load_pairs(tmp_path)
+    assert len(none) == 0 and none.features == PAIR_FEATURES and ledger.skipped == {'no frame on disk': 1, 'no utterance asks for it': 1}
+    assert ledger.before.before.skipped == {'a hidden file': 1, 'no .csv': 1}
+    Image.new('RGB', (32, 32)).save(tmp_path/'frames'/f'{NAME}_001_00.JPG')
+    assert load_pairs(tmp_path).pairs['image'][:] == [f'frames/{NAME}_001_00.JPG']
+
+
+def test_times_of_speech_are_numbers_and_come_once(tmp_path):
+    row = dict(start=0, end=900, text='look at it')
+    assert speech(tmp_path, utterances=[row, dict(row, text='look  at it'), dict(row, text='over there')]).ledger.skipped == {'a repeat': 1, 'other words at the same time': 1}
+    for bad in (False, '0', None, 10**400, float('nan'), [0]):
+        assert speech(tmp_path, utterances=[dict(row, end=bad), row]).ledger.skipped == {'no time': 1}, bad
+    heard = dict(offsetInTicks=0, durationInTicks=10**7, nBest=[dict(lexical='look at it')])
+    got = speech(tmp_path, recognizedPhrases=[dict(heard, channel=0), dict(heard, channel=1), dict(heard, offsetInTicks=None), dict(heard, nBest='x', offsetInTicks=1)])
+    assert len(got.clips) == 1 and got.ledger.skipped == {'a repeat': 1, 'no time': 1, 'nothing recognised': 1}
+    (tmp_path/f'{NAME}.json').write_text('['*100_000)
+    with pytest.raises(ValueError, match=f'{NAME}.json: nested too deeply'): segment(tmp_path/f'{NAME}.json')
+
+
+def test_a_folder_of_speech_names_what_it_does_not_read(tmp_path):
+    speech(tmp_path, utterances=[])
+    for name in ('.DS_Store', 'notes.txt'): (tmp_path/name).write_text('')
+    assert segment_all(tmp_path).ledger.before.skipped == {'a hidden file': 1, 'no .json': 1}
+    (tmp_path/f'{NAME}.JSON').write_text('{}')
+    with pytest.raises(ValueError, match=f"'{NAME}' comes twice"): segment_all(tmp_path)
+
+
+def test_nothing_kept_is_an_empty_set(tmp_path):
+    got = write_frames([Clip(NAME, 0, 900, 'a b c')], tmp_path, tmp_path/'out')
+    assert len(got.pairs) == 0 and got.ledger.skipped == {'no video': 3}
+    write_video(tmp_path/f'{NAME}.MP4', [Image.new('RGB', (32, 32))]*4)
+    assert len(write_frames([Clip(NAME, 0, 900, 'a b c')], tmp_path, tmp_path/'out').pairs) == 2
+    (tmp_path/f'{NAME}.MP4').write_bytes(b'no video')
+    assert write_frames([Clip(NAME, 0, 900, 'a b c')], tmp_path, tmp_path/'out').ledger.skipped == {'video cannot be read': 3}
+    assert len(pairs_from_records([], 'web')) == 0
+
+
+@pytest.mark.parametrize('image', ['', [None], [], None])
+def test_no_picture_in_any_spelling(tmp_path, image):
+    turns = [{'from': 'human', 'value': 'hi', 'weight': None, 'role': None}, {'from': 'gpt', 'value': 'ho'}]
+    (tmp_path/'m.json').write_text(json.dumps([dict(id='1', image=image, conversations=turns)]))
+    assert load_records(tmp_path/'m.json')[0].images == ()
+
+
 def film(path, begin=0., shades=range(0, 200, 10), fps=2):
     "A grey film, one shade a frame, that begins at a time."
     with av.open(str(path), 'w') as box:
@@ -64,6 +140,35 @@ def test_times_count_from_the_first_picture(tmp_path, ending):
     got = [float(np.asarray(f).mean()) for f in frames_at(tmp_path/f'late{ending}', [0., 1., 5., 9.4])]
     assert np.allclose(got, [0, 20, 100, 180], atol=8), got
     assert video_seconds(tmp_path/f'late{ending}') == pytest.approx(10, abs=1)
+
+
+def test_a_film_without_a_length_ends_with_its_last_picture(tmp_path):
+    film(tmp_path/'late.mkv', begin=7)
+    data = (tmp_path/'late.mkv').read_bytes()
+    assert [f is None for f in frames_at(tmp_path/'late.mkv', [9.9, 10.1, 30.])] == [False, True, True]
+    (tmp_path/'half.mkv').write_bytes(data[:len(data)//2])
+    assert [f is None for f in frames_at(tmp_path/'half.mkv', [0., 9.9])] == [False, True]
+
+
+def test_a_stream_without_times_says_what_to_do(tmp_path):
+    if 'libx264' not in av.codecs_available: pytest.skip('this build of FFmpeg writes no H.264')
+    with av.open(str(tmp_path/'raw.h264'), 'w', format='h264') as box:
+        stream = box.add_stream('libx264', rate=2); stream.width = stream.height = 64; stream.pix_fmt = 'yuv420p'
+        for k in range(4): box.mux(stream.encode(av.VideoFrame.from_image(Image.new('RGB', (64, 64)))))
+        box.mux(stream.encode())
+    for read in (video_seconds, lambda p: frames_at(p, [0.])):
+        with pytest.raises(VideoError, match=r'raw.h264: its pictures have no times .*; put it into a container'): read(tmp_path/'raw.h264')
+
+
+def test_no_damage_escapes_without_a_name(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path/'a.mp4'
+    film(path); data = path.read_bytes()
+    for _ in range(60):
+        bad, at = bytearray(data), rng.integers(0, len(data) - 60)
+        bad[at:at + 60] = rng.bytes(60); path.write_bytes(bad)
+        for read in (video_seconds, lambda p: frames_at(p, [0., 1., 5.])):
+            try: read(path)
+            except VideoError as e: assert 'a.mp4' in str(e)
 
 
 def test_a_damaged_video_is_named(tmp_path):

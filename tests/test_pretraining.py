@@ -77,7 +77,7 @@ def test_unreadable_videos_cost_their_own_clips(tmp_path):
     assert fitting(three, scores).clips == three[1:2]
     frames = write_frames(three, tmp_path, tmp_path/'out')
     assert frames.ledger.seen == 9
-    assert frames.ledger.skipped == {'no video': 3, 'outside the recording': 4}   # one before the start, three after the end
+    assert frames.ledger.skipped == {'outside the recording': 4, 'video cannot be read': 3}   # one before the start, three after the end
     with pytest.raises(VideoError): video_seconds(tmp_path/f'{NAME}.mp4')
     with pytest.raises(ValueError, match='is nan'): fitting(three[1:2], {three[1].uid: float('nan')})
 

@@ -6,8 +6,6 @@
 __all__ = ['MODES', 'trial', 'load_trials', 'credit', 'chance', 'score', 'audited']
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #e469d221
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from .parsing import parse_letter
 from .v1 import choice_outcome
 from ..estimate import Estimate, bootstrap, wilson
 from ..items import Item, Reply, Status
-from ..store import parse_json, read_json, read_text
+from ..store import csv_rows, parse_json, read_json, read_text
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #83cc611a
 def _split(v): return [s.strip() for s in v.split('|')] if isinstance(v, str) else list(v or [])
@@ -93,7 +91,7 @@ _FORMS = ((('text1', 'image1', 'image2'), _devbench),
 
 def _rows(path):
     "The rows of a list, as mappings."
-    if path.suffix == '.csv': return list(csv.DictReader(io.StringIO(read_text(path))))
+    if path.suffix == '.csv': return csv_rows(read_text(path), path.name)[1]
     if path.suffix == '.json':
         d = read_json(path)
         return d.get('items') if isinstance(d, dict) else d

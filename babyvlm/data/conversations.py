@@ -21,7 +21,7 @@ import numpy as np
 from datasets import Dataset
 from fastcore.basics import patch
 
-from .saycam import PAIR_FEATURES
+from .saycam import as_pairs
 from ..store import read_json
 
 # %% ../../nbs/data/05_conversations.ipynb #27d976e5
@@ -149,8 +149,8 @@ def _turns(d, fail):
     "The turns of a JSON object."
     if not isinstance(d.get('conversations'), list): fail('conversations', 'missing or not a list of turns')
     for k, t in enumerate(d['conversations']):
-        two = isinstance(t, dict) and sorted(t) == ['from', 'value']
-        if not two or not all(isinstance(v, str) for v in t.values()):
+        said = {k: v for k, v in t.items() if v is not None} if isinstance(t, dict) else {}
+        if sorted(said) != ['from', 'value'] or not all(isinstance(v, str) for v in said.values()):
             fail(f'conversations[{k}]', f"expected 'from' and 'value', two strings; found {t!r}")
     return tuple(Turn(t['from'], t['value']) for t in d['conversations'])
 
@@ -161,7 +161,7 @@ def _parse(d, where):
     "One JSON object as a record."
     if not isinstance(d, dict): raise RecordError(where, None, '', f'expected an object, found {d!r}')
     def fail(field, problem): raise RecordError(where, d.get('id'), field, problem)
-    d = {k: v for k, v in d.items() if v is not None or k not in _SHOWN}
+    d = {k: v for k, v in d.items() if k not in _SHOWN or v not in (None, '', [None])}
     if not isinstance(d.get('id'), (str, int)): fail('id', 'missing or not a string; every record needs one')
     if 'image' in d and 'images' in d: fail('images', "both 'image' and 'images' are there; keep one")
     key = 'images' if 'images' in d else 'image'
@@ -250,7 +250,7 @@ def pairs_from_records(
             raise RecordError(f'record {i}', r.id, 'conversations', 'a pair is one picture and one answer')
         rows.append(dict(uid=str(r.id), image=r.images[0], utterance=r.answers[0], child='', session='',
                          start=np.nan, end=np.nan, source=source))
-    return Dataset.from_list(rows, features=PAIR_FEATURES)
+    return as_pairs(rows)
 
 # %% ../../nbs/data/05_conversations.ipynb #aa7754d3
 def pieces(

@@ -28,9 +28,11 @@ from PIL import Image
 
 from .child_directed import Endpoint
 from .conversations import IMAGE, Record, Turn, save_records
-from .filters import Embedded
-from .saycam import PAIR_FEATURES, Ledger, assign_splits, parse_name
+from .filters import Embedded, open_picture
+from .saycam import (Ledger, _refuse_duplicates, as_pairs, assign_splits, parse_name,
+                                 transcripts_in)
 from .video import VideoError, frames_at
+from ..store import read_json
 
 # %% ../../nbs/data/06_pretraining.ipynb #9afdb966
 @dataclass(frozen=True, order=True)
@@ -77,21 +79,23 @@ def parse_clip(
         raise ValueError(f"'{name}': {clip.seconds:g} s have frames 1 to {clip.n_frames}")
     return clip, number
 
-# %% ../../nbs/data/06_pretraining.ipynb #676923a5
+# %% ../../nbs/data/06_pretraining.ipynb #phrase01
 def _azure(phrase):
     "One recognised phrase as start, end, text."
-    start = (phrase.get('offsetInTicks') or 0)/1e4
-    best = (phrase.get('nBest') or [None])[0] or {}
-    return start, start + (phrase.get('durationInTicks') or 0)/1e4, best.get('lexical')
+    start, lasts = phrase.get('offsetInTicks'), phrase.get('durationInTicks')
+    best = phrase.get('nBest')
+    best = best[0] if isinstance(best, list) and best and isinstance(best[0], dict) else {}
+    if not (_is_time(start) and _is_time(lasts)): return None, None, best.get('lexical')
+    return start/1e4, (start + lasts)/1e4, best.get('lexical')
+
+def _is_time(t): return isinstance(t, (int, float)) and not isinstance(t, bool) and abs(t) < 1e15
 
 def _plain(row): return row.get('start'), row.get('end'), row.get('text')
 
+# %% ../../nbs/data/06_pretraining.ipynb #676923a5
 def _utterance_rows(path):
     "(start, end, text) rows of a transcript."
-    name = Path(path).name
-    try: d = json.loads(Path(path).read_text(encoding='utf-8-sig'))
-    except UnicodeDecodeError: raise ValueError(f'{name} is not UTF-8: save it as UTF-8') from None
-    except (json.JSONDecodeError, RecursionError) as e: raise ValueError(f'{name}: not JSON ({e})') from None
+    name, d = Path(path).name, read_json(path)
     for key, read in (('recognizedPhrases', _azure), ('utterances', _plain)):
         if not (isinstance(d, dict) and isinstance(d.get(key), list)): continue
         for i, row in enumerate(d[key]):
@@ -102,7 +106,7 @@ def _utterance_rows(path):
 
 def _no_utterance(start, end, text):
     "Why a row is none, or ''."
-    if not all(isinstance(t, (int, float)) and np.isfinite(t) for t in (start, end)): return 'no time'
+    if not (_is_time(start) and _is_time(end)): return 'no time'
     if start < 0 or end <= start: return 'ends before it starts'
     if text is not None and not isinstance(text, str): return 'its text is no text'
     return '' if text and text.split() else 'nothing recognised'
@@ -117,24 +121,28 @@ def segment(
     path,                 # transcript of one recording, named after it
 )->Clips:                 # one clip an utterance, times rounded to 10 ms
     "Cut a recording at its utterances (V2, section 2.1, step 2)."
-    recording, clips, out = Path(path).stem, [], []
+    recording, clips, out, seen = Path(path).stem, [], [], {}
     parse_name(recording)
     for i, (start, end, text) in enumerate(_utterance_rows(path)):
         why = _no_utterance(start, end, text)
         if why: out.append((why, f'{recording} row {i + 1}')); continue
         a, b = (int(round(t/10))*10 for t in (start, end))
-        if b > a: clips.append(Clip(recording, a, b, ' '.join(text.split())))
-        else: out.append(('shorter than 10 ms', f'{recording} row {i + 1}'))
+        why, text = '' if b > a else 'shorter than 10 ms', ' '.join(text.split())
+        if (a, b) in seen: why = 'a repeat' if seen[a, b] == text else 'other words at the same time'
+        if why: out.append((why, f'{recording} row {i + 1}')); continue
+        clips.append(Clip(recording, a, b, text)); seen[a, b] = text
     return Clips(clips, Ledger.count(len(clips), out, 'utterances'))
 
+# %% ../../nbs/data/06_pretraining.ipynb #folder01
 def segment_all(
     folder,               # of transcripts (*.json), one a recording
 )->Clips:                 # of all recordings, sorted by name and time
     "Every utterance of a folder."
-    files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == '.json' and p.name[:2] != '._')
-    if not files: raise FileNotFoundError(f"no transcript (*.json) in '{Path(folder).name}'")
+    files, unread = transcripts_in(folder, '.json')
+    _refuse_duplicates([f.stem for f in files], Path(folder).name)
     parts = [segment(f) for f in files]
-    return Clips(sorted(c for p in parts for c in p.clips), Ledger.total([p.ledger for p in parts]))
+    ledger = replace(Ledger.total([p.ledger for p in parts]), before=unread)
+    return Clips(sorted(c for p in parts for c in p.clips), ledger)
 
 # %% ../../nbs/data/06_pretraining.ipynb #07c0c73e
 def long_enough(
@@ -217,6 +225,12 @@ def _spread(start, end, n):
     "n times spread over a clip, each in the middle of its share, seconds."
     return [(start + (end - start)*(k + .5)/n)/1000 for k in range(n)]
 
+def _video(folder, recording):
+    "The video of a recording, however its ending is spelled."
+    name = f'{recording}.mp4'
+    return next((p for p in sorted(Path(folder).iterdir()) if p.name == recording + p.suffix
+                 and p.name.lower() == name.lower()), Path(folder)/name)
+
 def _by_recording(clips):
     groups = {}
     for c in clips: groups.setdefault(c.recording, []).append(c)
@@ -239,6 +253,10 @@ def _clip_scores(clips, video, scorer, batch):
     return out
 
 # %% ../../nbs/data/06_pretraining.ipynb #322b2af6
+def _no_video(error):
+    "A short reason for the ledger."
+    return 'no video' if str(error).endswith('no such video') else 'video cannot be read'
+
 def score_clips(
     clips:Sequence[Clip], # of any recordings
     videos,               # folder with one `<recording>.mp4` each
@@ -248,8 +266,8 @@ def score_clips(
     "Compare every clip with its utterance."
     out = {}
     for recording, group in _by_recording(clips).items():
-        try: got = _clip_scores(group, Path(videos)/f'{recording}.mp4', scorer, batch)
-        except VideoError as e: got = [str(e)]*len(group)
+        try: got = _clip_scores(group, _video(videos, recording), scorer, batch)
+        except VideoError as e: got = [_no_video(e)]*len(group)
         out |= {c.uid: 'outside the recording' if s is None else s for c, s in zip(group, got)}
     return out
 
@@ -300,11 +318,11 @@ def write_frames(
     folder, rows, out = Path(root)/'images', [], []
     folder.mkdir(parents=True, exist_ok=True)
     for recording, group in _by_recording(clips).items():
-        try: got, lost = _frame_rows(group, Path(videos)/f'{recording}.mp4', folder, size)
-        except VideoError:
-            got, lost = [], [('no video', c.frame(k + 1)) for c in group for k in range(c.n_frames)]
+        try: got, lost = _frame_rows(group, _video(videos, recording), folder, size)
+        except VideoError as e:
+            got, lost = [], [(_no_video(e), c.frame(k + 1)) for c in group for k in range(c.n_frames)]
         rows += got; out += lost
-    return Frames(Dataset.from_list(rows, features=PAIR_FEATURES), Ledger.count(len(rows), out, 'frames'))
+    return Frames(as_pairs(rows), Ledger.count(len(rows), out, 'frames'))
 
 # %% ../../nbs/data/06_pretraining.ipynb #81c06ee5
 def runs(

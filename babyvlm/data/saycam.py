@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['FPS', 'MAX_FRAMES', 'SPEAKERS', 'COLUMNS', 'FIELDS', 'PAIR_FEATURES', 'FrameName', 'parse_name', 'Ledger', 'tokenize',
            'sentences', 'clean', 'seconds', 'n_frames', 'frame_times', 'segment_row', 'Utterance', 'read_transcript',
-           'read_metadata', 'write_metadata', 'prepare_frame', 'image_fault', 'Loaded', 'load_pairs', 'assign_splits',
-           'split_pairs']
+           'read_metadata', 'write_metadata', 'prepare_frame', 'image_fault', 'as_pairs', 'Loaded', 'transcripts_in',
+           'load_pairs', 'assign_splits', 'split_pairs']
 
 # %% ../../nbs/data/01_saycam.ipynb #f0160a17
-import csv
 import functools
 import io
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -27,7 +26,7 @@ from fastcore.basics import patch
 from PIL import Image, UnidentifiedImageError
 
 from ..items import FORMATS, MAX_PIXELS
-from ..store import read_json, read_text
+from ..store import csv_rows, read_json, read_text
 
 # %% ../../nbs/data/01_saycam.ipynb #24ff5653
 _NAME = re.compile(r'([A-Za-z]+)_(\d{8})_(\d{2})(\d{2})_(\d{2})(?:_(\d{3,})(?:_(\d{2,}))?)?')
@@ -235,17 +234,20 @@ def clean(
 # %% ../../nbs/data/01_saycam.ipynb #38bc9643
 def seconds(
     stamp:str,            # '1:05', '1.05', '0:3' (30 s), '1:05-1:20', '1:02:03', '0:01.5', '5' (minutes)
-)->int|None:              # whole seconds from the start of the recording; None when it cannot be read
+)->float|None:            # seconds from the start of the recording; None when it cannot be read
     "The start that a time stamp names; after a colon a dot or a comma begins a fraction of a second."
-    stamp = str(stamp).split('-')[0].strip()
-    exact = re.fullmatch(r'([^.,]*[:;][^.,]*)[.,]\d+', stamp)
-    parts = [p.strip() for p in re.split('[:.,;]', exact[1] if exact else stamp)]
-    if parts == [''] or len(parts) > 3 or not all(re.fullmatch(r'[0-9]*', p) for p in parts): return None
+    stamp = re.split('[-‐‑‒–—−]', str(stamp))[0].strip().replace(';', ':')
+    exact = re.fullmatch(r'([^.,]*:[^.,]*)[.,]([0-9]{1,9})', stamp)
+    whole = exact[1] if exact else stamp
+    parts = [p.strip() for p in re.split('[:.,]', whole)]
+    if parts == [''] or len(parts) > 3 or not all(re.fullmatch(r'[0-9]{0,4}', p) for p in parts): return None
+    if len(set(re.findall('[:.,]', whole))) > 1: return None   # 1.02:03 is no time
     if len(parts) == 1: parts.append('0')
     tens = len(parts) == 2 and parts[1] in tuple('12345') and not exact   # only the tens were written down
     if tens: parts[1] += '0'
     if len(parts[-1]) not in (1, 2) or any(int(p or 0) > 59 for p in parts[1:]): return None
-    return sum(int(p or 0)*60**k for k, p in enumerate(reversed(parts)))
+    total = sum(int(p or 0)*60**k for k, p in enumerate(reversed(parts)))
+    return round(total + float(f'.{exact[2]}'), 3) if exact else total
 
 # %% ../../nbs/data/01_saycam.ipynb #7ae4fb73
 FPS, MAX_FRAMES = 5, 32   # 5 frames a second, at most 6.4 s of them
@@ -267,14 +269,14 @@ def frame_times(
 # %% ../../nbs/data/01_saycam.ipynb #a482f448
 def segment_row(
     text:str,             # a row's text, as transcribed
-    start:int,            # its start, whole seconds
-    end:int,              # its end, >= start
+    start:float,          # its start, seconds
+    end:float,            # its end, >= start
     engine:str='rules',   # sentence engine
     published:bool=False, # published remark patterns, see `clean`
 )->list[tuple[str, tuple[float, ...]]]:  # (utterance, times of its frames)
     "One row of a transcript becomes one utterance a sentence."
     said = sentences(clean(text, published), engine)
-    cuts = [start + k*(end - start)//len(said) for k in range(len(said) + 1)] if said else []
+    cuts = [start + k*(end - start)//len(said) for k in range(len(said))] + [end]   # whole seconds apart
     return [(s, frame_times(a, b)) for s, a, b in zip(said, cuts, cuts[1:])]
 
 # %% ../../nbs/data/01_saycam.ipynb #45891f20
@@ -302,15 +304,13 @@ class Utterance:
 # %% ../../nbs/data/01_saycam.ipynb #23861929
 def _rows(path):
     "The rows of one transcript as dictionaries of text."
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=''), restkey='')
-    have = [c.strip() for c in reader.fieldnames or ()]
+    have, rows = csv_rows(read_text(path), Path(path).name)
     for column in COLUMNS:
         if column not in have:
             raise ValueError(f"{Path(path).name}: column '{column}' is missing; the columns are "
                              f"{', '.join(have) or 'none'}; a transcript has {', '.join(COLUMNS)}")
-    reader.fieldnames = have
     def over(r): return ' '.join(r.get('', ())).strip()   # cells that have no column
-    return [{c: (r[c] or '').strip() for c in COLUMNS} | {'': over(r)} for r in reader]
+    return [{c: (r[c] or '').strip() for c in COLUMNS} | {'': over(r)} for r in rows]
 
 # %% ../../nbs/data/01_saycam.ipynb #9b788835
 def _single_video(path, rows):
@@ -444,16 +444,30 @@ def image_fault(
 _COLUMN = dict.fromkeys(('uid', 'image', 'utterance', 'child', 'session', 'start', 'end', 'source'), 'string')
 PAIR_FEATURES = Features({c: Value(t) for c, t in (_COLUMN | dict(start='float64', end='float64')).items()})
 
+def as_pairs(
+    rows:Sequence[Mapping],  # each with every column of `PAIR_FEATURES`; none is fine
+)->Dataset:               # one row a pair
+    "Rows as a data set, also when nothing is left."
+    return Dataset.from_dict({c: [r[c] for r in rows] for c in PAIR_FEATURES}, features=PAIR_FEATURES)
+
 class Loaded(NamedTuple):
     "Pairs and the account of what is not among them."
     pairs:Dataset         # one row a frame
-    ledger:Ledger         # counts frames; `.before` counts transcript rows
+    ledger:Ledger         # counts frames; `.before` counts transcript rows, and before those files
 
 # %% ../../nbs/data/01_saycam.ipynb #303ac051
+def _by_name(folder):
+    "Files by their name with a lower-case ending; where two share one, the other keeps its own."
+    out = {}
+    for f in sorted((p.name for p in Path(folder).iterdir()), reverse=True):   # .jpg before .JPG
+        plain = Path(f).stem + Path(f).suffix.lower()
+        out[f if plain in out else plain] = f
+    return out
+
 def _pair_rows(utterances, folder, prefix, every, decode, source):
-    "Pairs, (reason, uid) for each frame left out, and the folder's file names."
+    "Pairs, (reason, uid) for each frame left out, and the folder's files by their lower-case ending."
     rows, left_out = [], []
-    on_disk = {f.name for f in folder.iterdir()}
+    on_disk = _by_name(folder)
     for u in utterances:
         name = parse_name(u.uid)
         for f in u.frame_filenames:
@@ -461,11 +475,25 @@ def _pair_rows(utterances, folder, prefix, every, decode, source):
             if between and f not in on_disk: continue   # not asked for and not there
             uid = Path(f).stem
             fault = (f'not every {every}th frame' if between else 'no frame on disk' if f not in on_disk
-                     else image_fault(folder/f, decode))
+                     else image_fault(folder/on_disk[f], decode))
             if fault: left_out.append((fault, uid)); continue
-            rows.append(dict(uid=uid, image=prefix + f, utterance=u.utterance, child=name.child,
+            rows.append(dict(uid=uid, image=prefix + on_disk[f], utterance=u.utterance, child=name.child,
                              session=name.session, start=float(u.start), end=float(u.end), source=source))
     return rows, left_out, on_disk
+
+# %% ../../nbs/data/01_saycam.ipynb #files101
+def transcripts_in(
+    folder,               # searched through
+    ending:str,           # of a transcript, as '.csv', in any case
+)->tuple[list, Ledger|None]:  # the files, sorted; a ledger of files where some are not read
+    "The transcripts of a folder, and what else lies there."
+    found = sorted(p for p in Path(folder).rglob('*') if p.is_file())
+    def why(p):
+        if p.name[0] == '.': return 'a hidden file'   # macOS leaves ._x.csv beside x.csv
+        return '' if p.suffix.lower() == ending else f'no {ending}'
+    files, left_out = [p for p in found if not why(p)], [(why(p), p.name) for p in found if why(p)]
+    if not files: raise FileNotFoundError(f"no transcript (*{ending}) in '{Path(folder).name}'")
+    return files, Ledger.count(len(files), left_out, 'files') if left_out else None
 
 # %% ../../nbs/data/01_saycam.ipynb #5f4c3ae9
 def _refuse_duplicates(uids, where):
@@ -480,11 +508,9 @@ def _utterances(root, metadata, transcripts, **kw):
     if metadata:
         names = [metadata] if isinstance(metadata, str) else list(metadata)
         return [u for n in names for u in read_metadata(root/n)], None
-    found = (root/transcripts).rglob('*')
-    files = sorted(p for p in found if p.suffix.lower() == '.csv' and p.name[:2] != '._')
-    if not files: raise FileNotFoundError(f"no transcript (*.csv) in '{transcripts}' below '{root.name}'")
+    files, unread = transcripts_in(root/transcripts, '.csv')
     parts = [read_transcript(f, **kw) for f in files]
-    return [u for us, _ in parts for u in us], Ledger.total([l for _, l in parts])
+    return [u for us, _ in parts for u in us], replace(Ledger.total([l for _, l in parts]), before=unread)
 
 # %% ../../nbs/data/01_saycam.ipynb #836f17ea
 def load_pairs(
@@ -509,9 +535,9 @@ def load_pairs(
     rows, left_out, on_disk = _pair_rows(said, root/frames, f'{frames}/', every, check == 'decode', source)
     if not metadata:              # a released split is silent about the frames of the others
         asked = {f for u in said for f in u.frame_filenames}
-        left_out += [('no utterance asks for it', Path(f).stem) for f in sorted(on_disk - asked)]
+        left_out += [('no utterance asks for it', Path(f).stem) for f in sorted(set(on_disk) - asked)]
     ledger = Ledger.count(len(rows), left_out, 'frames', row_ledger)
-    return Loaded(Dataset.from_list(rows, features=PAIR_FEATURES), ledger)
+    return Loaded(as_pairs(rows), ledger)
 
 # %% ../../nbs/data/01_saycam.ipynb #2af162c6
 def assign_splits(

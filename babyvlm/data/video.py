@@ -40,9 +40,12 @@ class VideoError(OSError):
 def _opened(path):
     "An open container with its video stream."
     if not Path(path).is_file(): raise VideoError(f'{Path(path).name}: no such video')
-    try: box = av.open(str(path))
+    try: box = av.open(str(path), metadata_errors='replace')
     except av.error.FFmpegError as e: raise VideoError(f'{Path(path).name}: not a video ({e})') from None
     if not box.streams.video: raise VideoError(f'{Path(path).name}: it holds no pictures, only sound')
+    if box.streams.video[0].start_time is None:
+        raise VideoError(f'{Path(path).name}: its pictures have no times (a raw stream?); put it into a '
+                         'container: ffmpeg -i IN -c copy OUT.mp4')
     return box, box.streams.video[0]
 
 @contextmanager
@@ -51,6 +54,7 @@ def _named(path):
     try: yield
     except av.error.FFmpegError as e: raise VideoError(f'{Path(path).name}: damaged ({e})') from None
 
+# %% ../../nbs/data/02_video.ipynb #length01
 def video_seconds(
     path,                 # of a video
 )->float:                 # length, seconds
@@ -61,7 +65,7 @@ def video_seconds(
         if box.duration and not stream.start_time: return box.duration/av.time_base   # else some count from 0
         with _named(path): ends = [p.pts + (p.duration or 0) for p in box.demux(stream) if p.pts is not None]
     if not ends: raise VideoError(f'{Path(path).name}: it holds no pictures')
-    return float((max(ends) - (stream.start_time or 0))*stream.time_base)
+    return float((max(ends) - stream.start_time)*stream.time_base)
 
 # %% ../../nbs/data/02_video.ipynb #5a9b5558
 def frames_at(
@@ -91,17 +95,22 @@ def _runs(wanted, gap):
 # %% ../../nbs/data/02_video.ipynb #fc1cbeda
 def _decode(box, stream, wanted, out):
     "Fill in the pictures of one pass."
-    begin, now = stream.start_time or 0, None   # a cut from a longer recording does not start at 0
+    begin = stream.start_time    # a cut from a longer recording does not start at 0
     box.seek(int(wanted[0][1]/stream.time_base) + begin, stream=stream)   # to the key frame before
-    origin = float(begin*stream.time_base)
-    left = list(wanted)
+    origin, left, now = float(begin*stream.time_base), list(wanted), None
     for frame in box.decode(stream):
         while left and now is not None and frame.time - origin > left[0][1] + 1e-6:
             out[left.pop(0)[0]] = _upright(now)
         if not left: return
         now = frame
-    for i, _ in left:
-        if now is not None: out[i] = _upright(now)
+    for i, t in left:
+        shown = now is not None and (stream.duration or t < _until(now, stream) - origin)
+        if shown: out[i] = _upright(now)
+
+def _until(frame, stream):
+    "When the last picture goes: after its own time on the screen, else after the usual one."
+    if frame.duration: return frame.time + float(frame.duration*frame.time_base)
+    return frame.time + (1/float(stream.average_rate) if stream.average_rate else float('inf'))
 
 def _upright(frame):
     "A frame as a player shows it: turned as the video's header says."

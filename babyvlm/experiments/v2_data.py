@@ -11,7 +11,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import Dataset
 from fastcore.basics import patch
 
 from ..benchmarks.devcv.files import toy_devcv, toy_sizes
@@ -22,7 +21,7 @@ from ..data.filters import embed_pairs
 from ..data.pretraining import (Captioner, Clips, Flow, FrameMean, Frames, PretrainingConfig,
                                       SceneCaptions, fitting, frame_scores, long_enough, read_flow, recaption,
                                       score_clips, segment_all, write_frames, write_set)
-from ..data.saycam import PAIR_FEATURES, Ledger
+from ..data.saycam import Ledger, as_pairs
 from .sources import find_data
 from .v1_data import V1Data
 from ..models.tokenizers import bpe_tokenizer
@@ -126,7 +125,7 @@ def frames(self:V2Data)->tuple:      # (`Frames`, folder that holds images/)
     made = self.note(self.store.get('frames', dict(video=c.video), build, [self._raw(), judged]))
     rows = [json.loads(l) for l in (made.path/'frames.jsonl').read_text().splitlines()]
     ledger = Ledger.from_dict(json.loads((made.path/'ledger.json').read_text()))
-    return Frames(Dataset.from_list(rows, features=PAIR_FEATURES), ledger), made.path
+    return Frames(as_pairs(rows), ledger), made.path
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #3a6af3bf
 @patch

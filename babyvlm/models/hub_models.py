@@ -30,7 +30,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from ..config import pick_device
 from ..data.child_directed import Endpoint
 from ..data.conversations import IMAGE
-from ..items import open_image
+from ..items import ImageError, open_image
 from ..products import quick_products
 
 # %% ../../nbs/models/09_hub_models.ipynb #23fa73ea
@@ -251,8 +251,10 @@ def _look(self:HubVLM, images):
     if images in self.seen: return self.seen[images]
     opened = [_limited(p, self.max_side, self.opener) for p in images]
     gap = self.tokenizer('\n', add_special_tokens=False).input_ids
-    x = self.processor(text=['\n'.join([self.token] * len(images))], images=opened, return_tensors='pt',
-                       add_special_tokens=False)
+    text = ['\n'.join([self.token] * len(images))]
+    try: x = self.processor(text=text, images=opened, return_tensors='pt', add_special_tokens=False)
+    except (ValueError, ZeroDivisionError) as e:    # no pixels in a direction, a strip that is too thin
+        raise ImageError(images[0], f'the model cannot take it ({e})') from None
     runs = _split(x['input_ids'][0].tolist(), gap, len(images))
     x = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in x.items()}
     given = {k: v for k, v in x.items() if k not in _NOT_SEEN[:-1]}
@@ -371,8 +373,10 @@ def load_vlm(
     kind = AutoConfig.from_pretrained(spec).model_type
     sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-    with quiet(): model, report = loader.from_pretrained(spec, dtype=dtype, output_loading_info=True)
-    if report['missing_keys']:
-        raise ValueError(f"'{spec}' lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}")
+    how = dict(dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)
+    with quiet(): model, report = loader.from_pretrained(spec, **how)
+    for key, what in dict(missing_keys='lacks weights', mismatched_keys='has other shapes').items():
+        if bad := sorted(map(str, report[key]))[:3]:
+            raise ValueError(f"'{Path(spec).name}' {what}: {', '.join(bad)}")
     adapter, reader = (HubVLM, AutoProcessor) if sees else (HubLLM, AutoTokenizer)
     return adapter(model, reader.from_pretrained(spec), Path(spec).name, device, batch_size, **kwargs)

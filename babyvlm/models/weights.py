@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['CACHE', 'Mismatch', 'compare_state', 'strict_load', 'count_parameters', 'on_meta', 'seeded', 'naming',
-           'read_checkpoint', 'read_folder', 'quiet', 'load_pretrained', 'register', 'model_card']
+           'read_checkpoint', 'read_folder', 'reading_model', 'check_finite', 'quiet', 'load_pretrained', 'register',
+           'model_card']
 
 # %% ../../nbs/models/01_weights.ipynb #dd0e4f2e
 from .. import _compat  # before transformers
 
 import argparse
 import json
+import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +26,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging as hf_logging
+
+from ..items import looks_like
+from ..store import read_text
 
 # %% ../../nbs/models/01_weights.ipynb #1ab91497
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def naming(
 ):
     "Half a file or a web page: the error says which file it was."
     try: yield
-    except (RuntimeError, ValueError, EOFError, safetensors.SafetensorError) as e:
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as e:
         why = str(e).partition('. ')[0].partition('\n')[0]
         raise ValueError(f'{Path(path).name} is no whole file of weights ({why}); get it again') from None
 
@@ -120,9 +126,76 @@ def read_folder(
     for name in ('model.safetensors', 'pytorch_model.bin'):
         if (path/name).is_file(): return read_checkpoint(path/name)
         if (index := path/f'{name}.index.json').is_file():
-            shards = sorted(set(json.loads(index.read_text())['weight_map'].values()))
+            shards = sorted(set(json.loads(read_text(index))['weight_map'].values()))
+            if out := [s for s in shards if Path(s).name != s]:
+                raise ValueError(f"{index.name}: '{out[0]}' is not beside it")
             return {k: v for s in shards for k, v in read_checkpoint(path/s).items()}
     raise FileNotFoundError(f"no model.safetensors or pytorch_model.bin (or its index) in '{path}'")
+
+# %% ../../nbs/models/01_weights.ipynb #wfault01
+_WHOLE = ('I8', 'I16', 'I32', 'I64', 'U8', 'U16', 'U32', 'U64', 'BOOL')
+_KINDS = ('.safetensors', '.bin', '.pt', '.pth')
+
+def _header(path):
+    "Names, types and places of a safetensors file's tensors; a length that the file has not is an error."
+    with open(path, 'rb') as f:
+        n, size = int.from_bytes(f.read(8), 'little'), path.stat().st_size
+        if n > size - 8: raise ValueError(f'{path.name}: cut short, or no safetensors file; get it again')
+        held = json.loads(f.read(n))
+    ends = [v['data_offsets'][1] for k, v in held.items() if k != '__metadata__']
+    if max(ends, default=0) > size - 8 - n: raise ValueError(f'{path.name}: cut short; get it again')
+    return {k: v['dtype'] for k, v in held.items() if k != '__metadata__'}
+
+# %% ../../nbs/models/01_weights.ipynb #wfault07
+def _check_file(path, quantized):
+    "Refuse a file that holds no weights or settings."
+    if not path.is_file(): raise ValueError(f'{path.name}: not a file, or a link that leads nowhere')
+    why = looks_like(path)
+    if why: raise ValueError(f"{path.name}: {why.replace('a picture', 'a model')}")
+    if path.suffix == '.json': json.loads(read_text(path))
+    if path.suffix != '.safetensors' or quantized: return
+    whole = [k for k, t in _header(path).items() if t in _WHOLE and k.endswith('.weight')]
+    if whole: raise ValueError(f'{path.name}: {whole[0]} holds whole numbers, and no quantization is named')
+
+# %% ../../nbs/models/01_weights.ipynb #wfault02
+# what loaders of weights raise; a pickle that would run code is an UnpicklingError
+_UNREADABLE = (ValueError, OSError, LookupError, TypeError, RuntimeError, AttributeError, ImportError,
+               EOFError, safetensors.SafetensorError, pickle.UnpicklingError)
+
+def _reason(error):
+    "One line."
+    if isinstance(error, pickle.UnpicklingError):
+        return 'a pickle that is damaged or holds more than tensors (it was not run); use safetensors'
+    if isinstance(error, RecursionError): return 'settings that are nested too deeply to be read'
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+# %% ../../nbs/models/01_weights.ipynb #wfault06
+@contextmanager
+def reading_model(
+    folder,                   # of a saved model, of whatever origin
+):
+    "What is wrong with a folder of weights, in one line that begins with its name."
+    folder = Path(folder)
+    try:
+        settings = folder/'config.json'
+        quantized = settings.is_file() and 'quantization_config' in read_text(settings)
+        for p in sorted(folder.iterdir()):
+            if p.suffix in (*_KINDS, '.json'): _check_file(p, quantized)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Detected pickle protocol')
+            yield
+    except _UNREADABLE as e:
+        kind = FileNotFoundError if isinstance(e, FileNotFoundError) else ValueError
+        raise kind(f"{folder.name}: {_reason(e).replace(str(folder), folder.name)}") from None
+
+# %% ../../nbs/models/01_weights.ipynb #wfault04
+def check_finite(
+    model,                    # a module, or an adapter whose `.model` is one
+):
+    "Refuse weights that are not numbers."
+    while model is not None and not isinstance(model, nn.Module): model = getattr(model, 'model', None)
+    bad = [] if model is None else [k for k, p in model.named_parameters() if not p.isfinite().all()]
+    if bad: raise ValueError(f'{len(bad)} weights are not finite, the first is {bad[0]}; get the files again')
 
 # %% ../../nbs/models/01_weights.ipynb #281d0bfe
 @contextmanager

@@ -35,15 +35,18 @@ from ..models.babyllava import BabyLlava
 from ..models.babyllava_v2 import BabyLlavaV2
 from ..models.dual_encoders import load_dual_encoder
 from ..models.hub_models import Question, load_vlm
-from ..models.weights import quiet
+from ..models.weights import check_finite, quiet, reading_model
 from ..store import read_json, sha256_file, sha256_text
 
 # %% ../../nbs/run/01_evaluate.ipynb #10d1ae25
+_NO_ANSWER = ('.md', '.lock', '.log', '.part', '.pyc')
+
 def weights_id(
     folder:str|Path,      # of a saved model
 )->str:                   # 8 hexadecimal digits
-    "A short checksum of a folder's weights and configuration."
-    files = sorted(p for p in Path(folder).iterdir() if p.suffix in ('.safetensors', '.json', '.bin', '.pt'))
+    "A short checksum of all that decides a model's answers: weights, settings, tokenizer, chat templates."
+    found = [*Path(folder).iterdir(), *Path(folder).glob('*chat_templates/*')]
+    files = sorted(p for p in found if p.is_file() and p.name[0] != '.' and p.suffix not in _NO_ANSWER)
     return sha256_text(''.join(f'{p.name} {sha256_file(p)}\n' for p in files))[:8]
 
 # %% ../../nbs/run/01_evaluate.ipynb #f57fcc9c
@@ -61,6 +64,20 @@ def _is_hub_name(spec):
     return head not in open_clip.list_models()
 
 # %% ../../nbs/run/01_evaluate.ipynb #124a43a4
+def _from_folder(folder, device):
+    "The model whose settings are in a folder."
+    config = folder/'config.json'
+    known = read_json(config) if config.is_file() else {}
+    if not isinstance(known, dict): raise ValueError(f'{config.name}: the settings of a model are an object')
+    kind, built = known.get('model_type'), str(known.get('architectures'))
+    if (folder/'record_processor.json').is_file():
+        return BabyLlavaV2.from_pretrained(folder, pick_device(device))
+    if 'ForConditionalGeneration' in built and kind != 'babyllava' or 'ForCausalLM' in built:
+        return load_vlm(folder, device)
+    if kind == 'babyllava': return Generative(BabyLlava.from_pretrained(folder, pick_device(device)))
+    return load_dual_encoder(folder, device=device)
+
+# %% ../../nbs/run/01_evaluate.ipynb #loadmod1
 def load_model(
     spec:str|Path,        # folder of a saved model, 'ViT-L-14/openai', a hub name, 'endpoint:gpt-4o-..'
     device:str=None,      # default: the best at hand
@@ -71,18 +88,12 @@ def load_model(
     if not folder.is_dir() and _is_hub_name(str(spec)): return _from_hub(spec, device)
     if len(folder.parts) > 2 and not folder.exists() and ':' not in str(spec):
         raise FileNotFoundError(f"no folder '{spec}': give a saved model or a name ('ViT-L-14/openai')")
-    config = folder/'config.json'
-    known = read_json(config) if config.is_file() else {}
-    if not isinstance(known, dict): raise ValueError(f'{config}: the settings of a model are an object')
-    kind, built = known.get('model_type'), str(known.get('architectures'))
-    with quiet():
-        if (folder/'record_processor.json').is_file():
-            model = BabyLlavaV2.from_pretrained(folder, pick_device(device))
-        elif 'ForConditionalGeneration' in built and kind != 'babyllava' or 'ForCausalLM' in built:
-            model = load_vlm(folder, device)
-        elif kind == 'babyllava': model = Generative(BabyLlava.from_pretrained(folder, pick_device(device)))
-        else: model = load_dual_encoder(spec, device=device)
-    if folder.is_dir(): model.name = f'{folder.resolve().name}@{weights_id(folder)}'
+    if not folder.is_dir():
+        with quiet(): return load_dual_encoder(spec, device=device)
+    with reading_model(folder), quiet():
+        model = _from_folder(folder, device)
+        check_finite(model)
+    model.name = f'{folder.resolve().name}@{weights_id(folder)}'
     return model
 
 # %% ../../nbs/run/01_evaluate.ipynb #fa7f28c5

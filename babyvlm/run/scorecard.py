@@ -12,14 +12,11 @@ from .. import _compat  # before transformers
 import csv
 import html
 import io
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from safetensors import SafetensorError
 
 from ..benchmarks.devcv.files import toy_sizes, write_devcv
 from ..benchmarks.devcv.score import TASKS as DEVCV
@@ -89,16 +86,12 @@ class Scores:
         return [*(f'{m}: {why}' for m, why in self.broken.items()), *said]
 
 # %% ../../nbs/run/05_scorecard.ipynb #c8cb7172
-_UNREADABLE = (ValueError, OSError, LookupError, TypeError, RuntimeError, AttributeError, ImportError,
-               SafetensorError, pickle.UnpicklingError)   # what loaders of weights raise
-
 def _read(path):
     "A model, or the reason why it is none."
     if path.is_file(): return None, 'weights alone; a model is the folder that it was saved to'
     try: return load_model(path), ''
-    except _UNREADABLE as e: return None, _first_line(e).replace(str(path), path.name)
-
-def _first_line(e): return (str(e).strip().splitlines() or [type(e).__name__])[0]
+    except (ValueError, OSError) as e:
+        return None, str(e).replace(str(path), path.name).removeprefix(f'{path.name}: ')
 
 # %% ../../nbs/run/05_scorecard.ipynb #a0e6a9cd
 def evaluate_models(
