@@ -25,6 +25,7 @@ from ..data.saycam import Ledger, as_pairs
 from .sources import find_data
 from .v1_data import V1Data
 from ..models.tokenizers import bpe_tokenizer
+import babyvlm.nursery.film   # gives the nursery its films
 from ..nursery.world import Nursery
 from ..store import Artifact, Store
 
