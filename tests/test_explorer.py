@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from babyvlm.analysis.explorer import Explorer, safe_json, verdict
 from babyvlm.benchmarks.devcv.files import toy_devcv
 from babyvlm.benchmarks.devcv.score import ideal_replies
-from babyvlm.benchmarks.devcv.tasks import load_items
+from babyvlm.benchmarks.devcv.read import load_items
 from babyvlm.benchmarks.v1 import load_baby_winoground, load_labeled_s, load_saycam_caption, load_vtwt
 from babyvlm.items import Item, Reply, score_shape
 from babyvlm.nursery.world import Nursery

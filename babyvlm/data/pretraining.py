@@ -28,7 +28,7 @@ from PIL import Image
 
 from .child_directed import Endpoint
 from .conversations import IMAGE, Record, Turn, save_records
-from .filters import Embedded, open_picture
+from .filters import Embedded
 from .saycam import (Ledger, _refuse_duplicates, as_pairs, assign_splits, parse_name,
                                  transcripts_in)
 from .video import VideoError, frames_at

@@ -14,7 +14,8 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from ..benchmarks.devcv.files import toy_devcv, toy_sizes
-from ..benchmarks.devcv.score import TASKS, find_file, find_tasks, load_items
+from ..benchmarks.devcv.read import find_file, find_tasks, load_items
+from ..benchmarks.devcv.tasks import TASKS
 from ..config import Profile, data_root
 from ..data.conversations import Record, load_records
 from ..data.filters import embed_pairs

@@ -8,12 +8,9 @@ __all__ = ['cards_of', 'Replies', 'class_pictures']
 # %% ../../nbs/run/12_replies.ipynb #f49c45a3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numpy as np
 from fastcore.basics import patch
 
-from ..benchmarks.devcv.score import TASKS as DEVCV
 from ..benchmarks.hierarchy.run import plan_of
 from ..config import Profile, data_root
 from ..data.taxonomy import (RELEASED, build_questions, load_hierarchy, released_file,

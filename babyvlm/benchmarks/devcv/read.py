@@ -10,7 +10,6 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 

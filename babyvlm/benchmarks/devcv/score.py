@@ -19,10 +19,9 @@ import numpy as np
 import pandas as pd
 
 from .files import save_drafts, truth_file
-from .read import (Fault, Items, _shape, find_file, find_tasks, load_items,
-                                            options_of)
+from .read import Items, _shape, find_tasks, load_items
 from .tasks import TASKS, build, known_answers, task_name
-from ..parsing import DIRECTIONS, parse_item, parse_letter
+from ..parsing import parse_item, parse_letter
 from ...credit import Credit, is_tie, pick, reply_shares, shares
 from ...data.conversations import Record
 from ...estimate import Estimate, wilson
