@@ -15,6 +15,7 @@ from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept
 from babyvlm.data.conversations import load_records, pairs_from_records
 from babyvlm.data.pretraining import Clip, segment, segment_all, write_frames
 from babyvlm.data.saycam import PAIR_FEATURES, load_pairs, read_transcript, seconds
+from babyvlm.items import Item, Journal, Reply, item_key
 from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
 
 
@@ -270,3 +271,9 @@ def test_a_snapshot_of_the_hub_is_read_through_its_links(tmp_path):
     (snapshot/'count'/'in.png').symlink_to('../../../blobs/1'); (snapshot/'count'/'out.png').symlink_to('../../../../out.png')
     found = load_items(snapshot, 'count')
     assert [Path(i.images[0]).name for i in found] == ['in.png'] and found.ledger.skipped == {'link leaves the folder': 1}
+
+
+def test_half_a_character_survives_the_journal(tmp_path):
+    item = Item('u', 'b', (), 'say \ud800', ('a', 'b'), 0)
+    Journal(tmp_path/'j.jsonl', 'm', 'b').write([Reply('u', text='x\ud800\\')], [item_key(item)])
+    assert Journal(tmp_path/'j.jsonl').done['u'].text == 'x\ud800\\'
