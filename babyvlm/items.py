@@ -208,7 +208,7 @@ def item_key(
     "A short fingerprint of all that an item asks; a folder that was moved asks the same."
     d = asdict(replace(item, meta=dict(item.meta), images=tuple(map(_picture, item.images))))
     text = json.dumps(d, sort_keys=True, ensure_ascii=False, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:16]
 
 # %% ../nbs/06_items.ipynb #50b63b40
 def _line(reply, key):
@@ -282,7 +282,7 @@ def write(
         if not self.whole: f.write((json.dumps({'journal': 1, **self.header}) + '\n').encode())
         for r, k in zip(replies, keys or [''] * len(replies), strict=True):
             if r.uid in self.done: raise ValueError(f"{self.path}: a second reply to '{r.uid}'")
-            f.write(_line(r, k).encode())
+            f.write(_line(r, k).encode('utf-8', 'backslashreplace'))   # half a character
             self.done[r.uid], self.keys[r.uid] = r, k
         f.flush(); os.fsync(f.fileno())
         self.size = self.whole = f.tell()

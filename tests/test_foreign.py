@@ -2,6 +2,7 @@
 import json
 import warnings
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace as N
 
 import av
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from babyvlm.benchmarks.devcv.read import find_tasks
+from babyvlm.benchmarks.devcv.read import find_tasks, load_items
 from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
 from babyvlm.data.conversations import load_records, pairs_from_records
 from babyvlm.data.pretraining import Clip, segment, segment_all, write_frames
 from babyvlm.data.saycam import PAIR_FEATURES, load_pairs, read_transcript, seconds
+from babyvlm.items import Item, Journal, Reply, item_key
 from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
 
 
@@ -238,3 +240,40 @@ def test_every_devcv_file_of_a_folder_is_read_or_named(tmp_path):
         assert set(find_tasks(tmp_path)) == {'compare_synthetic', 'spatialdetails', 'count'}
     said = ' '.join(str(w.message) for w in said)
     assert "'juggling' is no DevCV task" in said and 'read as compare_synthetic' in said and "'count/" not in said
+
+
+@pytest.mark.parametrize('part, pause', [(b' ', .05), (b' ' * 2**20, 0.)])
+def test_an_answer_without_end_is_cut_off(tmp_path, part, pause):
+    import threading, time
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    class Drips(BaseHTTPRequestHandler):
+        def log_message(self, *args): pass
+        def do_POST(self):
+            self.send_response(200); self.send_header('content-type', 'application/json'); self.end_headers()
+            try:
+                for _ in range(400): self.wfile.write(part); self.wfile.flush(); time.sleep(pause)
+            except OSError: pass   # cut off
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Drips)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    e = Endpoint('m', tmp_path, base_url=f'http://127.0.0.1:{server.server_port}/v1', api_key='none', timeout=1., tries=2, sleep=lambda s: None)
+    began = time.monotonic()
+    with pytest.raises(EndpointError, match='no answer after 2 tries'): e._ask(dict(model='m', messages=[]))
+    assert time.monotonic() - began < 8
+    server.shutdown(); server.server_close()
+
+
+def test_a_snapshot_of_the_hub_is_read_through_its_links(tmp_path):
+    snapshot, blobs = tmp_path/'datasets--a--b'/'snapshots'/'0f', tmp_path/'datasets--a--b'/'blobs'
+    for d in (snapshot/'count', blobs): d.mkdir(parents=True)
+    for name in ('blobs/1', '../out.png'): Image.new('RGB', (32, 32)).save(snapshot.parents[1]/name, 'PNG')
+    turns = [{'from': 'human', 'value': '<image>\nHow many cups do you see in the image? Respond with a number.'}, {'from': 'gpt', 'value': '2'}]
+    (snapshot/'count'/'data.json').write_text(json.dumps([dict(id=p, image=[p], conversations=turns) for p in ('in.png', 'out.png')]))
+    (snapshot/'count'/'in.png').symlink_to('../../../blobs/1'); (snapshot/'count'/'out.png').symlink_to('../../../../out.png')
+    found = load_items(snapshot, 'count')
+    assert [Path(i.images[0]).name for i in found] == ['in.png'] and found.ledger.skipped == {'link leaves the folder': 1}
+
+
+def test_half_a_character_survives_the_journal(tmp_path):
+    item = Item('u', 'b', (), 'say \ud800', ('a', 'b'), 0)
+    Journal(tmp_path/'j.jsonl', 'm', 'b').write([Reply('u', text='x\ud800\\')], [item_key(item)])
+    assert Journal(tmp_path/'j.jsonl').done['u'].text == 'x\ud800\\'

@@ -114,6 +114,19 @@ def test_a_folder_of_such_weights_names_each(refused):
     assert all(f'{name}: NOT READ: ' in got['said'] for name in NAMES), got['said']
 
 
+def test_a_changed_chat_template_is_another_model(tmp_path):
+    from babyvlm.run.evaluate import weights_id
+    m = model(tmp_path/'m'); config = m/'config.json'
+    config.write_text(json.dumps(json.loads(config.read_text())))   # on one line, as some tools write it
+    ids = [weights_id(m)]
+    for name in ('chat_template.jinja', 'generation_config.json', 'tokenizer.json', 'merges.txt', 'adapter_model.safetensors', 'additional_chat_templates/short.jinja'):
+        (m/name).parent.mkdir(exist_ok=True)
+        with (m/name).open('a') as f: f.write(' ')
+        ids.append(weights_id(m))
+    (m/'README.md').write_text('words')
+    assert len(set(ids)) == 7 and weights_id(m) == ids[-1]
+
+
 def chunk(kind, data, crc=0): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data) ^ crc)
 def png(w, h, crc=0): return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, 1, 0, 0, 0, 0), crc) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
 

@@ -151,7 +151,8 @@ def _check_file(path, quantized):
     "Refuse a file that holds no weights or settings."
     if not path.is_file(): raise ValueError(f'{path.name}: not a file, or a link that leads nowhere')
     why = looks_like(path)
-    if why: raise ValueError(f"{path.name}: {why.replace('a picture', 'a model')}")
+    if why and not (path.suffix == '.json' and 'JSON' in why):
+        raise ValueError(f"{path.name}: {why.replace('a picture', 'a model')}")
     if path.suffix == '.json': json.loads(read_text(path))
     if path.suffix != '.safetensors' or quantized: return
     whole = [k for k, t in _header(path).items() if t in _WHOLE and k.endswith('.weight')]

@@ -8,6 +8,7 @@ __all__ = ['find_file', 'find_tasks', 'Fault', 'options_of', 'Items', 'load_item
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #ae5e4d02
 import difflib
 import json
+import os
 import re
 import warnings
 from dataclasses import replace
@@ -214,6 +215,11 @@ def _labels(d):
     if not isinstance(rows, list) or not all(isinstance(r, list) for r in rows): return None
     return rows if all(isinstance(w, str) for r in rows for w in r) else None
 
+def _stays(path, root):
+    "Whether a picture lies below the root; in a snapshot of the hub's cache, files are links to its blobs."
+    above = [p.parent for p in Path(os.path.abspath(root), '_').parents if p.name == 'snapshots']
+    return any(path.resolve().is_relative_to(p.resolve()) for p in (root, *(a/'blobs' for a in above)))
+
 def _files(paths, root, links, fail):
     "The pictures of a record, all of which must be there, and below the root unless links may lead out."
     for p in paths:
@@ -221,7 +227,7 @@ def _files(paths, root, links, fail):
         except (OSError, ValueError): there = False   # a name that no file can have
         short = p if len(p) < 99 else p[:60] + '...'
         if not there: fail('missing picture', f"{short!r} is not there; copy it, or pass its root")
-        if not links and not (root/p).resolve().is_relative_to(root.resolve()):
+        if not links and not _stays(root/p, root):
             fail('link leaves the folder', f"{short!r} is a link out of it; copy it, or pass links=True")
     return tuple(str(root/p) for p in paths)
 
