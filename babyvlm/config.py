@@ -119,6 +119,7 @@ class V2Config(Section):
     vision_lr: float = Field(2e-3, gt=0)           # of the vision encoder in phase 3
     alone: int = Field(14, ge=1)                   # epochs of a model that is tuned on one task
     blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
+    seeds: tuple[int, ...] = (0, 1, 2)             # training seeds
 
 # %% ../nbs/01_config.ipynb #c7ea70e1
 class CreaturesConfig(Section):
@@ -195,7 +196,7 @@ REHEARSAL = dict(
     clip=dict(epochs=2), vision=dict(epochs=1), cvcl=dict(epochs=1),
     babyllava={f'phase{k}': dict(epochs=1) for k in range(3)},
     v2_data=dict(recordings=2, utterances=12, video=-.5, image=-.5, train=24, test=16),
-    v2=dict(vocab_size=400, vision=dict(epochs=1), alone=1,
+    v2=dict(vocab_size=400, vision=dict(epochs=1), alone=1, seeds=(0,),
             **{f'phase{k}': dict(epochs=1) for k in range(4)}),
     creatures=dict(pictures=4, captioned=3, tests=1, epochs=1, steps=10, tuning=5, shares=(0., .5, 1.)),
     evaluation=dict(seeds=(0,), n_boot=200),

@@ -5,7 +5,7 @@ import pytest
 
 from babyvlm.benchmarks.devcv.score import COLUMNS, Result, score_items
 from babyvlm.config import profile
-from babyvlm.experiments.v2 import Tuned, V2, _read, gain, mean_of, published_cells
+from babyvlm.experiments.v2 import Scored, Tuned, V2, _read, gain, mean_of, published_cells
 from babyvlm.items import Item, Reply
 from babyvlm.models.babyllava_v2 import babyllava_v2_toy
 from babyvlm.store import Store
@@ -18,23 +18,40 @@ def result(task, right, n=20):
     return Result(task, items, replies, score_items(items, replies))
 
 
+def scored(task, *right, n=20, **kwargs): return Scored(task, tuple(result(task, r, n) for r in right), **kwargs)
+
+
 def test_credit_adds_up_to_the_score():
     for right in (0, 7, 20):
-        r = result('compare_real', right)
-        assert r.credit.mean() == r.scores['acc'].value == right/20
+        r = scored('compare_real', right, right)
+        assert r.credit.mean() == pytest.approx(right/20) == r.score.value and (r.score.seeds, r.score.n) == (2, 20)
 
 
 def test_gain_is_paired_and_antisymmetric():
-    a, b = result('compare_real', 15), result('compare_real', 5)
+    a, b = scored('compare_real', 15, 14, 16), scored('compare_real', 5, 6, 4)
     assert gain(a, b).value == pytest.approx(.5) and gain(b, a).value == pytest.approx(-.5)
     same = gain(a, a)
-    assert same.value == 0 and same.low == pytest.approx(-same.high) and same.seeds == 1 and same.chance is None
+    assert same.value == 0 and same.low == pytest.approx(-same.high) and same.seeds == 3 and same.chance is None
+
+
+def test_a_rule_has_no_seeds_and_stands_beside_each():
+    model, rule = scored('compare_real', 15, 15, 15), scored('compare_real', 5, trained=False)
+    assert rule.score.seeds == 0 and gain(model, rule).seeds == 3 and gain(model, rule).value == pytest.approx(.5)
 
 
 def test_mean_weighs_tasks_and_not_items():
-    rs = dict(compare_real=result('compare_real', 20, 20), compare_synthetic=result('compare_synthetic', 0, 200))
+    rs = dict(compare_real=scored('compare_real', 20, n=20), compare_synthetic=scored('compare_synthetic', 0, n=200))
     e = mean_of(rs, ('compare_real', 'compare_synthetic'))
     assert e.value == pytest.approx(.5) and e.n == 220 and e.low <= .5 <= e.high
+
+
+def test_guessing_is_zero_and_perfect_is_one_when_corrected():
+    tasks = ('compare_real', 'compare_synthetic')
+    for right, reach in ((10, 0.), (20, 1.), (15, .5)):
+        rs = {t: scored(t, right, right) for t in tasks}
+        assert mean_of(rs, tasks, corrected=True).value == pytest.approx(reach)
+    better, guess = ({t: scored(t, r, r) for t in tasks} for r in (15, 10))
+    assert mean_of(better, tasks, minus=guess, corrected=True).value == pytest.approx(.5)
 
 
 def test_held_out_tasks_are_held_out(tmp_path):

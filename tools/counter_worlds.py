@@ -1,0 +1,26 @@
+"""Every claim in the world in which it is false: `python tools/counter_worlds.py [CLAIM ..]`; what is in the file is not made again."""
+import json
+from pathlib import Path
+
+from fastcore.script import Param, call_parse, store_true
+
+from babyvlm.config import profile, repo_root
+from babyvlm.experiments.claims import QUANTITIES, kept, seeds_of
+from babyvlm.experiments.counter_worlds import counter_world, where_false
+from babyvlm.store import read_json
+
+FILE = 'babyvlm/assets/counter_worlds.json'
+
+
+@call_parse
+def main(claims:Param('ids such as v1.4; default: all', str, nargs='*'),
+         file:Param('where the results are kept; default: the committed file', str)=None,
+         again:Param('make again what is in the file', store_true)=False):
+    "Make the counter-worlds that are missing, one line each."
+    path, p = Path(file or repo_root()/FILE), profile('toy')
+    found = read_json(path) if path.exists() else {}
+    for c in claims or QUANTITIES:
+        if c in found and not again: continue
+        found[c] = kept(c, where_false(c, p), seeds_of(c, p)) | dict(why=counter_world(c).why)
+        path.write_text(json.dumps(found, indent=1, sort_keys=True) + '\n')
+        print(c, found[c]['verdict'], found[c]['value'], flush=True)
