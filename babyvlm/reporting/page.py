@@ -21,7 +21,7 @@ from ..items import open_image
 from .coverage import (Report, claims_of, collect, noise_floors, run_cells, runs_of,
                                         tables_named, unfilled)
 from .published import PAPERS
-from .tables import asset
+from .tables import asset, tex_safe
 from ..store import Store, sha256_text
 
 # %% ../../nbs/reporting/05_page.ipynb #7496804f
@@ -128,7 +128,7 @@ def _part_html(s):
         image = f'<img src="{source}" alt="{alt}" loading="lazy">'
         return f'<figure id="{anchor(s.name)}">{image}<figcaption>{foot}</figcaption></figure>'
     note, caption = esc(s.record.get('note') or ''), esc(s.record['caption'])
-    table = html_table(s.frame, ('verdict',))
+    table = html_table(s.shown, ('verdict',))
     return f'<h3 id="{anchor(s.name)}">{caption}</h3>{table}<p class="dim">{note} {foot}</p>'
 
 # %% ../../nbs/reporting/05_page.ipynb #5b917f14
@@ -256,17 +256,13 @@ def report_md(
     return '\n'.join(out)
 
 # %% ../../nbs/reporting/05_page.ipynb #b4be4223
-_TEX = str.maketrans({c: '\\' + c for c in '%#&_${}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}',
-                                                        '^': r'\textasciicircum{}', '<': r'\textless{}',
-                                                        '>': r'\textgreater{}', '|': r'\textbar{}'})
-
 def _tex_table(frame, caption):
     "A frame as a table over several pages, columns of equal width."
     k = frame.shape[1]
     width = f'p{{{.92 / k:.3f}\\linewidth}}' * k
     rows = [list(frame.columns), *frame.values.tolist()]
-    lines = [' & '.join(str(v).translate(_TEX) for v in r) + r' \\' for r in rows]
-    head = [rf'\begin{{longtable}}{{{width}}}', rf'\caption{{{caption.translate(_TEX)}}} \\', r'\toprule']
+    lines = [' & '.join(tex_safe(v) for v in r) + r' \\' for r in rows]
+    head = [rf'\begin{{longtable}}{{{width}}}', rf'\caption{{{tex_safe(caption)}}} \\', r'\toprule']
     return '\n'.join([*head, lines[0], r'\midrule \endhead', *lines[1:], r'\bottomrule', r'\end{longtable}'])
 
 # %% ../../nbs/reporting/05_page.ipynb #60084ddb
@@ -277,7 +273,7 @@ def report_tex(
     head = [r'\documentclass[8pt]{extarticle}', r'\usepackage[landscape,margin=1cm]{geometry}',
             r'\usepackage{longtable,booktabs,textcomp}', r'\usepackage[utf8]{inputenc}',
             r'\usepackage[T1]{fontenc}', r'\setlength{\tabcolsep}{2pt}', r'\begin{document}',
-            r'\section*{Reproduction report}', report.intro.translate(_TEX), r'\scriptsize']
+            r'\section*{Reproduction report}', tex_safe(report.intro), r'\scriptsize']
     body = [_tex_table(claims_of(report.saved), 'Claims and verdicts')]
     for paper, d in report.cells.groupby('paper', sort=False):
         body.append(_tex_table(_shown(d), f'Published values: {PAPERS[paper]}'))
