@@ -46,7 +46,7 @@ def reproduce(
 def notebook(
     path:Path=typer.Argument(..., help='paper notebook, relative to the checkout'),
     done:Path=typer.Argument(..., help='file that says it ran'),
-    profile:str=typer.Option('toy', help="'toy', 'rehearsal' or 'paper'"),
+    profile:str=typer.Option('toy', help="'toy', 'study', 'rehearsal' or 'paper'"),
     index:int=typer.Option(1, help='its place in the batch'),
     total:int=typer.Option(1, help='notebooks in the batch'),
 ):
