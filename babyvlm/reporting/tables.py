@@ -84,6 +84,7 @@ def compare(
     def key(r): return r['model'], key_of(r['task']), key_of(r['metric'])
     for p in reference.to_dict('records'):
         hits = [i for i, r in enumerate(ours) if key(r) == key(p)]
+        hits = [i for i in hits if ours[i]['setting'] == p.get('setting')] or hits   # before or after tuning
         if not hits:
             why = (missing or {}).get(p['model'], 'no run of this model')
             out.append(_line(dict(p, estimate=None, run='', status=f'not possible here: {why}'), _known(p)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from .commands import compare, leaderboard, one_line, power, rescore, survey
+from .commands import compare, leaderboard, one_line, plan, power, rescore, survey
 
 # %% ../../nbs/run/11_cli.ipynb #0292fef4
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 data = typer.Typer(no_args_is_help=True, help='What data there are and what is missing.')
 app.add_typer(data, name='data')
 app.add_typer(survey, name='survey'); app.command('leaderboard')(leaderboard)
-for verb in (compare, rescore, power): app.command()(verb)
+for verb in (compare, plan, rescore, power): app.command()(verb)
 
 # %% ../../nbs/run/11_cli.ipynb #662c2d21
 @app.command()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['survey', 'one_line', 'benchmark_items', 'survey_build', 'survey_analyse', 'leaderboard', 'compare', 'rescore',
-           'power']
+           'power', 'planned', 'plan']
 
 # %% ../../nbs/run/10_commands.ipynb #e8c6a574
 import warnings
@@ -211,3 +211,76 @@ def power(
     with one_line():
         if items is None: typer.echo(f'{items_needed(difference, **how)} items')
         else: typer.echo(f'smallest difference {smallest_difference(items, **how):.3f}')
+
+# %% ../../nbs/run/10_commands.ipynb #dc3b2a2e
+def _variables(settings):
+    "Variables that a run wants and that are not set."
+    import os
+    from babyvlm.config import data_root
+    if settings.world == 'nursery' or settings.rehearse: return []
+    wanted = {'BABYVLM_CAPTIONER': "names the endpoint's model that writes captions (78_captions)"}
+    if settings.data.rewrite != 'rules':
+        wanted['BABYVLM_REWRITER'] = 'names the model that rewrites web captions (60, 64, 69)'
+    wanted['OPENAI_API_KEY'] = 'is the key of the endpoint; OPENAI_BASE_URL where it is not OpenAI'
+    lost = [f'variable {k}: {why}' for k, why in wanted.items() if not os.environ.get(k)]
+    return lost if data_root() else ['variable BABYVLM_DATA: the folder of the data cards', *lost]
+
+def _missing(settings):
+    "Variables, data cards and weights that a run wants and this machine does not have."
+    from babyvlm.experiments.roster import lacking, roster
+    from babyvlm.experiments.sources import absent
+    from babyvlm.reporting.cards import all_cards, card_file
+    if settings.world == 'nursery' or settings.rehearse: return []
+    wanted = [n for n in all_cards() if n not in ('wordnet', 'nursery')]
+    cards = [w.removeprefix('data card ') for w in absent(wanted)]
+    lost = dict.fromkeys(w for e in roster().values() if e.tables for w in lacking(e.name, settings))
+    return [*_variables(settings), *(f'data card {c}: {card_file(c)}' for c in cards),
+            *(w for w in lost if w.split()[0] not in ('variable', 'data'))]
+
+# %% ../../nbs/run/10_commands.ipynb #419e9616
+def planned(
+    profile:str='toy',    # a name of `PROFILES`
+    paper:str=None,       # 'v1', 'v2' or 'hierarchy'; None: all
+    only:str=None,        # part of a notebook's name
+    jobs:int=2,           # notebooks side by side
+)->dict:                  # pages, stages, missing, estimate: JSON values
+    "What a run would do, and what it would lack."
+    from babyvlm.config import describe_device, profile as get_profile
+    from babyvlm.experiments.stages import STAGES, measured
+    from babyvlm.run.batch import estimate, minutes_of, plan as plan_pages
+    steps, wanted = plan_pages(profile, paper, only), set(paper.split(',')) if paper else None
+    def page(g, d):
+        minutes, how = minutes_of(g, profile)
+        return dict(page=g, state='up to date' if d['fresh'] else 'to run', minutes=round(minutes, 1),
+                    minutes_are=how, gpus=d['resources']['gpu'], memory_gib=d['resources']['mem_mb'] // 1024)
+    took = {r['stage']: r for r in measured().to_dict('records')}
+    def stage(s):
+        t = took.get(s.name, {'made': 0, 'minutes each': 0., 'peak GiB': 0.})
+        at_paper = dict(gpus_at_paper_size=s.gpus, memory_gib_at_paper_size=s.memory_gib)
+        return dict(stage=s.name, after=list(s.after), made=t['made'], **at_paper,
+                    minutes_each=round(t['minutes each'], 2), peak_gib=round(t['peak GiB'], 1))
+    return dict(profile=profile, device=describe_device(), pages=[page(*x) for x in steps.items()],
+                stages=[stage(s) for s in STAGES.values() if wanted is None or wanted & set(s.papers)],
+                missing=_missing(get_profile(profile)), estimate=estimate(steps, profile, jobs))
+
+# %% ../../nbs/run/10_commands.ipynb #1e59b7ce
+def plan(
+    profile:str=typer.Option('toy', help='toy, rehearsal or paper'),
+    paper:str=typer.Option(None, help="'v1', 'v2' or 'hierarchy'; default: all"),
+    only:str=typer.Option(None, help="part of a notebook's name"),
+    jobs:int=typer.Option(2, min=1, help='notebooks side by side'),
+    json:bool=typer.Option(False, '--json', help='for programs'),
+):
+    "What a run would do: pages, stages, what is missing, minutes and memory."
+    import json as as_json
+    import pandas as pd
+    with one_line(): found = planned(profile, paper, only, jobs)
+    if json: return typer.echo(as_json.dumps(found, indent=1))
+    for name in ('stages', 'pages'):
+        rows = [{k.replace('_', ' '): v for k, v in r.items() if k != 'after'} for r in found[name]]
+        typer.echo(f'{pd.DataFrame(rows).to_string(index=False)}\n')
+    for line in found['missing']: typer.echo(f'missing: {line}')
+    e = found['estimate']
+    on = f"{jobs} at a time on {found['device']}, {e['gpus']} GPUs, {e['memory_gib']:.0f} GiB asked for"
+    typer.echo(f"{e['pages']} pages to run, {e['known']} of them timed here; "
+               f"about {e['minutes']:.0f} minutes, {on}")
