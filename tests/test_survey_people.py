@@ -1,0 +1,152 @@
+"""People of other laboratories: real forms of their files, wrong ones by name, and estimators that find what was planted."""
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+from scipy.stats import entropy
+from sklearn.metrics import cohen_kappa_score
+
+from babyvlm.analysis.survey.agreement import compare_shares, divergence, envelope, icc, kappa, model_shares, plot_envelope, retest
+from babyvlm.analysis.survey.difficulty import fit_difficulty
+from babyvlm.analysis.survey.exports import ability_bins, age_bins, read_people, read_shares, shares_of
+from babyvlm.nursery.people import Crowd, draw
+
+# header and quoting of jsPsych's own csv(): every cell quoted, CRLF, nothing for null
+JSPSYCH = ('"rt","stimulus","response","trial_type","trial_index","plugin_version","time_elapsed","subject","item","correct"\r\n'
+           '"","<p>Welcome</p>","","instructions","0","2.1.0","1800","k1","",""\r\n'
+           '"1161","Which one is the dog?","2","html-button-response","1","2.1.0","3100","k1","dog","true"\r\n'
+           '"","Which one is the cup?","","html-button-response","2","2.1.0","8100","k1","cup","false"\r\n')
+PSYCHOPY = ('word,corrAns,trials.thisRepN,trials.thisTrialN,trials.thisN,trials.thisIndex,instr.started,key_resp.keys,key_resp.corr,key_resp.rt,participant,session,'
+            'date,expName,psychopyVersion,frameRate,\n,,,,,,0.9,,,,7,001,d,vocab,2021.2.3,60.01,\ndog,left,0,0,0,3,,left,1,0.451,7,001,d,vocab,2021.2.3,60.01,\n'
+            'cup,right,0,1,1,0,,None,0,,7,001,d,vocab,2021.2.3,60.01,\n')
+MOUSE = 'word,trials.thisN,mouse.clicked_name,mouse.time,participant,psychopyVersion\ndog,0,"[\'picture_2\']","[1.25, 1.3]",7,2024.1.4\n'
+R = '"","participant","item","response","correct","rt","age"\n"1","a","dog","dog",TRUE,900,4.5\n"2","b","dog",NA,NA,NA,6.5\n"3","c","dog","cat",FALSE,1100,9\n'
+RAW = 'participant_id,age_group,targetWord,answerWord\np1,4,key,key\np2,4,key,rag\n'
+
+
+def read(tmp_path, name, text, **named):
+    (tmp_path/name).write_bytes(text.encode())
+    return read_people(tmp_path/name, **named)
+
+
+def test_real_forms(tmp_path):
+    found = read(tmp_path, 'j.csv', JSPSYCH)
+    assert (found.program, found.ledger.skipped) == ('jsPsych', {'no answer': 1, 'not a question': 1})
+    assert found.answers.iloc[0].to_dict() == dict(person='k1', item='dog', answer='2', right=1., seconds=1.161, bin='')
+    found = read(tmp_path, 'p.csv', PSYCHOPY)
+    assert (found.program, found.ledger.skipped) == ('PsychoPy', {'no answer': 1, 'no item': 1})
+    assert found.answers.iloc[0].to_dict() == dict(person='7', item='dog', answer='left', right=1., seconds=.451, bin='')
+    assert read(tmp_path, 'm.csv', MOUSE).answers[['answer', 'seconds']].values.tolist() == [['picture_2', 1.25]]
+    found = read(tmp_path, 'r.csv', R)
+    assert found.answers.right.tolist() == [1, 0] and found.ledger.skipped == {'no answer': 1}
+    assert age_bins(found.answers, [5, 8])['bin'].tolist() == ['to 5', 'above 8']
+    raw = shares_of(read(tmp_path, 'raw.csv', RAW).answers, {'key': ['key', 'rag', 'lava', 'grape']})
+    assert raw.share.tolist() == [.5, .5, 0, 0] and set(raw['bin']) == {'4'} and set(raw.n) == {2}
+    (tmp_path/'j.json').write_text(json.dumps([dict(rt=900, response=1, trial_type='image-button-response', trial_index=0, subject='s', item='dog')]))
+    assert read_people(tmp_path/'j.json').answers.answer.tolist() == ['1']
+
+
+@pytest.mark.parametrize('name, text, named, why', [
+    ('a.csv', 'time,x\n1,2\n', {}, 'a.csv: no column says which person'), ('b.csv', 'subject,response\n1,2\n', {}, 'b.csv: no column says which item'),
+    ('c.csv', 'subject,item\n1,2\n', {}, 'c.csv: neither an answer nor'), ('d.csv', JSPSYCH, dict(item='word'), "d.csv: no column 'word'"),
+    ('e.csv', PSYCHOPY.replace('instr.started', 'other.keys'), {}, 'e.csv: 2 response components'), ('f.xlsx', 'PK', {}, "'f.xlsx': expected .csv"),
+    ('g.csv', JSPSYCH.replace('"true"', '"perhaps"'), {}, "g.csv row 2: 'correct' is 'perhaps'"), ('h.json', '{"a": 1}', {}, 'h.json: expected a list'),
+    ('i.csv', JSPSYCH.replace('"k1","dog"', '"","dog"'), {}, "i.csv row 2: no 'subject'"), ('k.csv', 'subject,item,response\n', {}, 'k.csv: no rows'),
+    ('l.csv', 'subject,item,response\n1,,\n', {}, r'l.csv \(table\): no answers in 1 rows')])
+def test_a_wrong_file_is_refused_by_name(tmp_path, name, text, named, why):
+    with pytest.raises(ValueError, match=why): read(tmp_path, name, text, **named)
+
+
+def test_published_shares_and_wrong_ones(tmp_path):
+    def shares(text):
+        (tmp_path/'human.csv').write_text(text)
+        return read_shares(tmp_path/'human.csv')
+    vocab = shares('text1,age_bin,trial,image1,image2,image3,image4\nkey,4,1,0.7,0.2,0.1,0\nkey,7,1,1,0,0,0\n')
+    assert vocab.groupby('bin').share.apply(list).tolist() == [[.7, .2, .1, 0], [1, 0, 0, 0]] and set(vocab['item']) == {'00000'}
+    assert shares('trial,text1,image1,image2\n2,the cat is not red,0.5,0.5\n')['bin'].tolist() == ['', '']
+    assert shares('age_bin,prop,trial\n1.5,0.693361509320091,37\n').share.round(3).tolist() == [.693, .307]
+    for text, why in (('age_bin,prop,trial\n1.5,1.2,37\n', 'row 1: shares'), ('age_bin,prop\n1,1\n', 'human.csv: columns age_bin, prop'),
+                      ('age_bin,prop,trial\n1.5,x,37\n', "'prop' is 'x'"), ('age_bin,prop,trial\n1,.5,1\n1,.5,1\n', 'row 2: .* again')):
+        with pytest.raises(ValueError, match=why): shares(text)
+
+
+def test_divergence_and_kappa_equal_the_libraries():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        p, q = rng.dirichlet(np.ones(5), 2)
+        assert divergence(p, q, epsilon=0) == pytest.approx(entropy(p, q)) and divergence(p, p, epsilon=0) == pytest.approx(0, abs=1e-12)
+        a, b = rng.integers(0, 3, (2, 50))
+        assert kappa(a, b) == pytest.approx(cohen_kappa_score(a, b)) == kappa(b, a)
+    assert np.isfinite(divergence([1, 0], [0., 1.])) and np.isnan(kappa([1, 1], [1, 1]))
+
+
+def test_a_model_that_is_the_people_reaches_the_floor_and_another_does_not():
+    rng = np.random.default_rng(1)
+    scores = {str(i): rng.normal(size=4) for i in range(150)}
+    rows = [dict(bin='4', item=i, option=str(o), share=v, n=30) for i, s in scores.items() for o, v in enumerate(rng.multinomial(30, softmax(2*s))/30)]
+    people = pd.DataFrame(rows)
+    own = compare_shares(people, scores, n_boot=200).iloc[0]
+    other = compare_shares(people, {i: rng.normal(size=4) for i in scores}, n_boot=200).iloc[0]
+    assert abs(own.beta - 2) < .25 and own.divergence.low < own.floor.high + .01 and other.divergence.low > own.divergence.high
+    assert own.overlap.value > .85 and other.overlap.high < own.overlap.low
+    published = compare_shares(people, scores, 'reference', n_boot=50).iloc[0]
+    whole = model_shares(list(scores.values()), [g.share.to_numpy() for _, g in people.groupby('item', sort=False)], 'reference')[1][0]
+    assert published.beta == pytest.approx(whole)
+    with pytest.raises(ValueError, match="item '0': 2 scores, 4 options"): compare_shares(people, {'0': [1, 2]})
+    assert compare_shares(people, {k: scores[k] for k in list(scores)[:100]}, n_boot=50).iloc[0].divergence.skipped == 50
+
+
+def test_the_envelope_holds_one_more_person_and_not_a_guesser():
+    rng = np.random.default_rng(2)
+    truth = rng.integers(0, 4, 150)
+    def says(right): return np.where(rng.random(150) < right, truth, rng.integers(0, 4, 150))
+    answers = pd.DataFrame([dict(person=f'p{n}', item=i, answer=a) for n, r in enumerate((.6, .65, .7, .75, .8, .85)) for i, a in enumerate(says(r))])
+    table = envelope(answers, dict(person=dict(enumerate(says(.72))), guesser=dict(enumerate(says(0.)))), n_boot=50)
+    assert table.set_index('rater').inside[['person', 'guesser']].tolist() == [True, False]
+    last = table.kappa[5]
+    assert last.low < .85 < last.high + .05                # kappa of knowing 85 % is .85 against a consensus that is right
+    ax = plot_envelope(table)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ['person', 'guesser']
+    with pytest.raises(ValueError, match='answered .* twice'): envelope(pd.concat([answers, answers]))
+
+
+def test_retest_finds_the_planted_reliability_in_most_studies():
+    assert icc([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]) == pytest.approx(.29, abs=.005)
+    hits = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        p = rng.beta(6, 3, 80)
+        def once(): return pd.DataFrame([dict(person=i, item=j, answer=r, right=r) for i, q in enumerate(p) for j, r in enumerate((rng.random(20) < q)*1.)])
+        true = (6*3/(9**2*10)) / (6*3/(9**2*10) + 6*3/(9*10)/20)       # variance of a beta, and of 20 answers
+        hits += (e := retest(once(), once(), n_boot=200)['icc']).low < true < e.high
+    assert hits >= 9
+
+
+@pytest.mark.parametrize('model', ['rasch', '2pl'])
+def test_planted_difficulties_and_abilities_come_back(model):
+    items = pd.DataFrame([dict(item=f'i{j:02d}', task='t', options=2 + 2*(j % 2), gold=0) for j in range(20)])
+    crowd = Crowd(people=500, level=.6, ability_sd=1.2, difficulty_sd=1., lapse=0., careless=0.)
+    answers, _, truth = draw(crowd, items, seed=4)
+    fit = fit_difficulty(answers.sample(frac=.9, random_state=0), model, dict(zip(items['item'], 1 / items.options)))
+    planted = (truth.difficulty - .6) / 1.2
+    inside = [e.low <= b <= e.high for e, b in zip(fit.items.difficulty, planted)]
+    assert np.mean(inside) >= .85 and np.corrcoef([e.value for e in fit.items.difficulty], planted)[0, 1] > .97
+    assert abs(np.median([e.value for e in fit.items.discrimination]) - 1.2) < .25
+    assert np.corrcoef(fit.ability[answers.person.unique()], truth.ability)[0, 1] > .75
+
+
+def test_two_models_nest_and_wrong_answers_are_named():
+    answers, _, _ = draw(Crowd(people=60), pd.DataFrame([dict(item=f'i{j}', task='t', options=4, gold=0) for j in range(6)]))
+    assert fit_difficulty(answers, '2pl').loglik > fit_difficulty(answers).loglik - .5
+    for change, why in ((dict(right=.5), 'neither 0 nor 1'), (dict(item='i0'), 'answered an item twice')):
+        with pytest.raises(ValueError, match=why): fit_difficulty(answers.assign(**change))
+    with pytest.raises(ValueError, match='expected rasch or 2pl'): fit_difficulty(answers, '3pl')
+
+
+def test_ability_is_that_on_other_items():
+    rng = np.random.default_rng(0)
+    lucky = pd.DataFrame([dict(person=p, item=i, answer='', right=float(rng.random() < .5), bin='') for p in range(200) for i in range(2)])
+    by = ability_bins(lucky, 2).groupby('bin').right.mean()
+    assert abs(by.iloc[0] - by.iloc[1]) < .12             # two answers by luck tell nothing of each other
