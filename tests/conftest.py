@@ -25,3 +25,13 @@ def real_data():
 def golden():
     "Folder of reference values for the metrics; it comes with the tests."
     return Path(__file__).parent/'golden'
+
+
+def pytest_configure(config): config.addinivalue_line('markers', 'slow: minutes long; runs with -m slow')
+
+
+def pytest_collection_modifyitems(config, items):
+    "What takes minutes runs when it is asked for."
+    if 'slow' in config.getoption('-m'): return
+    for item in items:
+        if 'slow' in item.keywords: item.add_marker(pytest.mark.skip(reason='takes minutes; run it with -m slow'))

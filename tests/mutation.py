@@ -4,7 +4,6 @@
 """
 import argparse
 import ast
-import copy
 import json
 import multiprocessing.connection
 import os
@@ -106,3 +105,100 @@ def write(name: str, found: dict) -> Path:
     path = RESULTS/f'{name}.json'
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n')
     return path
+
+
+SWAPS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In,
+         ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+         ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.And: ast.Or, ast.Or: ast.And, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
+
+
+def sites(tree: ast.Module) -> Iterator[tuple]:
+    "What can be changed inside functions: (node, how). Error messages, annotations and docstrings are no behaviour."
+    for outer in tree.body:
+        if isinstance(outer, (ast.Import, ast.ImportFrom)): continue
+        todo = [outer]
+        while todo:
+            n = todo.pop()
+            if isinstance(n, (ast.Raise, ast.JoinedStr)): continue
+            if isinstance(n, ast.Compare): yield from ((n, ('op', i)) for i in range(len(n.ops)) if type(n.ops[i]) in SWAPS)
+            if isinstance(n, (ast.BinOp, ast.BoolOp)) and type(n.op) in SWAPS and not _text(n): yield n, ('op', None)
+            if isinstance(n, ast.Constant) and isinstance(n.value, bool): yield n, ('constant', not n.value)
+            elif isinstance(n, ast.Constant) and isinstance(n.value, (int, float)): yield n, ('constant', n.value + 1)
+            if isinstance(n, ast.UnaryOp) and isinstance(n.op, (ast.Not, ast.USub)): yield n, ('drop', None)
+            if isinstance(n, (ast.If, ast.IfExp, ast.comprehension)) and (n.ifs if isinstance(n, ast.comprehension) else True): yield n, ('condition', None)
+            if isinstance(n, ast.Return) and n.value is not None and not isinstance(n.value, ast.Constant): yield n, ('return', None)
+            skip = ('annotation', 'returns', 'decorator_list')
+            todo += [c for k, v in ast.iter_fields(n) if k not in skip for c in (v if isinstance(v, list) else [v]) if isinstance(c, ast.AST)]
+
+
+def _text(n):
+    "Whether an operation joins texts or lists: another sign there is an error at once, and teaches nothing."
+    return isinstance(n, ast.BinOp) and any(isinstance(x, (ast.JoinedStr, ast.List, ast.Tuple)) or isinstance(getattr(x, 'value', None), str)
+                                            for x in (n.left, n.right))
+
+
+def mutate(text: str, number: int) -> tuple[str, str, str]:
+    "The text with one change, the line as it was, and as it is."
+    tree = ast.parse(text)
+    node, (how, what) = sorted(sites(tree), key=lambda s: (getattr(s[0], 'lineno', getattr(getattr(s[0], 'target', None), 'lineno', 0)),
+                                                           getattr(s[0], 'col_offset', 0), str(s[1])))[number]
+    place = node.target if isinstance(node, ast.comprehension) else node
+    before = ast.unparse(node)
+    if how == 'op' and what is None: node.op = SWAPS[type(node.op)]()
+    elif how == 'op': node.ops[what] = SWAPS[type(node.ops[what])]()
+    elif how == 'constant': node.value = what
+    elif how == 'drop' and isinstance(node.op, ast.USub): node.op = ast.UAdd()
+    elif how == 'drop': node.operand = ast.UnaryOp(ast.Not(), node.operand)
+    elif how == 'condition' and isinstance(node, ast.comprehension): node.ifs = node.ifs[1:]
+    elif how == 'condition': node.test = ast.UnaryOp(ast.Not(), node.test)
+    elif how == 'return': node.value = ast.Constant(None)
+    after = ast.unparse(node)
+    short = lambda t: t.splitlines()[0][:100]
+    return ast.unparse(ast.fix_missing_locations(tree)), f'line {place.lineno}: {short(before)}', short(after)
+
+
+MODULES = {   # module -> the tests that stand nearest to it
+    'benchmarks/hierarchy/metrics.py': 'hierarchy laws_metrics', 'estimate.py': 'estimate laws_metrics', 'credit.py': 'credit laws_metrics',
+    'benchmarks/v1.py': 'v1 credit laws_metrics', 'benchmarks/parsing.py': 'parsing', 'matching/exact.py': 'matching laws',
+    'data/saycam.py:assign_splits,split_pairs': 'saycam laws', 'analysis/probing.py:group_split,_split,_given': 'probing laws'}
+ARGUED = {}   # (module, line as it was, as it is) -> why no test can tell, or need not
+
+
+def mutants(module: str, n: int, seed: int = 0) -> list[tuple]:
+    "A sample of the changes of a module, or of some of its functions: (Trial, what was there, what is there)."
+    file, _, functions = module.partition(':')
+    text = (ROOT/'babyvlm'/file).read_text()
+    tree = ast.parse(text)
+    spans = [(f.lineno, f.end_lineno) for f in tree.body if getattr(f, 'name', None) in functions.split(',')] or [(0, 10**9)]
+    every = [mutate(text, i) for i in range(len(list(sites(tree))))]
+    inside = [m for m in every if any(a <= int(m[1].split(':')[0][5:]) <= b for a, b in spans) and m[0] != ast.unparse(tree)]
+    drawn = random.Random(f'{module}/{seed}').sample(inside, min(n, len(inside)))
+    tests = tuple(f'tests/test_{t}.py' for t in MODULES[module].split())
+    return [(Trial(f'{module} {i}', file, new, tests), old, now) for i, (new, old, now) in enumerate(drawn)]
+
+
+def main(argv: Sequence[str] = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p.add_argument('--module', nargs='*', default=list(MODULES), choices=list(MODULES), metavar='NAME', help='default: all')
+    p.add_argument('--n', type=int, default=25, help='mutants of each module')
+    p.add_argument('--seed', type=int, default=0, help='of the sample')
+    p.add_argument('--jobs', type=int, default=1, help='trials at a time')
+    a = p.parse_args(argv)
+    path = RESULTS/'mutation.json'
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    for module in a.module:
+        drawn = mutants(module, a.n, a.seed)
+        what = {t.name: (old, now) for t, old, now in drawn}
+        clean, found = Trial('unchanged', tests=drawn[0][0].tests), {}
+        for end in run([clean, *(t for t, *_ in drawn)], a.jobs): found[end['name']] = end
+        if found.pop('unchanged')['status'] != 'missed': raise SystemExit(f'{module}: the tests fail on the code as it is')
+        alive = [what[k] for k, e in found.items() if e['status'] != 'caught']
+        rows = [dict(was=old, now=now, reason=ARGUED.get((module, old.partition(': ')[2], now), '')) for old, now in sorted(alive)]
+        equal = sum(r['reason'].startswith('equivalent') for r in rows)
+        known[module] = dict(mutants=len(drawn), killed=len(drawn) - len(alive), equivalent=equal, seed=a.seed, survivors=rows)
+        print(module, {k: v for k, v in known[module].items() if k != 'survivors'}, *rows, sep='\n  ', flush=True)
+        write('mutation', {m: known[m] for m in MODULES if m in known})
+    return 0
+
+
+if __name__ == '__main__': sys.exit(main())

@@ -89,6 +89,20 @@ def test_the_lints_see(rule, bad, good):
     assert list(rule(ast.parse(bad))) and not list(rule(ast.parse(good)))
 
 
+ORDERS = '''
+import json
+from babyvlm.credit import pick
+from babyvlm.data.filters import Selection
+from babyvlm.data.saycam import assign_splits
+from babyvlm.items import Item, item_key
+from babyvlm.store import Store, canonical_json
+words = {f'w{i}' for i in range(50)}
+item = Item('a', 'b', (), 'p', tuple('xyz'), 0, meta={k: 1 for k in words})
+print(json.dumps(dict(key=Store('s').key('stage', dict(words=words)), item=item_key(item), plain=canonical_json(words),
+    selection=Selection(words).sha256, splits=sorted(assign_splits(list(words)).items()), pick=[pick([1, 1, 1], w) for w in sorted(words)])))
+'''
+
+
 ALONE = '''
 import ast, builtins, dis, importlib, json, socket, sys, types
 def refuse(*a, **k): raise RuntimeError('network at import')
@@ -115,34 +129,19 @@ print(json.dumps(lost))
 @pytest.fixture(scope='module')
 def alone():
     "All modules imported by a process that can reach nobody, also without the variables that keep the hub away."
-    env = {k: v for k, v in os.environ.items() if not k.startswith(('HF_', 'TRANSFORMERS_'))} | dict(PYTHONPATH=str(ROOT))
-    return subprocess.run([sys.executable, '-c', ALONE, *NAMES], env=env, capture_output=True, text=True)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(('HF_', 'TRANSFORMERS_'))} | dict(PYTHONPATH=str(ROOT), PYTHONHASHSEED='1')
+    return subprocess.run([sys.executable, '-c', ALONE + ORDERS, *NAMES], env=env, capture_output=True, text=True)
 
 
 def test_importing_opens_no_connection(alone): assert alone.returncode == 0, alone.stderr[-2000:]
 
 
-def test_every_global_name_that_a_function_loads_is_there(alone): assert json.loads(alone.stdout.splitlines()[-1]) == {}
+def test_every_global_name_that_a_function_loads_is_there(alone): assert json.loads(alone.stdout.splitlines()[-2]) == {}
 
 
-ORDERS = '''
-import json
-from babyvlm.credit import pick
-from babyvlm.data.filters import Selection
-from babyvlm.data.saycam import assign_splits
-from babyvlm.items import Item, item_key
-from babyvlm.store import Store, canonical_json
-words = {f'w{i}' for i in range(50)}
-item = Item('a', 'b', (), 'p', tuple('xyz'), 0, meta={k: 1 for k in words})
-print(json.dumps(dict(key=Store('s').key('stage', dict(words=words)), item=item_key(item), plain=canonical_json(words),
-    selection=Selection(words).sha256, splits=sorted(assign_splits(list(words)).items()), pick=[pick([1, 1, 1], w) for w in sorted(words)])))
-'''
-
-
-def test_keys_and_orders_do_not_depend_on_the_process():
+def test_keys_and_orders_do_not_depend_on_the_process(alone):
     "Sets are walked in another order in every process; nothing that is kept may follow it."
-    def start(seed):
-        env = dict(os.environ, PYTHONHASHSEED=seed, PYTHONPATH=str(ROOT))
-        return subprocess.Popen([sys.executable, '-c', ORDERS], env=env, stdout=subprocess.PIPE, text=True)
-    a, b = (json.loads(p.communicate()[0]) for p in (start('1'), start('2')))
+    env = dict(os.environ, PYTHONHASHSEED='2', PYTHONPATH=str(ROOT))
+    other = subprocess.run([sys.executable, '-c', ORDERS], env=env, capture_output=True, text=True, check=True)
+    a, b = (json.loads(text.splitlines()[-1]) for text in (alone.stdout, other.stdout))
     assert a == b and len(a['splits']) == 50
