@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REDUCE', 'CAPTION', 'PrefixModel', 'Request', 'requests', 'token_logprobs', 'loglik_plain', 'Row', 'plan', 'row_mask',
-           'cannot_pack', 'loglik', 'Generative', 'Ranked']
+           'cannot_pack', 'loglik', 'Generative', 'HubRanked']
 
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #c017fb21
 from ..models.weights import CACHE  # before transformers
@@ -522,7 +522,7 @@ def _said(model, questions):
         yield from (r[most - k:] for r, k in zip(said, n))
 
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #afa47dab
-class Ranked:
+class HubRanked:
     "A model of the hub that ranks texts by how likely it is to say them."
     def __init__(self,
         model,                # `HubVLM`

@@ -102,8 +102,8 @@ def write_own_sets(
     write_set(root/'v2_pretraining', said, {k.uid: 1. for k in clips}, shots, near, c)
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #0ceda20e
-SHAPES = {'iNat21-Animal': (1, 2, 2, 1, 2, 2), 'iNat21-Plant': (1, 2, 1, 2, 2, 2), 'ImgNet-Animal': (3, 2, 3),
-          'ImgNet-Artifact': (2, 4, 2), 'CUB-200': (3, 2, 2, 2), 'Food-101': (4, 4)}
+SHAPES = {'iNat21-Animal': (1, 1, 2, 1, 2, 2), 'iNat21-Plant': (1, 2, 1, 2, 1, 2), 'ImgNet-Animal': (2, 2, 2),
+          'ImgNet-Artifact': (2, 4, 1), 'CUB-200': (2, 2, 1, 3), 'Food-101': (4, 2)}
 
 def _class_folder(name, n, leaf, path):
     "What the image set calls the folder of a class."
@@ -234,7 +234,7 @@ def rehearsal_data(
         write_stand_ins(path, settings.models)
         (path/MARK).write_text('Drawn by the nursery: no number made from these files means anything.\n')
     sizes = settings.model_dump(mode='json', include={'nursery', 'v2_data', 'models'})
-    return (store or Store()).get('rehearsal-data', sizes, build, version=2)
+    return (store or Store()).get('rehearsal-data', sizes, build, version=3)
 
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #3fcf00db
@@ -282,7 +282,8 @@ class _Server(ThreadingHTTPServer):
                                                           tokenize=False, add_generation_prompt=True)
         with self.one:
             given = self.model.processor(text=[prompt], images=pictures or None, return_tensors='pt')
-            made = self.model.model.generate(**given, max_new_tokens=12, do_sample=False)
+            made = self.model.model.generate(**given, max_new_tokens=min(12, body.get('max_tokens', 12)),
+                                             do_sample=False)
         text = self.model.tokenizer.decode(made[0, given['input_ids'].shape[1]:], skip_special_tokens=True)
         return ' '.join(w for w in text.split() if w.isascii() and w.isalnum()) or 'a picture'
 

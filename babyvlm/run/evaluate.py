@@ -26,7 +26,7 @@ from ..benchmarks.audit import audit, surprises
 from ..benchmarks.devcv import score as devcv
 from ..benchmarks.devcv.shortcuts import open_ways, shortcut_audit
 from ..benchmarks.hierarchy import run as protocol
-from ..benchmarks.likelihood import CAPTION, Generative, Ranked
+from ..benchmarks.likelihood import CAPTION, Generative, HubRanked
 from ..benchmarks.v1 import FILES, LOADERS, MODES, TASKS, benchmark, score
 from ..config import data_root, pick_device
 from ..estimate import Estimate
@@ -273,7 +273,7 @@ def _as_v1(model, items):
     "V2 ranks picture by picture; a chat model writes captions and, on the hub, ranks them."
     if isinstance(model, BabyLlavaV2): model = EachPicture(model)
     if hasattr(model, 'say') and all(i.choice == 'open' for i in items): return Spoken(model)
-    return Ranked(model) if hasattr(model, 'score_letters') else model
+    return HubRanked(model) if hasattr(model, 'score_letters') else model
 
 def _ask_v1(model, task, items, path): return evaluate(_as_v1(model, items), items, path)
 

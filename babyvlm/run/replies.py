@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 
 from fastcore.basics import patch
 
+from ..benchmarks.devcv.score import TASKS, Result
 from ..benchmarks.hierarchy.run import plan_of
 from ..config import Profile, data_root
 from ..data.taxonomy import (RELEASED, build_questions, load_hierarchy, released_file,
                                    save_annotations)
-from ..experiments.roster import lacking, place, published_weights, taxonomy_cards, weights_of
+from ..experiments.roster import in_words, lacking, place, published_weights, taxonomy_cards, weights_of
 from ..experiments.sources import Sources
 from ..models import load_model
+from ..models.hub_models import load_vlm
 from ..reporting.tables import row
 from .evaluate import family_of
 from .results import kept_replies
@@ -67,8 +69,8 @@ def reasons(self:Replies,
     benchmarks:Sequence[str],  # see `cards_of`
 )->dict[str, str]:    # name -> what is missing, for those that lack something
     "Why published cells stay empty."
-    found = {n: dict.fromkeys(w for b in benchmarks for w in self.lacking(n, b)) for n in names}
-    return {n: ', '.join(w) for n, w in found.items() if w}
+    found = {n: [w for b in benchmarks for w in self.lacking(n, b)] for n in names}
+    return {n: in_words(w) for n, w in found.items() if w}
 
 # %% ../../nbs/run/12_replies.ipynb #8c6be626
 def _plain(text): return ''.join(c for c in text.lower() if c.isalnum())
@@ -147,17 +149,17 @@ def _files(self:Replies, benchmark):
 
 # %% ../../nbs/run/12_replies.ipynb #f31706ad
 @patch
-def scores(self:Replies,
+def kept(self:Replies,
     name:str,             # of a model in the roster
     benchmark:str,        # see `cards_of`
-    mode:str='fair',      # how ties count and replies are read; 'reference': as published
-)->tuple:                 # ({metric: Estimate}, `Artifact` of the replies)
-    "A model's scores; it is asked once, and a killed run goes on."
-    if lacks := self.lacking(name, benchmark): raise ValueError(f"{name} on {benchmark}: {', '.join(lacks)}")
+)->tuple:                 # (items, replies, `Artifact` of the replies)
+    "What a model says; it is asked once, and a killed run goes on."
+    if lacks := self.lacking(name, benchmark): raise ValueError(f'{name} on {benchmark}: {in_words(lacks)}')
     (family, task), (labels, images) = family_of(benchmark), self.labels(benchmark)
     items = family.find_items(task, labels, images, 'test')
     def build(path):
-        model = load_model(place(name, self.profile))
+        where, cache = place(name, self.profile), self.store.root/'endpoint'   # equal requests are paid once
+        model = load_vlm(where, cache=cache) if where.startswith('endpoint:') else load_model(where)
         model.name = name
         family.ask(model, task, items, path/'replies.jsonl')
     config = dict(model=name, benchmark=benchmark)
@@ -165,8 +167,32 @@ def scores(self:Replies,
     if labels is not None and benchmark.startswith('hierarchy'): inputs.append(labels.parent.name)
     made = self.store.get('roster-replies', config, build, inputs)
     self.used[made.key] = made
+    return items, kept_replies(benchmark, items, made.path/'replies.jsonl'), made
+
+# %% ../../nbs/run/12_replies.ipynb #964b44a8
+@patch
+def scores(self:Replies,
+    name:str,             # of a model in the roster
+    benchmark:str,        # see `cards_of`
+    mode:str='fair',      # how ties count and replies are read; 'reference': as published
+)->tuple:                 # ({metric: Estimate}, `Artifact` of the replies)
+    "A model's scores."
+    items, replies, made = self.kept(name, benchmark)
+    family, task = family_of(benchmark)
     mode = mode if mode in family.modes else family.modes[0]
-    return family.score(task, items, kept_replies(benchmark, items, made.path/'replies.jsonl'), mode), made
+    return family.score(task, items, replies, mode), made
+
+@patch
+def devcv(self:Replies,
+    name:str,             # of a model in the roster
+    tasks:Sequence[str]=tuple(TASKS),  # keys of `TASKS`
+)->dict:                  # task -> `Result`, as for a model that was trained here
+    "A model's results on the toolbox."
+    out = {}
+    for t in tasks:
+        items, replies, _ = self.kept(name, f'devcv/{t}')
+        out[t] = Result(t, items, replies, self.scores(name, f'devcv/{t}')[0])
+    return out
 
 # %% ../../nbs/run/12_replies.ipynb #a450a580
 @patch
