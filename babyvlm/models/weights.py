@@ -153,7 +153,9 @@ def _check_file(path, quantized):
     why = looks_like(path)
     if why and not (path.suffix == '.json' and 'JSON' in why):
         raise ValueError(f"{path.name}: {why.replace('a picture', 'a model')}")
-    if path.suffix == '.json': json.loads(read_text(path))
+    if path.suffix == '.json':
+        try: json.loads(read_text(path))
+        except json.JSONDecodeError as e: raise ValueError(f'{path.name}: not JSON ({e})') from None
     if path.suffix != '.safetensors' or quantized: return
     whole = [k for k, t in _header(path).items() if t in _WHOLE and k.endswith('.weight')]
     if whole: raise ValueError(f'{path.name}: {whole[0]} holds whole numbers, and no quantization is named')
