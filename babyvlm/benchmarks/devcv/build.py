@@ -128,8 +128,8 @@ def _named(questions, word, shows):
     return 'ABCD'[[s['objects'][0][0] for s in shows].index(word)]
 
 _TOUCH = r"image of '(.+?)'"
-VOCABULARY = Task('picture_vocabulary', 'Picture Vocabulary', 'letter', 4, _picture_vocabulary, _named, _TOUCH,
-                  'Picture Vocabulary', **_LANG, ages='25-42', key='baby_pv', short='pv',
+VOCABULARY = Task('picture_vocabulary', 'Picture Vocabulary', 'letter', 4, _picture_vocabulary, _named,
+                  _TOUCH, 'Picture Vocabulary', **_LANG, ages='25-42', key='baby_pv', short='pv',
                   aliases=('picture vocab',), shortcuts=('largest picture',))
 LOOKING = Task('looking_while_listening', 'Looking While Listening', 'letter', 2, _looking_while_listening,
                _named, _TOUCH, 'Looking While Listening', **_LANG, ages='6-24', short='lwl',

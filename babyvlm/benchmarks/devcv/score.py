@@ -217,7 +217,7 @@ def by_number(
 # %% ../../../nbs/benchmarks/devcv/07_score.ipynb #a9e798db
 COLUMNS = dict(columns=tuple(TASKS), leaderboard=tuple(t for t, x in TASKS.items() if x.key),
                tuned=tuple(t for t, x in TASKS.items() if not x.held_out),
-               held_out=tuple(t for t, x in TASKS.items() if x.held_out))   # of the paper: a task of your own is none
+               held_out=tuple(t for t, x in TASKS.items() if x.held_out))   # of the paper, not one of yours
 
 @dataclass(frozen=True)
 class Overall:

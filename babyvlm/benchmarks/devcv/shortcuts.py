@@ -172,7 +172,8 @@ def shortcuts_of(
 )->list[str]:             # keys of `SHORTCUTS`: its own, and those that look at no picture
     "The rules that a task is audited with."
     x = TASKS[task]; mine = {*x.shortcuts, *(BLIND[:1] if x.answer == 'rounds' else BLIND)}
-    if odd := sorted(mine - set(SHORTCUTS)): raise ValueError(f"{task}: no shortcut '{odd[0]}' in `SHORTCUTS`")
+    odd = sorted(mine - set(SHORTCUTS))
+    if odd: raise ValueError(f"{task}: no shortcut '{odd[0]}' in `SHORTCUTS`")
     return [n for n in SHORTCUTS if n in mine]
 
 # %% ../../../nbs/benchmarks/devcv/08_shortcuts.ipynb #32e63a90

@@ -11,8 +11,8 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from .build import (LEFT_RIGHT, LOCALIZE, LOOKING, MEMORY, SPATIAL, VDR_BINARY, VDR_OPEN,
-                                            VOCABULARY)
+from .build import (LEFT_RIGHT, LOCALIZE, LOOKING, MEMORY, SPATIAL, VDR_BINARY,
+                                            VDR_OPEN, VOCABULARY)
 from .counting import COUNT, MORE, MORE_REAL, SUBITIZE, SUBITIZE_REAL
 from .crops import ANSWERS, SOURCES, Draft, Pool, Task
 from ...data.annotations import Bank
@@ -36,8 +36,8 @@ def register(
     TASKS[task.name] = task
     _NAMES.update(dict.fromkeys(names, task.name))
 
-for _task in (LOOKING, VOCABULARY, LOCALIZE, LEFT_RIGHT, SPATIAL, VDR_BINARY, VDR_OPEN, MEMORY, MORE_REAL, MORE,
-              SUBITIZE, SUBITIZE_REAL, COUNT): register(_task)
+for _task in (LOOKING, VOCABULARY, LOCALIZE, LEFT_RIGHT, SPATIAL, VDR_BINARY, VDR_OPEN, MEMORY, MORE_REAL,
+              MORE, SUBITIZE, SUBITIZE_REAL, COUNT): register(_task)
 
 # %% ../../../nbs/benchmarks/devcv/04_tasks.ipynb #5dcdb98e
 def task_name(
