@@ -13,26 +13,25 @@ from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
 from nbdev.serve import proc_nbs
 from typer.models import ParameterInfo
 
-_signature = docments.signature
+_signature, _facts = docments.signature, docments._DocmentBase.__init__
 LINK = re.compile(r'(\]\()([^)\s#]+)((?:#[^)\s]*)?\))')
 FENCE = re.compile(r'(^```.*?^```$|`[^`\n]+`)', re.M | re.S)
 
 
-def plain_default(p):
-    "A parameter of a command whose default is what a user gets, not the object that describes the option."
-    if not isinstance(p.default, ParameterInfo): return p
-    return p.replace(default=inspect.Parameter.empty if p.default.default is ... else p.default.default)
-
-
 def signature(obj, eval_str=False, **kwargs):
     "Configurations of transformers carry annotations as text whose names are not all importable: show those as text."
-    try: found = _signature(obj, eval_str=eval_str, **kwargs)
-    except NameError: found = _signature(obj, **kwargs)
-    if not any(isinstance(p.default, ParameterInfo) for p in found.parameters.values()): return found
-    order = sorted(map(plain_default, found.parameters.values()), key=lambda p: (p.kind, p.default is not p.empty))
-    return found.replace(parameters=order)
+    try: return _signature(obj, eval_str=eval_str, **kwargs)
+    except NameError: return _signature(obj, **kwargs)
 
 
+def facts(self, obj):
+    "A parameter of a command has the default that a user gets, not the object that describes the option."
+    _facts(self, obj)
+    for p in self.dm.values():
+        if isinstance(option := p.get('default'), ParameterInfo): p['default'] = inspect.Parameter.empty if option.default is ... else option.default
+
+
+docments._DocmentBase.__init__ = facts
 docments.signature = signature   # here and not in a function: each worker imports this file
 
 

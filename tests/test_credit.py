@@ -191,6 +191,10 @@ ALLOWED = {  # file: {function: why it may look for a largest value}
     'benchmarks/devcv/build.py': {'oddest': 'a builder picks a picture, not an answer'},
     'benchmarks/devcv/shortcuts.py': {'_say': 'a rule names one option', '_new_by_pixels': 'a rule names one option', 'blobs': 'brightness'},
     'analysis/survey/mixed_logistic.py': {'_step': 'size of a step'},
+    'analysis/claims.py': {'on_other_half': 'a choice among rules, on other items than those it is judged on'},
+    'analysis/survey/exports.py': {'read_shares': 'the row that comes twice'},
+    'analysis/survey/concordance.py': {'_consensus': 'the answer of most people; ties are left out', 'kappa': 'size of a table'},
+    'analysis/survey/difficulty.py': {'_scores': 'numerical scale of an exponential'},
     'analysis/survey/answers.py': {'people_table': 'a constant of each person', '_others': 'size of a table'},
     'analysis/probing.py': {f: 'a classifier over labels, not a choice among options' for f in (
         '_scores_to_residuals', 'penalty_path', 'Probe', '_split', '_checked', '_choose', '_outcomes', '_majority', '_epochs', '_reference_report')}}

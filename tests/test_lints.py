@@ -84,7 +84,7 @@ ARGUED = {('babyvlm/config.py', 'yaml.load without a safe loader'): 'its loader 
     (unsafe, 'yaml.load(t)', 'yaml.load(t, Loader=yaml.SafeLoader)'), (unsafe, 'run(c, shell=True)', 'run(c)'), (unsafe, 'import dill', 'import json'),
     (unsafe, 'np.load(p, allow_pickle=True)', 'np.load(p, allow_pickle=False)'), (unsafe, 'm.from_pretrained(p, trust_remote_code=True)', 'm.from_pretrained(p)'),
     (broad, 'try: f()\nexcept Exception: pass', 'try: f()\nexcept Exception as e: raise ValueError from e'), (broad, 'try: f()\nexcept: pass', 'try: f()\nexcept OSError: pass'),
-    (idle, 'import re', 'import re\nre.sub'), (paths, "p = '/home/me/data'", "p = 'home/me'")])
+    (idle, 'import re', 'import re\nre.sub'), (paths, "p = '/" + "home/me/data'", "p = 'home/me'")])
 def test_the_lints_see(rule, bad, good):
     assert list(rule(ast.parse(bad))) and not list(rule(ast.parse(good)))
 

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from sklearn.metrics import cohen_kappa_score
 
-from babyvlm.analysis.survey.agreement import compare_shares, divergence, envelope, icc, kappa, model_shares, plot_envelope, retest
+from babyvlm.analysis.survey.concordance import compare_shares, divergence, envelope, icc, kappa, model_shares, plot_envelope, retest
 from babyvlm.analysis.survey.difficulty import fit_difficulty
 from babyvlm.analysis.survey.exports import ability_bins, age_bins, read_people, read_shares, shares_of
 from babyvlm.nursery.people import Crowd, draw

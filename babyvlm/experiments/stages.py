@@ -6,7 +6,6 @@
 __all__ = ['STAGES', 'Stage', 'unnamed', 'measured']
 
 # %% ../../nbs/experiments/09_stages.ipynb #a0350980
-from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 

@@ -12,7 +12,7 @@ from ..analysis.claims import on_other_half
 from ..benchmarks.devcv.score import (COLUMNS, TASKS, Result, ask, credit, evaluate_devcv,
                                             ideal_replies, score_items)
 from ..config import pick_device
-from ..estimate import Estimate, crossed, paired_difference
+from ..estimate import Estimate, crossed
 from .v1 import over_both
 from .v2_data import V2Data
 from ..items import Journal, Reply

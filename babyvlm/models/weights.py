@@ -101,7 +101,10 @@ def naming(
 ):
     "Half a file or a web page: the error says which file it was."
     try: yield
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as e:
+    except pickle.UnpicklingError:
+        why = 'holds more than weights, or is damaged; it was not opened'
+        raise ValueError(f'{Path(path).name} {why}: ask for a .safetensors file') from None
+    except (RuntimeError, ValueError, EOFError, safetensors.SafetensorError) as e:
         why = str(e).partition('. ')[0].partition('\n')[0]
         raise ValueError(f'{Path(path).name} is no whole file of weights ({why}); get it again') from None
 

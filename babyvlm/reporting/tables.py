@@ -28,7 +28,7 @@ from great_tables import GT, html as gt_html, loc, style as gt_style
 
 from ..config import profile as get_profile, repo_root
 from ..estimate import Estimate
-from .published import is_percent, key_of, published, spelled
+from .published import is_percent, key_of, spelled
 from ..store import Artifact, canonical_json, run_record, sha256_text
 
 # %% ../../nbs/reporting/02_tables.ipynb #df20e7ad
