@@ -42,8 +42,8 @@ class Estimate:
         ci = f' [{_digits(self.low, 3)}, {_digits(self.high, 3)}]' if math.isfinite(self.low) else ''
         parts = [f'{_digits(self.value, 3)}{ci}', f"n = {self.n:,}{' ' + self.unit if self.unit else ''}"]
         if self.seeds: parts.append(f"{self.seeds} seed{'s' * (self.seeds > 1)}{': too few' * self.too_few}")
-        parts += [f'{k} {v:g}' for k, v in dict(ties=self.ties, skipped=self.skipped).items() if v]
-        if self.no_answer: parts.append(f'no answer {self.no_answer}')
+        parts += [f'{k} {round(v, 1):g}' for k, v in dict(ties=self.ties, skipped=self.skipped).items() if v]
+        if self.no_answer: parts.append(f'no answer {round(self.no_answer, 1):g}')
         if self.chance is not None: parts.append(f'chance {self.chance:.3g}')
         return ', '.join(parts)
 
