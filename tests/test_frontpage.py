@@ -110,7 +110,7 @@ def test_every_paper_page_is_on_the_map():
     from babyvlm.reporting.published import PAPERS
     here = {t for _, _, t in relative(TEXT)}
     for paper in PAPERS:
-        guide, = (NBS/'guides').glob(f'*_{paper}.ipynb')
+        guide, = (NBS/'guides').glob(f'[0-9][0-9]_{paper}.ipynb')
         assert f'guides/{guide.name}' in here and 'page_list' in guide.read_text()
         here |= {t.removeprefix('../') for _, _, t in relative(page_list(paper).data)}
     pages = {str(p.relative_to(NBS)) for p in (NBS/'papers').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts}
@@ -142,7 +142,8 @@ def test_every_shell_line_parses(line):
 
 
 def numbers(text):
-    "Numbers of a text that say how large something is; names, sections, years, versions and links do not."
+    "Numbers of a text that say how large something is; names, sections, points, years, versions and links do not."
+    text = re.sub(r'^(?:#+ [\d.]+|\d+\.) ', ' ', text, flags=re.M)   # of a heading or a list
     text = re.sub(r'```.*?```|`[^`]*`|\]\([^)]*\)|\$[^$]+\$|https?://\S+', ' ', text, flags=re.S)
     text = re.sub(r'arXiv [\d.]+|(?:ICCV|CVPR|NeurIPS) \d+|Python [\d.]+|V[12]\b|\b20\d\d\b|(?:section|equation|table|figure)s? [\d.]+|95 %|\b[A-Za-z]+-?\d[\w.]*', ' ', text, flags=re.I)
     return {n.rstrip('.,').replace(',', '') for n in re.findall(r'(?<![\w.])\d[\d,.]*(?!\w)', text)} - set('0123456789') - {'10', '11', '12'}
@@ -195,7 +196,7 @@ def test_pictures_and_tags_are_no_source():
 
 
 def test_the_search_for_numbers_finds_some():
-    assert numbers('It scored 0.731 on 4,711 items (section 4.2, 95 %, CVPR 2026, arXiv 2504.09426).') == {'0.731', '4711'}
+    assert numbers('## 6.4 Sizes\n\n14. It scored 0.731 on 4,711 items (section 4.2, 95 %, CVPR 2026, arXiv 2504.09426).') == {'0.731', '4711'}
 
 
 def test_readme_links_from_the_top():

@@ -64,7 +64,7 @@ def test_special_tokens_inside_words_do_not_change_the_vocabulary_size():
 
 
 def test_released_word_list(real_data):
-    "Facts of the released list and of the phrases it must read (V1, sections 3.1, 8 and 12)."
+    "Facts of the released list and of the phrases it must read (V1, sections 3.1 and 8)."
     path = real_data/'multimodal-baby'/'vocab.json'
     t = word_tokenizer(path)
     lost = unreachable(t)

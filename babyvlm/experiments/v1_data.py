@@ -200,7 +200,7 @@ def mix(self:V1Data,
     name:str,                # one of MIXES
     seed:int=0,              # of the random control
 )->list[dict]:               # uid, image (absolute), utterance
-    "The training pairs of one arm of the ablation (V1, section 7.1)."
+    "The training pairs of one arm of the ablation (V1, section 7, point 1)."
     if name not in MIXES: raise ValueError(f"unknown mix '{name}': one of {', '.join(MIXES)}")
     own, pictures = self.saycam_rows(), self.folder('web')/'images'
     if name == 'filtered': return own

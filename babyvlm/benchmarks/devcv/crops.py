@@ -200,7 +200,7 @@ class Task:
     variants:tuple = ('released',)  # constructions that the builder knows
     shortcuts:tuple = ()  # rules without understanding that may solve it, keys of `SHORTCUTS`
     compare:str = ''      # how embeddings answer it, a key of `COMPARE`; '': by the kind of answer
-    held_out:bool = False # never trained on (section 3.5)
+    held_out:bool = False # never trained on (V2, section 3.5)
     toy:float = 1.        # share of the items that toy sets have of it
     clips:bool = False    # built from clips
     frames:float = 1.     # annotated frames that it needs for an item, beside other tasks
