@@ -90,10 +90,10 @@ def test_the_law_finds_each_fault(spoilt, said):
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 10**6), st.sampled_from([None, .25, .5]), st.integers(0, 5), st.sampled_from(['', 'pictures'])), min_size=1, max_size=6))
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 10**6), st.sampled_from([None, .25, .5]), st.integers(0, 5), st.sampled_from(['', 'pictures']), st.sampled_from([0, 2, 39.5])), min_size=1, max_size=6))
 def test_what_was_written_is_read_back(cells):
-    "The CSV holds the estimate to six digits, and n, chance, seeds and unit as they are."
-    es = [Estimate(round(v, 6), round(v - .1, 6), round(v + .1, 6), n, c, seeds=s, unit=u) for v, n, c, s, u in cells]
+    "The CSV holds the estimate to six digits, and n, chance, seeds, unit and missing answers (a mean over seeds) as they are."
+    es = [Estimate(round(v, 6), round(v - .1, 6), round(v + .1, 6), n, c, seeds=s, unit=u, no_answer=k) for v, n, c, s, u, k in cells]
     d = tidy(pd.DataFrame({'model': [f'm{i}' for i in range(len(es))], 'accuracy': es}))
     again = [from_row(r) for r in csv.DictReader(io.StringIO(d.to_csv(index=False)))]
     assert [str(a) for a in again] == [str(e) for e in es] and list(d.metric) == ['accuracy'] * len(es)

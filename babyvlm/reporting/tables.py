@@ -158,7 +158,7 @@ def from_row(
     if math.isnan(number('value')): return None
     chance, unit = number('chance'), str(r.get('unit') or '')
     return Estimate(number('value'), number('low'), number('high'), int(count('n')),
-                    None if math.isnan(chance) else chance, count('ties'), int(count('no_answer')),
+                    None if math.isnan(chance) else chance, count('ties'), count('no_answer'),
                     int(count('skipped')), '' if unit == 'items' else unit, int(count('seeds')))
 
 def _digits(x, most=6):
