@@ -168,7 +168,7 @@ def in_counter_worlds(
         e = f and Estimate(f['value'], f['low'], f['high'], f['n'], seeds=len(f['seeds']))
         return {'claim': r.claim, 'text': r.text, 'where it is true': r.verdict,
                 'made false by': f['why'] if f else 'not made yet',
-                'where it is false': f['verdict'] if f else '',
+                'where it is false': f['verdict'] if f else 'not run yet',
                 'result there': e}
     return pd.DataFrame([line(r) for r in table.itertuples()])
 
@@ -180,9 +180,8 @@ def plot_counter_worlds(
     fig, ax = plt.subplots(figsize=(7, .7 + .34*len(both)))
     for y, r in enumerate(both.itertuples(index=False)):
         for x, verdict in ((0, r[2]), (1, r[4])):
-            if not verdict: continue
-            colour = COLOURS.get(verdict, '#999999')
-            ax.plot(x, y, 's', color=colour, ms=9)
+            colour = COLOURS.get(verdict, '#767676')
+            if verdict != 'not run yet': ax.plot(x, y, 's', color=colour, ms=9)
             ax.text(x + .06, y, verdict.split(':')[0], va='center', fontsize=8.5, color=colour)
     ax.set_yticks(range(len(both)), [f'{c}  {t}' for c, t in zip(both.claim, both.text)])
     ax.set_xticks((0, 1), ('this run', 'where it is false'))
