@@ -247,10 +247,10 @@ def planned(
     "What a run would do, and what it would lack."
     from babyvlm.config import describe_device, profile as get_profile
     from babyvlm.experiments.stages import STAGES, measured
-    from babyvlm.run.batch import estimate, minutes_of, plan as plan_pages
-    steps, wanted = plan_pages(profile, paper, only), set(paper.split(',')) if paper else None
+    from babyvlm.run.batch import estimate, minutes_of, pace, plan as plan_pages
+    steps, wanted, quick = plan_pages(profile, paper, only), set(paper.split(',')) if paper else None, pace()
     def page(g, d):
-        minutes, how = minutes_of(g, profile)
+        minutes, how = minutes_of(g, profile, quick)
         return dict(page=g, state='up to date' if d['fresh'] else 'to run', minutes=round(minutes, 1),
                     minutes_are=how, gpus=d['resources']['gpu'], memory_gib=d['resources']['mem_mb'] // 1024)
     took = {r['stage']: r for r in measured().to_dict('records')}
@@ -261,7 +261,7 @@ def planned(
                     minutes_each=round(t['minutes each'], 2), peak_gib=round(t['peak GiB'], 1))
     return dict(profile=profile, device=describe_device(), pages=[page(*x) for x in steps.items()],
                 stages=[stage(s) for s in STAGES.values() if wanted is None or wanted & set(s.papers)],
-                missing=_missing(get_profile(profile)), estimate=estimate(steps, profile, jobs))
+                missing=_missing(get_profile(profile)), estimate=estimate(steps, profile, jobs, quick))
 
 # %% ../../nbs/run/10_commands.ipynb #1e59b7ce
 def plan(
@@ -282,5 +282,5 @@ def plan(
     for line in found['missing']: typer.echo(f'missing: {line}')
     e = found['estimate']
     on = f"{jobs} at a time on {found['device']}, {e['gpus']} GPUs, {e['memory_gib']:.0f} GiB asked for"
-    typer.echo(f"{e['pages']} pages to run, {e['known']} of them timed here; "
+    typer.echo(f"{e['pages']} pages to run, {e['known']} of them timed; "
                f"about {e['minutes']:.0f} minutes, {on}")
