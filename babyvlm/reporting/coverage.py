@@ -92,6 +92,7 @@ class Need:
     work:float = 0.       # pictures, records or questions to go through, all epochs and models
     rate:float = 1.       # of them a second, assumed, all GPUs together
     on:str = ''           # what it runs on
+    kind:str = 'run'      # 'run', or why nobody could run it: 'manual', 'elsewhere', 'judgement'
 
     @property
     def hours(self)->float: return self.work / self.rate / 3600
@@ -104,7 +105,9 @@ class Need:
 @functools.cache
 def needs()->dict:        # (paper, file) -> `Need`
     "The table of needs that travels with the package."
-    def one(r): return Need(r['why'], tuple(r['cards'].split()), float(r['work']), float(r['rate']), r['on'])
+    def one(r):
+        numbers = float(r['work']), float(r['rate'])
+        return Need(r['why'], tuple(r['cards'].split()), *numbers, r['on'], r['kind'])
     return {(r['paper'], r['file']): one(r) for r in csv.DictReader(asset('needs.csv').splitlines())}
 
 def need_of(
@@ -184,6 +187,7 @@ def _cell(p, mine, parts):
     known = ('paper', 'file', 'table', 'model', 'setting', 'task', 'metric', 'text', 'source', 'trust',
              'disputed')
     d = {k: p[k] for k in known} | dict(id=f'{p.paper}-{p.file}-{p.place}', published=p.share)
+    d['kind'] = need_of(p.paper, p.file).kind
     c = _best(p, mine)
     if c is None:
         empty = dict(value=math.nan, low=math.nan, high=math.nan, n=0, part='', run='')
@@ -341,6 +345,19 @@ def in_short(self:Report)->str:  # Markdown: a sentence and a table of papers
     head = '| paper | published values | beside a value of this run |\n|---|---|---|\n'
     rows = [f'| {_PAPERS.get(p, p)} | {a} | {b} |' for p, a, b in counts.itertuples()]
     return f'{said}\n\n{head}' + '\n'.join(rows)
+
+# %% ../../nbs/reporting/04_coverage.ipynb #cover002
+_KINDS = dict(manual='a fact of a manual', elsewhere='a number of another paper', judgement='a judgement',
+              run='open')
+
+@patch(as_prop=True)
+def coverage(self:Report)->pd.DataFrame:  # paper, published, filled, each reason, open: counts of values
+    "Published values that this run filled, and the reasons of the empty ones."
+    why = self.cells.kind.map(_KINDS).where(self.cells.value.isna(), 'filled')
+    counts = pd.crosstab(self.cells.paper.map(_PAPERS), why, rownames=['paper'])
+    counts = counts.reindex(index=list(_PAPERS.values()), columns=['filled', *_KINDS.values()], fill_value=0)
+    counts.loc['all'] = counts.sum()
+    return counts.assign(published=counts.sum(axis=1))[['published', *counts.columns]].reset_index()
 
 # %% ../../nbs/reporting/04_coverage.ipynb #883f7b7c
 def unfilled(

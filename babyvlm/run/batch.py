@@ -362,18 +362,27 @@ def _summary(profile, steps, status, minutes, peak):
     gaps = {f'missing: {gap}' for copy in copies.values() for gap in unfound(copy)}
     for line in sorted(gaps | set(missing_data(profile))): print('  ' + line)
     for what, where in results(profile).items(): print(f'{what:<20} {where}')
+    print(_covered(profile), end='')
     return int(bool(status or failed))
 
 def _tail(log, lines=15): return '\n'.join(log.read_text().splitlines()[-lines:]) if log.exists() else ''
 
+def _covered(profile):
+    "The report's count of published values, as columns of text."
+    file = _figures(profile)/'coverage.csv'
+    rows = [*csv.reader(file.read_text(encoding='utf-8').splitlines())] if file.exists() else []
+    wide = [max(map(len, column)) for column in zip(*rows)]
+    return ''.join('  '.join(c.ljust(w) for c, w in zip(r, wide)).rstrip() + '\n' for r in rows)
+
 # %% ../../nbs/run/08_batch.ipynb #63443f0d
+def _figures(profile): return Path(os.environ.get('BABYVLM_FIGURES') or repo_root()/'figures')/profile
+
 def results(
     profile:str='toy',    # a name of `PROFILES`
 )->dict[str, str]:        # what -> where, relative to the checkout
     "Where a batch leaves its results."
     root = repo_root()
-    figures = Path(os.environ.get('BABYVLM_FIGURES') or root/'figures')/profile
-    runs = root/'_runs'/profile
+    figures, runs = _figures(profile), root/'_runs'/profile
     report = next(iter([*sorted(figures.rglob('*report*.html')), *sorted(runs.glob('90_*.ipynb'))]), None)
     shown = {'tables and figures': figures, 'executed notebooks': runs, 'reproduction report': report}
     def short(p): return str(p.relative_to(root) if p.is_relative_to(root) else p)
