@@ -39,6 +39,7 @@ class Estimate:
     def too_few(self)->bool: return 0 < self.seeds < FEWEST
 
     def __str__(self):
+        if isinstance(self.value, int) and not math.isfinite(self.low): return f'{self.value:,}'   # a count
         ci = f' [{_digits(self.low, 3)}, {_digits(self.high, 3)}]' if math.isfinite(self.low) else ''
         parts = [f'{_digits(self.value, 3)}{ci}', f"n = {self.n:,}{' ' + self.unit if self.unit else ''}"]
         if self.seeds: parts.append(f"{self.seeds} seed{'s' * (self.seeds > 1)}{': too few' * self.too_few}")

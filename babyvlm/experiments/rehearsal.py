@@ -81,7 +81,8 @@ def write_other_cards(
     train, test = settings.v2_data.train, settings.v2_data.test
     for layout, source, place in (('nested', 'home', 'devcv/saycam'), ('flat', 'elsewhere', 'devcv_ego4d')):
         work = root/f'{source}.part'
-        toy_devcv(work, world, train if source == 'home' else 0, 0, test, layout=layout)
+        more = (train, test) if source == 'home' else (0, 0)   # to train, to validate
+        toy_devcv(work, world, *more, test, layout=layout)
         (root/place).parent.mkdir(exist_ok=True)
         (work/source).rename(root/place)
         shutil.rmtree(work)

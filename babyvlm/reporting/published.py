@@ -30,6 +30,19 @@ def is_percent(
     "Whether a published number of this metric is a percentage."
     return '(%' in metric or '_pct' in metric or paper == 'hierarchy'
 
+# %% ../../nbs/reporting/01_published.ipynb #metrics1
+_METRICS = {   # a metric of a file, as people read it
+    'count': 'records', 'count_conflicting': 'records, another source',
+    'age_months_min': 'youngest (months)', 'age_months_max': 'oldest (months)',
+    'clip_similarity_threshold_gt': 'CLIP similarity above',
+    'xclip_similarity_threshold_gt': 'X-CLIP similarity above', 'sampling_fps': 'frames a second',
+    'window_min': 'fewest turns', 'window_max': 'most turns',
+    'min_duration_s_kept': 'shortest clip (seconds)',
+    'padding_each_side_s': 'padding on each side (seconds)',
+    'transcription_confidence_min': 'least confidence of a transcript',
+    'window_stride_share_of_window': 'stride of windows', 'parts_of_5': 'parts of five',
+    'recorded_hours_per_week': 'hours recorded a week'}
+
 # %% ../../nbs/reporting/01_published.ipynb #ba796910
 @functools.cache
 def _load(paper):
@@ -39,6 +52,7 @@ def _load(paper):
             with f.open(encoding='utf-8') as text: d = pd.read_csv(text, dtype=str, keep_default_na=False)
             parts.append(d.assign(file=f.name.removesuffix('.csv').removeprefix(paper + '_')))
     d = pd.concat(parts, ignore_index=True)
+    d['metric'] = d.metric.replace(_METRICS)
     disputed = d.get('disputed', pd.Series('', d.index)).eq('yes')
     number = pd.to_numeric(d.value, errors='coerce')
     unit = ['%' if is_percent(m, paper) else '' for m in d.metric]
