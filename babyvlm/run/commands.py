@@ -128,20 +128,17 @@ def leaderboard(
     model_py:Path=typer.Option(None, help='model.py of your own; default: one that loads a BabyLLaVA'),
     facts:Path=typer.Option(None, help='JSON file with the facts that the challenge asks for'),
     issue:Path=typer.Option(None, help='text of a submission issue, to be checked'),
+    egobaby:Path=typer.Option(None, help='submission file of the EgoBabyVLM challenge, to be checked'),
 ):
     "Validate and collate scores for the BabyVLM 2026 leaderboard; write a submission."
-    from babyvlm.benchmarks.leaderboard import board_table, check_issue, collate, write_scores
-    from babyvlm.reporting.tables import as_text
-    if not (scores or submission or issue): raise typer.BadParameter('give scores, --submission or --issue')
+    from babyvlm.benchmarks.leaderboard import check_issue
+    if not (scores or submission or issue or egobaby):
+        raise typer.BadParameter('give scores, --submission, --issue or --egobaby')
     with one_line():
-        if scores is not None:
-            known, ignored, origin = collate(scores)
-            typer.echo(as_text(board_table(known), 2).to_string(index=False))
-            if ignored: typer.echo(f"ignored: {', '.join(ignored)}")
-            if len(set(origin.values())) > 1: typer.echo(f'read from: {origin}')
-            if out is not None: typer.echo(f'score file: {write_scores(known, out)}')
+        if scores is not None: _scores(scores, out)
         if submission is not None: _submit(submission, name, checkpoint, weights, model_py, facts)
         if issue is not None: _report(issue, *check_issue(issue.read_text(encoding='utf-8')))
+    if egobaby is not None: _egobaby(egobaby)
 
 # %% ../../nbs/run/10_commands.ipynb #c9f5c652
 def _submit(folder, name, checkpoint, weights, model_py, facts):
@@ -159,6 +156,25 @@ def _report(where, wrong, missing):
     "What is wrong stops the command, what is missing is said."
     if wrong: raise ValueError(f"{where}: {'; '.join(wrong)}")
     if missing: typer.echo(f"to count for the challenge add: {', '.join(missing)}")
+
+# %% ../../nbs/run/10_commands.ipynb #c0ego001
+def _scores(scores, out):
+    "What the leaderboard would show, and the score file."
+    from babyvlm.benchmarks.leaderboard import board_table, collate, write_scores
+    from babyvlm.reporting.tables import as_text
+    known, ignored, origin = collate(scores)
+    typer.echo(as_text(board_table(known), 2).to_string(index=False))
+    if ignored: typer.echo(f"ignored: {', '.join(ignored)}")
+    if len(set(origin.values())) > 1: typer.echo(f'read from: {origin}')
+    if out is not None: typer.echo(f'score file: {write_scores(known, out)}')
+
+def _egobaby(path):
+    "A line for each fault, and exit 1 if there is one."
+    from babyvlm.benchmarks.egobaby import check_egobaby
+    wrong, notes = check_egobaby(path)
+    for line in wrong: typer.echo(line, err=True)
+    if wrong: raise typer.Exit(1)
+    typer.echo('\n'.join([f'{path}: nothing wrong', *notes]))
 
 # %% ../../nbs/run/10_commands.ipynb #c0cmd002
 def compare(
