@@ -219,6 +219,7 @@ def score(
     if len(set(groups)) == len(groups): return dict(acc=wilson(sum(got), len(got), **counts))
     return dict(acc=bootstrap(got, groups, 2000, **counts))
 
+# %% ../../nbs/benchmarks/08_trials.ipynb #c0tr17a6
 def audited(
     task:str,             # name of the list
     items:Sequence[Item], # from `load_trials`
