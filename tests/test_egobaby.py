@@ -196,5 +196,5 @@ def test_the_command_exits_0_or_1_and_says_a_line_a_fault(tmp_path):
     assert good.exit_code == 0 and 'code_url: is missing' in good.output
     path.write_text(json.dumps(json.loads(path.read_text()) | dict(n_seeds=2, category='mine')))
     bad = run(path)
-    assert bad.exit_code == 1 and [l.split(':')[0] for l in bad.output.splitlines()] == ['category', 'n_seeds']
+    assert bad.exit_code == 1 and [l.split(': ')[:2] for l in bad.output.splitlines()] == [[path.name, 'category'], [path.name, 'n_seeds']]
     assert run(tmp_path/'none.json').exit_code == 1

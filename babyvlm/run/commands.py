@@ -233,10 +233,10 @@ def _scores(scores, out):
     if out is not None: typer.echo(f'score file: {write_scores(known, out)}')
 
 def _egobaby(path):
-    "A line for each fault, and exit 1 if there is one."
+    "A line for each fault with the file's name, and exit 1 if there is one."
     from babyvlm.benchmarks.egobaby import check_egobaby
     wrong, notes = check_egobaby(path)
-    for line in wrong: typer.echo(line, err=True)
+    for line in wrong: typer.echo(f'{path.name}: {line}', err=True)
     if wrong: raise typer.Exit(1)
     typer.echo('\n'.join([f'{path}: nothing wrong', *notes]))
 
