@@ -85,6 +85,33 @@ def test_logs_of_two_harnesses_are_compared(tmp_path):
     assert '<table>' in (tmp_path/'out'/'compare.html').read_text()
 
 
+def test_three_harnesses_and_two_label_sets_are_compared(tmp_path, monkeypatch):
+    from babyvlm.nursery.world import Nursery
+    from babyvlm.run import evaluate as evaluation
+    import numpy as np
+    many = RIGHT * 5
+    rows = [dict(index=k, question='Which?', A='cup', B='ball', answer='B', prediction='B' if k < 5 else 'I cannot tell') for k in range(50)]
+    logs = lmms(tmp_path, many, 'MMBench_DEV_EN'), kit(tmp_path, rows), inspect(tmp_path, [['C' if r else 'N'] for r in many], task='MMBench_DEV_EN')
+    out = CliRunner().invoke(app, ['compare', *map(str, logs), '--out', str(tmp_path/'out')])
+    found = {(r['a'], r['b']): float(r['difference']) for r in csv.DictReader(open(tmp_path/'out'/'compare.csv'))}
+    assert out.exit_code == 0 and found == {('org__model', 'LLaVA-7B'): pytest.approx(.6), ('org__model', 'openai/gpt-4o'): 0, ('LLaVA-7B', 'openai/gpt-4o'): pytest.approx(-.6)}, out.output
+    class First:
+        name = 'first@1'
+        def loglik(self, items): return [np.array([1., 0.]) for _ in items]
+    monkeypatch.setattr(evaluation, 'load_model', lambda spec: First())
+    said = []
+    for seed in (0, 1, 0):
+        labels = tmp_path/f'home{seed}'
+        if not labels.exists(): Nursery(seed, 64).write_benchmarks(labels, labeled_s=1, vtwt=12, winoground=1, captions=1)
+        said.append(CliRunner().invoke(app, ['evaluate', '--model', 'm', '--benchmark', 'v1/vtwt', '--labels', str(labels), '--out', str(tmp_path/'r')]))
+    assert [o.exit_code for o in said] == [0]*3 and not any('NOT EVALUATED' in o.output for o in said), [o.output for o in said]
+    assert all('items: asked 12 = answered 12 + no answer 0 + skipped 0' in o.output for o in said)
+    assert ['also here' in o.output for o in said] == [False, True, True] and '(home0)' in said[1].output and '(home1)' in said[2].output
+    assert 'this one minus that, unpaired' in said[1].output
+    both = CliRunner().invoke(app, ['compare', str(tmp_path/'r')])
+    assert both.exit_code == 0 and 'first@1, home0' in both.output and 'first@1, home1' in both.output, both.output
+
+
 def test_power():
     run = lambda *w: CliRunner().invoke(app, ['power', *w])
     assert run('--difference', '.1').output == '234 items\n' and run('--items', '234').output == 'smallest difference 0.100\n'

@@ -6,7 +6,14 @@ from importlib.resources import files
 import pandas as pd
 import pytest
 
-from babyvlm.reporting.published import PAPERS, published
+from babyvlm.config import repo_root
+from babyvlm.estimate import Estimate
+from babyvlm.experiments import claims
+from babyvlm.experiments.v2 import published_cells
+from babyvlm.reporting import coverage
+from babyvlm.reporting import published as module
+from babyvlm.reporting.published import PAPERS, disputes, published
+from babyvlm.reporting.tables import compare, readable, row, tidy
 
 FOLDER = files('babyvlm').joinpath('published_data')
 FILES = sorted(f.name for f in FOLDER.iterdir() if f.name.endswith('.csv'))
@@ -63,6 +70,42 @@ def test_a_cell_on_which_sources_disagree_keeps_all_its_values():
                      ('BabyLLaVA-V2', 'Who Has More (synthetic)'): ['99.7']}
     assert d.source.nunique() > 3 and not published('v1').disputed.any() and not published('hierarchy').disputed.any()
     assert len(published('v2', 'additions')) == 27 and len(published('hierarchy', 'VL-Taxon open-set')) == 2
+
+
+def test_a_note_names_both_values_and_who_gives_them():
+    said = disputes(published_cells())
+    for who, value in (('Kylian07/Baby-VLM METHOD.md', '97.9%'), ('papernotes CVPR2026 note', '87.3%'), ('Muszic/daily-research note on arXiv v1', '55.2%')):
+        assert f'{value} ({who})' in said
+    assert disputes(published('v1')) == ''
+
+
+def of_ours(p): return [row(m, t, k, Estimate(.5, .4, .6, 100)) for m, t, k in sorted({(r.model, r.task, r.metric) for r in p.itertuples()})]
+
+
+def test_both_values_of_a_disputed_cell_stand_in_a_table_and_its_files():
+    p = published_cells()
+    t = compare(of_ours(p), p)
+    there = t[t.get('sources', '') == 'disagree']
+    assert len(there) == p.disputed.sum() and sorted(there.published) == sorted(p.share[p.disputed])
+    assert there.difference.isna().all() and t.difference[t.sources == ''].notna().all()
+    assert (tidy(t).sources == 'disagree').sum() == len(there) and 'sources' in readable(t)[0]
+    assert 'sources' not in compare(of_ours(published('v1', 'main')), published('v1', 'main'))
+
+
+def test_no_verdict_rests_on_a_disputed_value(monkeypatch):
+    saved = coverage.read_saved(repo_root()/'figures'/'toy')
+    def verdicts():
+        p = published_cells()
+        return compare(of_ours(p), p).difference.tolist(), coverage.published_cells(saved).difference.tolist()
+    before, d = verdicts(), module._load('v2')
+    assert all(sum(x == x for x in found) > 5 for found in before)
+    other, of = d.copy(), (d.disputed, ['value', 'share'])
+    other.loc[of] = d.loc[of].values[::-1]              # each gets another's
+    load = module._load
+    monkeypatch.setattr(module, '_load', lambda paper: other if paper == 'v2' else load(paper))
+    assert (published('v2').share - d.share).abs().gt(0).sum() > 6
+    for a, b in zip(before, verdicts()): assert repr(a) == repr(b)
+    assert not [k for k, v in vars(claims).items() if getattr(v, '__module__', '') == module.__name__], 'the rules of claims read no published value'
 
 
 def test_a_caller_cannot_change_what_the_next_one_reads():

@@ -7,11 +7,16 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import entropy
 from sklearn.metrics import cohen_kappa_score
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+from typer.testing import CliRunner
 
 from babyvlm.analysis.survey.concordance import compare_shares, divergence, envelope, icc, kappa, model_shares, plot_envelope, retest
 from babyvlm.analysis.survey.difficulty import fit_difficulty
 from babyvlm.analysis.survey.exports import ability_bins, age_bins, read_people, read_shares, shares_of
+from babyvlm.items import Journal, Reply
 from babyvlm.nursery.people import Crowd, draw
+from babyvlm.run.cli import app
 
 # header and quoting of jsPsych's own csv(): every cell quoted, CRLF, nothing for null
 JSPSYCH = ('"rt","stimulus","response","trial_type","trial_index","plugin_version","time_elapsed","subject","item","correct"\r\n'
@@ -113,7 +118,11 @@ def test_the_envelope_holds_one_more_person_and_not_a_guesser():
 
 
 def test_retest_finds_the_planted_reliability_in_most_studies():
-    assert icc([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]) == pytest.approx(.29, abs=.005)
+    for scores in (np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]), np.random.default_rng(0).random((9, 3))):
+        long = pd.DataFrame([dict(who=i, time=j, x=float(x)) for i, r in enumerate(scores) for j, x in enumerate(r)])
+        who, time, rest = anova_lm(ols('x ~ C(who) + C(time)', long).fit()).mean_sq
+        n, k = scores.shape
+        assert icc(scores) == pytest.approx((who - rest) / (who + (k - 1)*rest + k*(time - rest)/n))
     hits = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
@@ -134,7 +143,7 @@ def test_planted_difficulties_and_abilities_come_back(model):
     inside = [e.low <= b <= e.high for e, b in zip(fit.items.difficulty, planted)]
     assert np.mean(inside) >= .85 and np.corrcoef([e.value for e in fit.items.difficulty], planted)[0, 1] > .97
     assert abs(np.median([e.value for e in fit.items.discrimination]) - 1.2) < .25
-    assert np.corrcoef(fit.ability[answers.person.unique()], truth.ability)[0, 1] > .75
+    assert np.corrcoef(fit.ability[answers.person.unique()], truth.ability)[0, 1] > .75      # of 120 such fits the least is .76, the median .81
 
 
 def test_two_models_nest_and_wrong_answers_are_named():
@@ -150,3 +159,74 @@ def test_ability_is_that_on_other_items():
     lucky = pd.DataFrame([dict(person=p, item=i, answer='', right=float(rng.random() < .5), bin='') for p in range(200) for i in range(2)])
     by = ability_bins(lucky, 2).groupby('bin').right.mean()
     assert abs(by.iloc[0] - by.iloc[1]) < .12             # two answers by luck tell nothing of each other
+
+
+def people(*words): return CliRunner().invoke(app, ['survey', 'people', *map(str, words)])
+
+
+def jspsych(path, level, seed, ages=False):
+    "A jsPsych file of 30 people who choose among three buttons; button 0 is right."
+    rng, rows = np.random.default_rng(seed), []
+    for p in range(30):
+        rows.append(f'"","<p>Welcome</p>","","instructions","0","p{p}","","","{3 + p % 6}"')
+        for i, q in enumerate(np.linspace(*level, 12)):
+            k = int(rng.choice(3, p=[q, .7*(1 - q), .3*(1 - q)]))
+            rows.append(f'"{rng.integers(500, 3000)}","Which?","{k}","html-button-response","{i + 1}","p{p}","{i:05d}","{str(k == 0).lower()}","{3 + p % 6}"')
+    path.write_bytes('\r\n'.join(['"rt","stimulus","response","trial_type","trial_index","subject","item","correct","age"', *rows]).encode())
+    return path
+
+
+def test_a_jspsych_file_beside_a_journal_and_a_second_time(tmp_path):
+    first, second = jspsych(tmp_path/'one.csv', (.4, .9), 0), jspsych(tmp_path/'two.csv', (.4, .9), 1)
+    kept = Journal(tmp_path/'m.jsonl', 'm')
+    kept.write([Reply(f'{i:05d}', scores=tuple(np.log([q, .7*(1 - q), .3*(1 - q)])), chosen=0) for i, q in enumerate(np.linspace(.4, .9, 12))], ['k'] * 12)
+    out = people(first, '--again', second, '--model', f"m={tmp_path/'m.jsonl'}", '--ages', '4,6', '--guess', .33, '--out', tmp_path/'o')
+    assert out.exit_code == 0 and 'one.csv (jsPsych): 360 answers; left out: 30 not a question' in out.output, out.output
+    read = {n: pd.read_csv(tmp_path/'o'/f'{n}.csv', dtype=dict(bin=str)) for n in ('shares', 'ceiling', 'models', 'kappa', 'difficulty', 'retest')}
+    assert set(read['models'].bin) == {'to 4', '4 to 6', 'above 6'} and {'divergence', 'floor', 'overlap'} <= set(read['models'].metric)
+    d = read['models'].pivot(index='bin', columns='metric', values='value')
+    assert (d.divergence < d.floor + .05).all()                    # the model is what people were drawn from
+    ceiling = read['ceiling'].pivot(index='bin', columns='who', values='value')
+    assert (ceiling['the other people'] < ceiling['best possible']).all() and (ceiling.m <= ceiling['best possible'] + 1e-9).all()
+    hard = read['difficulty'].query("metric == 'difficulty'").value
+    assert np.corrcoef(hard, range(12))[0, 1] < -.8 and len(read['kappa']) == 31
+    page = (tmp_path/'o'/'people.html').read_text()
+    assert page.count('<table>') == 5 and '<svg' in page and 'highest person' in (tmp_path/'o'/'people.txt').read_text()
+
+
+def test_a_published_human_csv_beside_the_journal_of_evaluate(tmp_path):
+    (tmp_path/'human.csv').write_text('text1,age_bin,trial,image1,image2,image3,image4\nkey,4,1,0.7,0.2,0.1,0\nkey,7,1,1,0,0,0\nbun,4,2,0.4,0.3,0.2,0.1\nbun,7,2,0.9,0.1,0,0\n')
+    Journal(tmp_path/'m.jsonl', 'm').write([Reply(f'{i:05d}', scores=(2., 1., 0., 0.), chosen=0) for i in (0, 1)], ['a', 'b'])
+    out = people(tmp_path/'human.csv', '--model', f"clip={tmp_path/'m.jsonl'}")
+    assert out.exit_code == 0 and 'clip' in out.output and 'published shares have no single people' in out.output, out.output
+    top = next(l for l in out.output.splitlines() if 'best possible' in l)
+    assert '0.550' in top, 'of 4-year-olds: the mean of .7 and .4'
+
+
+def test_an_r_file_beside_a_table_of_answers(tmp_path):
+    words = [f'"{n}","{p}","i{i}","{"dog" if (p, i) != ("c", 1) else "cat"}",{"TRUE" if (p, i) != ("c", 1) else "FALSE"},900,4.5' for n, (p, i) in enumerate((p, i) for p in 'abcd' for i in range(3))]
+    (tmp_path/'r.csv').write_text('\n'.join(['"","participant","item","response","correct","rt","age"', *words]))
+    (tmp_path/'m.csv').write_text('item,answer\ni0,dog\ni1,cat\ni2,dog\n')
+    out = people(tmp_path/'r.csv', '--model', f"m={tmp_path/'m.csv'}", '--abilities', 2)
+    assert out.exit_code == 0 and 'r.csv (table): 12 answers' in out.output and 'ability 1 of 2' in out.output and ' m  model' in out.output, out.output
+
+
+@pytest.mark.parametrize('name, text, words, why', [
+    ('a.csv', 'time,x\n1,2\n', (), 'a.csv: no column says which person'), ('b.csv', JSPSYCH.replace('"true"', '"perhaps"'), (), "b.csv row 2: 'correct' is 'perhaps'"),
+    ('human.csv', 'age_bin,prop,trial\n1.5,1.2,37\n', (), 'human.csv row 1: shares'), ('human.csv', 'age_bin,prop,trial\n1.5,.2,37\n', ('--ages', '3'), 'in bins already'),
+    ('c.csv', JSPSYCH, ('--ages', '6,4'), 'expected rising numbers'), ('c.csv', JSPSYCH, ('--model', 'm'), "'m': expected NAME=FILE"),
+    ('c.csv', JSPSYCH, ('--model', 'm=none.csv'), 'none.csv'), ('c.csv', JSPSYCH, ('--column', 'item=word'), "no column 'word'"), ('p.csv', PSYCHOPY.replace('instr.started', 'other.keys'), (), 'p.csv: 2 response components'),
+    ('c.csv', JSPSYCH, ('--ages', '3', '--abilities', 2), 'give --ages or --abilities'), ('none/x.csv', None, (), 'no file of answers')])
+def test_a_wrong_file_of_people_is_refused_by_the_command(tmp_path, name, text, words, why):
+    if text: (tmp_path/name).write_text(text)
+    out = people(tmp_path/name, *words)
+    assert out.exit_code == 2 and why in out.output and len(out.output.strip().splitlines()) == 1, out.output
+
+
+def test_options_that_are_named_otherwise_are_refused(tmp_path):
+    jspsych(tmp_path/'one.csv', (.4, .9), 0)
+    for text, why in (('item,option,score\n00000,left,1\n00000,right,0\n', "m, item '00000': scores of left, right, but people chose among 0, 1, 2"),
+                      ('item,option,score\nx,0,1\n', 'people were given none of its items'), ('item,option,score\n00000,0,high\n', "m.csv row 1: 'score' is 'high'")):
+        (tmp_path/'m.csv').write_text(text)
+        out = people(tmp_path/'one.csv', '--model', f"m={tmp_path/'m.csv'}")
+        assert out.exit_code == 2 and why in out.output, out.output

@@ -1,12 +1,16 @@
 """Lists of trials in the forms in which they are released, and what is no list."""
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from babyvlm.analysis.explorer import Explorer
 from babyvlm.benchmarks.trials import audited, credit, load_trials, score
-from babyvlm.items import Reply
+from babyvlm.items import Journal, Reply, score_shape
 from babyvlm.run import evaluate as evaluation
 from babyvlm.run.cli import app
 
@@ -40,13 +44,57 @@ def test_released_forms(tmp_path):
     assert credit(pair, Reply(pair.uid, scores=((.9, .8), (.1, .3)))) == 1 and credit(pair, Reply(pair.uid, scores=((1, 1), (1, 1))), 'reference') == 0
 
 
-@pytest.mark.parametrize('name,text,why', [('a.csv', 'x,y\n1,2\n', 'columns x, y'), ('b.json', '{"items": []}', 'no rows'), ('c.jsonl', '{"x"', 'not JSON'),
-                                           ('d.csv', 'images,options,answer\na.png,cup|ball,dog\n', "the answer 'dog' is none of"),
-                                           ('e.jsonl', '{"taskId": 1, "ansType": "choice", "image": "x"}', 'is missing')])
-def test_a_wrong_list_is_refused_by_name(tmp_path, name, text, why):
-    with pytest.raises(ValueError, match=f'{name}.*{why}'): read(tmp_path, name, text)
-    out = CliRunner().invoke(app, ['audit', '--benchmark', f'trials:{tmp_path/name}'])
-    assert out.exit_code == 2 and name in out.output
+WRONG = [('a.csv', 'x,y\n1,2\n', 'a.csv: columns x, y; expected images, options, answer'), ('b.json', '{"items": []}', 'b.json: no rows'), ('c.jsonl', '{"x"', 'c.jsonl line 1: not JSON'),
+         ('own.csv', 'images,options,answer\na.png,cup|ball,dog\n', "own.csv line 2: the answer 'dog' is none of cup, ball; write it as it stands there, or its place, 0 to 1"),
+         ('own.csv', 'images,options,answer\na.png,"cup|\nball",cup\nb.png,cup|ball,\n', "own.csv line 4: 'answer' is empty; fill it"),
+         ('own.csv', 'images,options,answer\na.png,cup|cup|ball,cup\n', "own.csv line 2: 'cup' is right and is there twice"),
+         ('own.csv', 'images,options,answer\n../private.png,cup|ball,cup\n', "own.csv line 2: the picture '../private.png' is outside the folder of pictures"),
+         ('own.csv', 'id,images,options,answer\nx,a.png,cup|ball,cup\nx,a.png,cup|ball,cup\n', "own.csv: 2 trials are called 'x'; give each an id"),
+         ('own.jsonl', '{"images": ["a.png"], "options": ["cup", "ball"], "answer": 0}\n{"images": ["a.png"], "options": ["cup"]}\n', "own.jsonl line 2: no 'answer', which the first trial has; add it"),
+         ('manifest.csv', DEVBENCH + ',images/a.jpg,images/b.jpg,images/c.jpg,images/d.jpg\n', "manifest.csv line 3: 'text1' is empty; fill it"),
+         ('levante.csv', LEVANTE + 'vocab,v__bun,,"rag,grape,lava",bun,Choose: bun.,test\n', "levante.csv line 4: 'answer' is empty; fill it"),
+         ('meta_data.jsonl', json.dumps(BABY[0]) + '\n' + json.dumps(BABY[0] | dict(taskId=9, choiceAns=4)), "meta_data.jsonl line 2: the answer '4' is none of red, blue"),
+         ('meta_data.jsonl', json.dumps({k: v for k, v in BABY[0].items() if k != 'options'}), "meta_data.jsonl line 1: 'options' is missing"),
+         ('manifest_nouns.json', json.dumps(dict(items=[NOUN, NOUN | dict(caption_positive='')])), "manifest_nouns.json item 2: 'caption_positive' is empty"),
+         ('manifest_grammatical.json', json.dumps(dict(items=[GRAM, {k: v for k, v in GRAM.items() if k != 'image_1'}])), "manifest_grammatical.json item 2: no 'image_1'")]
+
+
+@pytest.mark.parametrize('name,text,why', WRONG, ids=[f'{n} {k}' for k, (n, _, _) in enumerate(WRONG)])
+def test_a_wrong_list_is_refused_by_name(tmp_path, name, text, why, monkeypatch):
+    (tmp_path/name).write_text(text)
+    monkeypatch.setattr(evaluation, 'load_model', lambda spec: SimpleNamespace(name='m@1', loglik=None))
+    for command in (['audit'], ['evaluate', '--model', 'm']):
+        out = CliRunner().invoke(app, [*command, '--benchmark', f'trials:{tmp_path/name}'])
+        assert out.exit_code == 2 and why in out.output and len(out.output.strip().splitlines()) == 1, out.output
+
+
+KINDS = {'manifest.csv': DEVBENCH, 'levante.csv': LEVANTE, 'tom.csv': TOM, 'meta_data.jsonl': '\n'.join(map(json.dumps, BABY)),
+         'manifest_nouns.json': json.dumps(dict(items=[NOUN])), 'manifest_grammatical.json': json.dumps(dict(items=[GRAM])),
+         'own.jsonl': '{"images": ["1.png", "2.png"], "options": ["a cup"], "answer": "2.png", "group": "cup"}\n'}
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_every_kind_is_evaluated_audited_and_opened(tmp_path, name, monkeypatch):
+    items = read(tmp_path, name, KINDS[name])
+    for p in {p for i in items for p in i.images}:
+        Path(p).parent.mkdir(exist_ok=True)
+        Image.new('RGB', (8, 8), 'red').save(p, 'PNG')
+    class Ranks:
+        name = 'ranks@1'
+        def loglik(self, items): return [np.arange(np.prod(score_shape(i)), dtype=float).reshape(score_shape(i)) for i in items]
+    class Says:
+        name = 'says@1'
+        def say(self, questions, room): return ['(A)' for _ in questions]
+    words = any(i.choice == 'open' for i in items)
+    monkeypatch.setattr(evaluation, 'load_model', lambda spec: Says() if words else Ranks())
+    out = CliRunner().invoke(app, ['evaluate', '--model', 'm', '--benchmark', f'trials:{tmp_path/name}', '--mode', 'reference', '--out', str(tmp_path/'r')])
+    assert out.exit_code == 0 and f'on trials/{name.rpartition(".")[0]}, reference' in out.output and f'items: asked {len(items)} = answered' in out.output, out.output
+    assert ('left out: 1 rows of' in out.output) == (name in ('levante.csv', 'tom.csv')), 'rows that instruct are counted'
+    told = CliRunner().invoke(app, ['audit', '--benchmark', f'trials:{tmp_path/name}', '--mode', 'reference'])
+    assert told.exit_code == 0 and 'surprises' in told.output and 'constant' in told.output, told.output
+    kept, = (tmp_path/'r'/'replies'/'trials'/name.rpartition('.')[0]).glob('*.jsonl')
+    seen = Explorer(items, {'m': list(Journal(kept).done.values())})
+    assert not {'not judged', 'skipped'} & set(seen.table().verdict) and seen.export(tmp_path/'e.html').stat().st_size > 1000
 
 
 def test_the_audit_sees_that_the_right_one_is_always_first(tmp_path):
@@ -57,12 +105,19 @@ def test_the_audit_sees_that_the_right_one_is_always_first(tmp_path):
     assert fair.value == .25 == fair.chance
 
 
+def test_a_list_of_several_kinds_is_audited(tmp_path):
+    rows = ''.join(f'{k}.png,cup|ball,{k % 2},\n{k}.png|{k}b.png|{k}c.png,a cup,{k % 3},\n' for k in range(6))
+    items = read(tmp_path, 'own.csv', 'images,options,answer,prompt\n' + rows)
+    table, _ = audited('own', items)
+    assert table.loc['ideal', 'acc'].value == 1 and table.loc['constant', 'acc'].value == pytest.approx(5/12) == table.loc['chance', 'acc']
+
+
 def test_a_lab_asks_its_own_trials(tmp_path, monkeypatch):
     for k in range(4): Image.new('RGB', (8, 8)).save(tmp_path/f'{k}.png')
     (tmp_path/'own.csv').write_text('images,options,answer,group\n' + ''.join(f'{k}.png,cup|ball,{"cup" if k < 3 else "ball"},g{k // 2}\n' for k in range(4)))
     class Says:
         name = 'm@1'
-        def say(self, questions, room): return ['(A)' for _ in questions]
+        def say(self, questions, room): return ['(A)' if 'x' not in q.text else 'no idea' for q in questions]
     monkeypatch.setattr(evaluation, 'load_model', lambda spec: Says())
     out = CliRunner().invoke(app, ['evaluate', '--model', 'm', '--benchmark', f"trials:{tmp_path/'own.csv'}", '--out', str(tmp_path/'r')])
     assert out.exit_code == 0 and 'm@1 on trials/own, fair' in out.output and '0.750' in out.output, out.output

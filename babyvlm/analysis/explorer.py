@@ -21,6 +21,7 @@ import pandas as pd
 from fastcore.basics import patch
 from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, Text, VBox
 
+from ..benchmarks import trials
 from ..benchmarks.devcv import score as devcv
 from ..benchmarks.v1 import winoground_outcomes
 from ..config import data_root
@@ -49,6 +50,11 @@ def _by_parser(item, reply):
     if lost.get('ties') and not item.rounds: return 'tie'
     return 'right' if earned == 1 else 'in part' if earned else 'wrong'
 
+def _by_trial(item, reply):
+    "The verdict of a list of trials on words."
+    earned = trials.credit(item, reply)
+    return 'no answer' if earned is None else 'right' if earned else 'wrong'
+
 # %% ../../nbs/analysis/08_explorer.ipynb #exp00001
 def verdict(
     item:Item,            # what was asked
@@ -60,6 +66,7 @@ def verdict(
     judged = judge and judge(item, reply)
     if judged: return judged
     if item.benchmark.startswith('devcv/'): return _by_parser(item, reply)
+    if item.benchmark.startswith('trials/') and not reply.scores: return _by_trial(item, reply)
     if reply.scores: return _by_scores(item, reply.scores)
     if reply.chosen is None or not isinstance(item.gold, int): return 'not judged'
     return 'right' if reply.chosen == item.gold else 'wrong'

@@ -170,9 +170,10 @@ def shuffled(
     seed:int=0,            # of the exchange
 )->list[Reply]:            # what is true of another item's pictures
     "Knows the pictures, but is shown those of another item."
-    known, n = _knowledge(items), len(items)
-    order = np.random.default_rng(seed).permutation(n)
-    giver = dict(zip(order.tolist(), np.roll(order, 1).tolist()))
+    known, rng, giver = _knowledge(items), np.random.default_rng(seed), {}
+    for n in dict.fromkeys(len(i.images) for i in items):    # a list may hold items of several kinds
+        order = rng.permutation([k for k, i in enumerate(items) if len(i.images) == n])
+        giver |= zip(order.tolist(), np.roll(order, 1).tolist())
     return [_informed(i, items[giver[k]].images, known) for k, i in enumerate(items)]
 
 DEGENERATE = {'ideal': ideal, 'images shuffled': shuffled, 'constant': constant, 'not a number': not_a_number,

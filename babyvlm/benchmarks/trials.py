@@ -6,24 +6,49 @@
 __all__ = ['MODES', 'trial', 'load_trials', 'credit', 'chance', 'score', 'audited']
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #e469d221
+import csv
+import io
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
 
 from .audit import Benchmark, audit, surprises
 from .parsing import parse_letter
-from .v1 import choice_outcome
+from .v1 import ItemList, choice_outcome
 from ..estimate import Estimate, bootstrap, wilson
 from ..items import Item, Reply, Status
 from ..store import csv_rows, parse_json, read_json, read_text
 
-# %% ../../nbs/benchmarks/08_trials.ipynb #83cc611a
+# %% ../../nbs/benchmarks/08_trials.ipynb #c0tr17a1
 def _split(v): return [s.strip() for s in v.split('|')] if isinstance(v, str) else list(v or [])
+
+def _inside(root, name, where):
+    "A picture's path; a list does not lead out of the folder of pictures."
+    if PurePath(name).is_absolute() or '..' in PurePath(name).parts:
+        raise ValueError(f"{where}: the picture '{name}' is outside the folder of pictures; write it as seen "
+                         'from that folder, and name the folder (--images)')
+    return str(root/name)
+
+def _gold(among, answer, where):
+    "The place of the right one."
+    if answer in among: gold = among.index(answer)
+    elif answer.isdecimal() and int(answer) < len(among): gold = int(answer)
+    else: raise ValueError(f"{where}: the answer '{answer}' is none of {', '.join(among)}; write it as it "
+                           f'stands there, or its place, 0 to {len(among) - 1}')
+    if among.count(among[gold]) == 1: return gold
+    raise ValueError(f"{where}: '{among[gold]}' is right and is there twice; take one out")
 
 def _letters(texts): return ' '.join(f'({chr(65 + k)}) {t}' for k, t in enumerate(texts))
 
+def _filled(r, where, *columns):
+    "A cell that a trial cannot do without."
+    empty = next((c for c in columns if r[c] is None or not str(r[c]).strip()), None)
+    if empty: raise ValueError(f"{where}: '{empty}' is empty; fill it, or take the trial out")
+
+# %% ../../nbs/benchmarks/08_trials.ipynb #83cc611a
 def trial(
     where:str,            # file and row, for errors
     uid:str,              # unique in the list
@@ -36,11 +61,8 @@ def trial(
 )->Item:                  # one text and several pictures: 'images'; else 'options', or 'open' without any
     "One trial as an item; a chat model is shown letters."
     choice = 'open' if not options else 'images' if len(options) == 1 and len(images) > 1 else 'options'
-    among = dict(images=images, options=options).get(choice, [])
-    if choice == 'open': gold = str(answer)
-    elif str(answer) in map(str, among): gold = list(map(str, among)).index(str(answer))
-    elif str(answer).isdecimal() and int(answer) < len(among): gold = int(answer)
-    else: raise ValueError(f'{where}: the answer {answer!r} is none of {list(among)} and no place among them')
+    among = dict(images=images, options=options).get(choice)
+    gold = str(answer) if among is None else _gold(list(map(str, among)), str(answer), where)
     marks = _letters(['<image>']*len(images)) if choice == 'images' else '<image> '*len(images)
     asked = prompt or ('Which picture shows: ' + options[0] if choice == 'images' else 'Which is right?')
     choices = f' {_letters(options)}' if choice == 'options' else ''
@@ -50,34 +72,40 @@ def trial(
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #dc3121ce
 def _devbench(r, where, uid, name, root):
-    images = [str(root/r[c]) for c in sorted(r) if c.startswith('image') and r[c]]
+    _filled(r, where, 'text1', 'image1', 'image2')
+    images = [_inside(root, r[c], where) for c in sorted(r) if c.startswith('image') and r[c]]
     return trial(where, uid, name, images, (r['text1'],), 0, group=r['text1'])
 
 def _levante(r, where, uid, name, root):
     stage = r.get('assessment_stage') or r.get('trial_type') or 'test'
-    if 'test' not in stage or not r['response_alternatives']: return None
+    if 'test' not in stage: return f'{stage}, no trial'
+    if not r['response_alternatives']: return 'nothing to choose from'
+    _filled(r, where, 'item_uid', 'answer')
     options = [r['answer'], *(s.strip() for s in r['response_alternatives'].split(','))]
     options = sorted(options, key=lambda o: (len(o), o))      # the file names the right one apart
-    images = [str(root/r['image'])] if r.get('image') else []
+    images = [_inside(root, r['image'], where)] if r.get('image') else []
     asked = r.get('full_prompt') or r.get('prompt', '')
     return trial(where, uid, name, images, options, r['answer'], asked, r['item_uid'])
 
 def _babyvision(r, where, uid, name, root):
     closed = r['ansType'] == 'choice'
     options, answer = (r['options'], r['choiceAns']) if closed else ((), r['blankAns'])
-    images = [str(root/r['image'])]
+    images = [_inside(root, r['image'], where)]
     return trial(where, str(r['taskId']), name, images, options, answer, r['question'], r['subtype'])
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #c0mach02
 def _machine(r, where, uid, name, root):
     if 'image_positive' in r:
-        images = [str(root/r[k]) for k in ('image_positive', 'image_negative')]
+        _filled(r, where, 'caption_positive')
+        images = [_inside(root, r[k], where) for k in ('image_positive', 'image_negative')]
         return trial(where, uid, name, images, (r['caption_positive'],), 0, group=r['caption_positive'])
     images, texts = (r['image_0'], r['image_1']), (r['caption_a'], r['caption_b'])
-    return Item(uid, f'trials/{name}', [str(root/p) for p in images], '', texts, 0, 'both', texts[0])
+    images = [_inside(root, p, where) for p in images]
+    return Item(uid, f'trials/{name}', images, '', texts, 0, 'both', texts[0])
 
 def _plain(r, where, uid, name, root):
-    images, options = [str(root/p) for p in _split(r['images'])], _split(r['options'])
+    _filled(r, where, 'answer')
+    images, options = [_inside(root, p, where) for p in _split(r['images'])], _split(r['options'])
     answer = str(root/r['answer']) if r['answer'] in _split(r['images']) else r['answer']
     uid, prompt, group = str(r.get('id') or uid), r.get('prompt', ''), r.get('group', '')
     return trial(where, uid, name, images, options, answer, prompt, group)
@@ -90,35 +118,55 @@ _FORMS = ((('text1', 'image1', 'image2'), _devbench),
           (('images', 'options', 'answer'), _plain))
 
 def _rows(path):
-    "The rows of a list, as mappings."
-    if path.suffix == '.csv': return csv_rows(read_text(path), path.name)[1]
+    "The rows of a list, each with where it stands."
     if path.suffix == '.json':
         d = read_json(path)
-        return d.get('items') if isinstance(d, dict) else d
-    lines = enumerate(read_text(path).split('\n'), 1)
-    return [parse_json(l, f'{path.name} line {n}') for n, l in lines if l.strip()]
+        d = d.get('items') if isinstance(d, dict) else d
+        return [(f'{path.name} item {n}', r) for n, r in enumerate(d, 1)] if isinstance(d, list) else []
+    text = read_text(path)
+    if path.suffix == '.csv':
+        rows, at = csv_rows(text, path.name)[1], csv.reader(io.StringIO(text, newline=''))
+        ends = [at.line_num for cells in at if cells][1:]
+        return [(f'{path.name} line {n}', r) for n, r in zip(ends, rows, strict=True)]
+    lines = [(f'{path.name} line {n}', l) for n, l in enumerate(text.split('\n'), 1) if l.strip()]
+    return [(where, parse_json(l, where)) for where, l in lines]
+
+# %% ../../nbs/benchmarks/08_trials.ipynb #c0tr17a3
+def _form(rows, name):
+    "How the rows of a file are read, and the columns that each of them needs."
+    if not rows or not all(isinstance(r, dict) for _, r in rows):
+        raise ValueError(f'{name}: no rows; a list of trials is a CSV, JSON lines or a JSON with items')
+    found = next((form for form in _FORMS if set(form[0]) <= set(rows[0][1])), None)
+    if found: return found
+    raise ValueError(f"{name}: columns {', '.join(map(str, rows[0][1]))}; expected images, options, answer, "
+                     f"or those of a published list: {'; '.join(', '.join(f[0]) for f in _FORMS[:-1])}")
+
+def _unique(items, name):
+    "Each trial has an id of its own."
+    uid, n = next(iter(Counter(i.uid for i in items).most_common(1)), ('', 0))
+    if n > 1: raise ValueError(f"{name}: {n} trials are called '{uid}'; give each an id of its own")
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #c0tr16a2
 def load_trials(
     path:str|Path,        # .csv, .json or .jsonl
     images:str|Path=None, # folder of the pictures; None: the list's own
-)->list[Item]:            # in the order of the file
+)->list[Item]:            # in the order of the file; `.faults` tells what is no trial
     "A list of trials as items."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no list of trials '{path.name}'")
-    rows, root = _rows(path), Path(images or path.parent)
-    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
-        raise ValueError(f'{path.name}: no rows; a list of trials is a CSV, JSON lines or a JSON with items')
-    form = next((f for need, f in _FORMS if set(need) <= set(rows[0])), None)
-    if form is None:
-        raise ValueError(f"{path.name}: columns {', '.join(map(str, rows[0]))}; expected images, options, "
-                         'answer, or those of DevBench, LEVANTE, BabyVision, Machine-DevBench')
-    def one(n, r):
-        where = f'{path.name} row {n + 1}'
-        try: return form(r, where, f'{n:05d}', path.stem, root)
+    rows, root, out, left = _rows(path), Path(images or path.parent), ItemList(), Counter()
+    need, form = _form(rows, path.name)
+    for n, (where, r) in enumerate(rows):
+        lost = next((c for c in need if c not in r), None)
+        if lost: raise ValueError(f"{where}: no '{lost}', which the first trial has; add it")
+        try: item = form(r, where, f'{n:05d}', path.stem, root)
         except (KeyError, TypeError, AttributeError) as e:
             raise ValueError(f'{where}: {e} is missing or of another kind') from None
-    return [i for i in (one(n, r) for n, r in enumerate(rows)) if i is not None]
+        if isinstance(item, str): left[item] += 1
+        else: out.append(item)
+    _unique(out, path.name)
+    out.faults = tuple(f'{n} rows of {path.name}: {why}' for why, n in left.items())
+    return out
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #0fbc0aa7
 MODES = ('fair', 'reference')
@@ -171,11 +219,16 @@ def score(
     if len(set(groups)) == len(groups): return dict(acc=wilson(sum(got), len(got), **counts))
     return dict(acc=bootstrap(got, groups, 2000, **counts))
 
+# %% ../../nbs/benchmarks/08_trials.ipynb #c0tr17a6
 def audited(
     task:str,             # name of the list
     items:Sequence[Item], # from `load_trials`
     mode:str='fair',      # one of `MODES`
 )->tuple[pd.DataFrame, list[str]]:  # degenerate models x metrics, and what a sound benchmark would not show
     "What models that cannot see get."
-    table = audit(Benchmark(items[0].benchmark, list(items), lambda i, r: score(task, i, r, mode)))
-    return table, surprises(table)
+    closed = [i for i in items if i.choice != 'open']
+    n, name = len(items) - len(closed), items[0].benchmark
+    left = [f'{n} open questions of {len(items)} are not audited: there is nothing to choose'] if n else []
+    if not closed: return pd.DataFrame(index=pd.Index([], name=name)), left
+    table = audit(Benchmark(name, closed, lambda i, r: score(task, i, r, mode)))
+    return table, [*surprises(table), *left]

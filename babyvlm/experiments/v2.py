@@ -318,7 +318,7 @@ def rows(self:V2,
 
 # %% ../../nbs/experiments/05_v2.ipynb #336804e5
 def published_cells(
-    table:str='main_results', # a table of the paper
+    table:str='main_results_DevCV', # a table of the paper, from all files that hold it
 ):                            # as `published`, metrics spelled as in our rows
     "Published values beside which rows can stand."
     d = published('v2', table)

@@ -58,14 +58,14 @@ def _known(p):
     if 'share' in p: return p['share']
     return p['value'] / 100 if is_percent(p['metric']) else p['value']
 
-def _line(r, known):
-    "One line of a comparison; r has an estimate or None."
+def _line(r, known, disputed=False):
+    "One line of a comparison; r has an estimate or None, and no difference rests on a disputed value."
     e = r['estimate']
     return {'model': r['model'], 'setting': r.get('setting', ''), 'task': spelled(r['task']),
             'metric': spelled(r['metric']), 'published': known, 'this run': e,
-            'difference': e.value - known if e else math.nan,
+            'difference': e.value - known if e and not disputed else math.nan,
             'low': e.low if e else math.nan, 'high': e.high if e else math.nan, 'n': e.n if e else 0,
-            'status': r['status'], 'run': r['run']}
+            'sources': 'disagree' if disputed else '', 'status': r['status'], 'run': r['run']}
 
 # %% ../../nbs/reporting/02_tables.ipynb #ddb29973
 def _with_runs(table):
@@ -87,11 +87,14 @@ def compare(
         hits = [i for i in hits if ours[i]['setting'] == p.get('setting')] or hits   # before or after tuning
         if not hits:
             why = (missing or {}).get(p['model'], 'no run of this model')
-            out.append(_line(dict(p, estimate=None, run='', status=f'not possible here: {why}'), _known(p)))
-        for i in hits: out.append(_line(ours[i], _known(p))); used.add(i)
+            hits = [dict(p, estimate=None, run='', status=f'not possible here: {why}')]
+        else: used |= set(hits); hits = [ours[i] for i in hits]
+        out += [_line(r, _known(p), bool(p.get('disputed', False))) for r in hits]
     out += [_line(r, math.nan) for i, r in enumerate(ours) if i not in used]
     out.sort(key=lambda r: r['this run'] is None)   # stable: what could not be filled comes last
-    return _with_runs(pd.DataFrame(out))
+    table = pd.DataFrame(out)
+    agree = len(out) and not table.sources.any()
+    return _with_runs(table.drop(columns='sources') if agree else table)
 
 # %% ../../nbs/reporting/02_tables.ipynb #6748efa8
 NUMBERS = ('value', 'low', 'high', 'level', 'n', 'unit', 'chance', 'ties', 'no_answer', 'skipped', 'seeds',

@@ -31,6 +31,7 @@ def journal_of(
 )->Path:                  # one journal a model, protocol and label set
     "Where replies are kept."
     def plain(s): return ''.join('-' if c in '/\\:*?"<>|' else c for c in s)
+    task = Path(task).stem if family == 'trials' else task    # of a list the name, not where it lies
     return Path(out)/'replies'/family/plain(task)/f'{plain(key)}.jsonl'
 
 # %% ../../nbs/run/02_results.ipynb #be737f40
