@@ -28,7 +28,7 @@ from ..benchmarks.devcv.shortcuts import open_ways, shortcut_audit
 from ..benchmarks.hierarchy import run as protocol
 from ..benchmarks.likelihood import CAPTION, Generative, HubRanked
 from ..benchmarks.v1 import FILES, LOADERS, MODES, TASKS, benchmark, score
-from ..config import data_root, pick_device
+from ..config import data_root
 from ..estimate import Estimate
 from ..items import Item, Journal, Reply, Status, evaluate, item_key, open_image, protocol_of
 from ..models.babyllava import BABYLLAVA
@@ -39,7 +39,7 @@ from ..models.families import find_family
 from ..models.families import register as register_model
 from ..models.hub_models import ENDPOINT, HUB_CHAT, Question
 from ..models.weights import check_finite, quiet, reading_model
-from ..store import read_json, sha256_file, sha256_text
+from ..store import sha256_file, sha256_text
 
 # %% ../../nbs/run/01_evaluate.ipynb #10d1ae25
 _NO_ANSWER = ('.md', '.lock', '.log', '.part', '.pyc')
