@@ -22,7 +22,7 @@ from babyvlm.experiments.prompting import as_matrix
 from babyvlm.experiments.v1 import METRICS, Spec, V1
 from babyvlm.items import Item, Reply, Status, scored, score_shape
 from babyvlm.nursery.world import Nursery
-from babyvlm.run.evaluate import SUITES
+from babyvlm.run.evaluate import SUITES, scored_evaluation
 from babyvlm.store import Store
 
 PACKAGE = Path(babyvlm.__file__).parent
@@ -149,6 +149,16 @@ def test_a_devcv_table_and_evaluate_agree(home, task):
     each = Result(task, items, replies, found).credit
     assert bootstrap(each[np.isfinite(each)], n_boot=9).value == found[DEVCV[task].primary].value
     assert np.isnan(each).sum() == found[DEVCV[task].primary].skipped
+
+
+def test_a_memory_record_counts_once_and_words_to_all_of_it_answer_nothing(home):
+    items = load_items(home, 'memory')
+    texts = ['I see a cup', '"A"', '{"A": 1}', '["A"]', '[3, null, []]', '']
+    replies = [Reply(i.uid, text=t) for i, t in zip(items, texts)]
+    some = items[:len(texts)]
+    for e in score_items(some, replies).values(): assert (e.n, e.no_answer, e.unit) == (len(texts), len(texts), 'records')
+    done = scored_evaluation(SUITES['devcv'], 'memory', some, replies, 'fair')
+    assert done.counts == {'asked': len(texts), 'answered': 0, 'no answer': len(texts), 'skipped': 0}
 
 
 class Constant:

@@ -109,7 +109,7 @@ class Unit:
     key:str               # fingerprint of the question, see `item_key`
     group:str             # what is resampled together
     credit:float          # under the primary metric
-    silent:bool = False   # answered without an answer that counts
+    silent:bool = False   # an answer that it needs is missing
 
 def _counted(counts):
     asked, *parts = [f'{k} {v}' for k, v in counts.items()] or ['asked 0']
@@ -360,7 +360,7 @@ def _units(suite, task, items, replies, mode, value):
         part[:] = some
         scores = suite.score(task, part, said, mode)
         e = scores[primary(scores)]
-        silent = e.no_answer >= max(1, sum(len(i.rounds) for i in some))
+        silent = 0 < e.n <= e.no_answer
         key = item_key(some[0]) if len(some) == 1 else labels_id(some)
         if e.n: out.append(Unit(uid, key, str(some[0].group), e.value, bool(silent)))
     mean = sum(u.credit for u in out) / max(len(out), 1)
