@@ -324,6 +324,7 @@ class Result:
     items:Items           # with ledger and faults
     replies:list          # one an item
     scores:dict           # metric -> Estimate
+    run:str = ''          # id of the artifact that holds the replies
 
     @cached_property
     def credit(self)->np.ndarray:  # (n,), 0..1
