@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SUITES', 'weights_id', 'load_model', 'task_of', 'find_items', 'Unit', 'primary', 'Evaluation', 'Suite', 'register',
            'suite_of', 'Spoken', 'EachPicture', 'evaluations', 'evaluate_benchmark', 'absent_tasks', 'labels_id',
-           'scored_evaluation', 'audit_benchmark', 'evaluate_v1', 'audit_v1', 'Ranked']
+           'scored_evaluation', 'audit_benchmark', 'Ranked']
 
 # %% ../../nbs/run/01_evaluate.ipynb #2a81439b
 from .. import _compat  # before transformers
@@ -430,28 +430,6 @@ def audit_benchmark(
             if len(tasks) == 1: raise
             return pd.DataFrame(index=pd.Index([], name=_full(suite, task))), [f'NOT READ: {e}']
     return [one(t) for t in tasks]
-
-# %% ../../nbs/run/01_evaluate.ipynb #6509b587
-def evaluate_v1(
-    model,                # from `load_model`, or any model that the protocols know
-    name:str,             # benchmark, such as 'v1/vtwt'
-    labels:str|Path,      # label file, or the folder that holds it
-    images:str|Path=None, # folder of the pictures; None: beside the labels
-    journal:str|Path=None,  # replies are kept here and a second call continues; None: nothing is kept
-    mode:str='fair',      # 'fair', 'reference' (published tie rules) or 'strict'
-)->Evaluation:            # scores with intervals and counts
-    "Ask a model a V1 benchmark and score it."
-    keep = journal and (lambda task, key: journal)
-    return evaluate_benchmark(model, f'v1/{task_of(name)}', labels, images, keep, mode)[0]
-
-# %% ../../nbs/run/01_evaluate.ipynb #f76064a7
-def audit_v1(
-    name:str,             # benchmark, such as 'v1/vtwt'
-    labels:str|Path,      # label file, or the folder that holds it; no pictures are needed
-    mode:str='fair',      # 'fair', 'reference' (published tie rules) or 'strict'
-)->tuple[pd.DataFrame, list[str]]:  # degenerate models x metrics, and what a sound benchmark would not show
-    "What models that cannot see get on a benchmark."
-    return audit_benchmark(f'v1/{task_of(name)}', labels, mode)[0]
 
 # %% ../../nbs/run/01_evaluate.ipynb #85df0a6c
 class Ranked:
