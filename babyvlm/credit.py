@@ -86,6 +86,7 @@ class Credit:
     n:int                 # all items, skipped ones too
     chance:float|None = None  # what guessing earns
     counts:dict = field(default_factory=dict)  # ties, no_answer, skipped
+    unit:str = ''         # what they and n count when it is not items
 
     @property
     def full(self)->np.ndarray:  # (n,), NaN where an item was skipped
@@ -94,7 +95,8 @@ class Credit:
 
     def wilson(self)->Estimate:
         "The mean with Wilson's interval."
-        return wilson(float(np.sum(self.values)), len(self.values), self.chance, **self.counts)
+        right, how = float(np.sum(self.values)), dict(unit=self.unit, **self.counts)
+        return wilson(right, len(self.values), self.chance, **how)
 
     def bootstrap(self,
         clusters=None,        # (kept,) ids of what is resampled
@@ -102,4 +104,5 @@ class Credit:
         seed:int=0,           # of the resamples
     )->Estimate:
         "The mean with a bootstrap interval."
-        return bootstrap(self.values, clusters, n_boot, seed, chance=self.chance, **self.counts)
+        how = dict(chance=self.chance, unit=self.unit, **self.counts)
+        return bootstrap(self.values, clusters, n_boot, seed, **how)

@@ -22,7 +22,7 @@ from babyvlm.experiments.prompting import as_matrix
 from babyvlm.experiments.v1 import METRICS, Spec, V1
 from babyvlm.items import Item, Reply, Status, scored, score_shape
 from babyvlm.nursery.world import Nursery
-from babyvlm.run.evaluate import FAMILIES
+from babyvlm.run.evaluate import SUITES, scored_evaluation
 from babyvlm.store import Store
 
 PACKAGE = Path(babyvlm.__file__).parent
@@ -98,7 +98,7 @@ def test_a_v1_table_and_evaluate_agree(v1, task):
     items, spec = v1.items(task), Spec('CLIP-large', '')
     def say(i, rng): return Reply(i.uid, text=i.gold[:rng.integers(1, 40)]) if i.choice == 'open' else rounded(i, rng)
     replies = mixed(items, say)
-    found = FAMILIES['v1'].score(task, items, replies, 'fair')
+    found = SUITES['v1'].score(task, items, replies, 'fair')
     if task == 'saycam_caption': found |= score(task, replies, items=items, wordnet=False)   # the table shows both
     table = {r['metric']: r['estimate'] for r in v1.rows({spec: {task: replies}}, [task], metrics=list(METRICS[task]))}
     assert set(table) == set(METRICS[task])
@@ -112,7 +112,7 @@ def test_several_seeds_are_the_mean_of_their_evaluations(v1):
     items = v1.items('vtwt')
     by = {Spec('CVCL', 'filtered', s): {'vtwt': mixed(items, rounded, s)} for s in range(3)}
     (cell,) = v1.rows(by, ['vtwt'])
-    each = [FAMILIES['v1'].score('vtwt', items, r['vtwt'], 'fair')['acc'] for r in by.values()]
+    each = [SUITES['v1'].score('vtwt', items, r['vtwt'], 'fair')['acc'] for r in by.values()]
     assert cell['estimate'].value == pytest.approx(np.mean([e.value for e in each]), abs=1e-12)
     assert (cell['estimate'].skipped, cell['estimate'].no_answer) == (each[0].skipped, each[0].no_answer)
 
@@ -141,7 +141,7 @@ def turns(item, rng):
 def test_a_devcv_table_and_evaluate_agree(home, task):
     items = load_items(home, task)
     replies = mixed(items, turns if task == 'memory' else rounded)
-    found = FAMILIES['devcv'].score(task, items, replies, 'fair')
+    found = SUITES['devcv'].score(task, items, replies, 'fair')
     for m, c in credit(items, replies).items():
         assert c.counts | dict(value=found[m].value) == dict(
             ties=found[m].ties, no_answer=found[m].no_answer, skipped=found[m].skipped, value=float(np.sum(c.values))/len(c.values))
@@ -149,6 +149,16 @@ def test_a_devcv_table_and_evaluate_agree(home, task):
     each = Result(task, items, replies, found).credit
     assert bootstrap(each[np.isfinite(each)], n_boot=9).value == found[DEVCV[task].primary].value
     assert np.isnan(each).sum() == found[DEVCV[task].primary].skipped
+
+
+def test_a_memory_record_counts_once_and_words_to_all_of_it_answer_nothing(home):
+    items = load_items(home, 'memory')
+    texts = ['I see a cup', '"A"', '{"A": 1}', '["A"]', '[3, null, []]', '']
+    replies = [Reply(i.uid, text=t) for i, t in zip(items, texts)]
+    some = items[:len(texts)]
+    for e in score_items(some, replies).values(): assert (e.n, e.no_answer, e.unit) == (len(texts), len(texts), 'records')
+    done = scored_evaluation(SUITES['devcv'], 'memory', some, replies, 'fair')
+    assert done.counts == {'asked': len(texts), 'answered': 0, 'no answer': len(texts), 'skipped': 0}
 
 
 class Constant:
@@ -175,7 +185,7 @@ def test_a_hierarchy_table_and_evaluate_agree(task, tmp_path):
     items = protocol.load_items(task, tmp_path/'rows.jsonl')
     levels = max(i.meta['level'] for i in items)
     replies = mixed(items, rounded)
-    found = FAMILIES['hierarchy'].score(task, items, replies, 'fair')
+    found = SUITES['hierarchy'].score(task, items, replies, 'fair')
     matrix = as_matrix(items, replies, levels)
     species = [i.group for i in items if i.meta['level'] == 1]
     for m, e in questions.crossed_scores(matrix[None], species, options=3).items():

@@ -2,6 +2,8 @@
 import ast
 import importlib
 import json
+import re
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -119,3 +121,41 @@ def test_names_that_other_programs_rely_on_import(module):
 def test_a_package_shows_the_names_of_its_first_module(package, module):
     outer, inner = importlib.import_module(f'babyvlm.{package}'), importlib.import_module(f'babyvlm.{package}.{module}')
     for name in inner.__all__: assert getattr(outer, name) is getattr(inner, name)
+
+
+def pages():
+    "Words of every page, test and program: path -> names that appear there."
+    found = {}
+    for f in (ROOT/'nbs').rglob('*.ipynb'):
+        if '.ipynb_checkpoints' in f.parts: continue
+        cells = json.loads(f.read_text(encoding='utf-8'))['cells']
+        found[f.relative_to(ROOT).as_posix()] = set(re.findall(r'\w+', '\n'.join(''.join(c['source']) for c in cells)))
+    others = [f for g in ('tests/*.py', 'tools/**/*.py', '.ci/*', 'Snakefile', 'Makefile', 'babyvlm/assets/**/*.py') for f in ROOT.glob(g) if f.is_file()]
+    return found | {f.relative_to(ROOT).as_posix(): set(re.findall(r'\w+', f.read_text(encoding='utf-8', errors='ignore'))) for f in others if f.name != 'test_house.py'}
+
+
+def idle_names():
+    "Public functions and classes that are mentioned on their own page alone and that nothing there calls: 'module.name'."
+    seen = Counter(w for words in pages().values() for w in words)
+    for name, file in MODULES.items():
+        text = file.read_text(encoding='utf-8')
+        tree, words = ast.parse(text), Counter(re.findall(r'\w+', text))
+        exported = {e.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], 'id', '') == '__all__' for e in n.value.elts}
+        for n in tree.body:
+            if not isinstance(n, (ast.FunctionDef, ast.ClassDef)) or n.decorator_list or n.name not in exported: continue
+            if seen[n.name] <= 1 and words[n.name] <= 2: yield f'{name}.{n.name}'   # its definition and `__all__`
+
+
+KEPT = {'analysis.composition.plot_classes': 'a figure for readers of the page', 'analysis.survey.power.coverage_table': 'shows how often intervals hold',
+        'benchmarks.devcv.build.split_words': 'for those who train: words that training never asks for',
+        'benchmarks.hierarchy.questions.order_sensitivity': 'for readers of cyclic runs', 'data.child_directed.word_table': 'for readers of a corpus',
+        'data.question_wordings.is_published': 'checks a wording that may not be printed', 'data.saycam.prepare_frame': 'the released preparation, for real frames',
+        'models.babyllava_v2.load_vision': 'reads checkpoints of others', 'nursery.scenes.word_kind': 'for readers of the nursery',
+        'training.dino.knn': 'the usual check of an encoder', 'training.instructions.start_tuning': 'a habit of the released code, to compare with',
+        'training.lora.lora_size': 'size before anything is loaded'}
+
+
+def test_every_public_name_has_a_user():
+    "A name that only its own lesson mentions is a line to maintain for nobody: use it, delete it, or say here whom it is for."
+    found = set(idle_names()) - set(KEPT)
+    assert not found, 'nobody uses: ' + ', '.join(sorted(found))

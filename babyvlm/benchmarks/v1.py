@@ -6,7 +6,7 @@
 __all__ = ['LOADERS', 'FILES', 'WINOGROUND', 'CHANCE', 'METEOR', 'TASKS', 'HEADLINE', 'LabelError', 'read_labels', 'ItemList',
            'load_labeled_s', 'load_vtwt', 'load_baby_winoground', 'load_saycam_caption', 'choice_outcome',
            'winoground_outcomes', 'has_wordnet', 'word_tokens', 'meteor', 'credit', 'score', 'benchmark',
-           'chance_levels', 'word_frequency_rule', 'unknown_words', 'label_facts']
+           'word_frequency_rule', 'unknown_words', 'label_facts']
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #60238f45
 import csv
@@ -473,17 +473,6 @@ def benchmark(
     "A V1 benchmark with its metric."
     def metric(asked, replies): return score(task, replies, mode, asked, **kwargs)
     return Benchmark(f'{task}, {mode}', list(items), metric)
-
-# %% ../../nbs/benchmarks/05_v1.ipynb #1ccb6178
-def chance_levels(
-    n:int=2000,        # simulated items a task
-    seed:int=0,        # of the simulation
-)->pd.DataFrame:       # task, metric, theory, simulated (`Estimate`)
-    "Every metric's chance: from theory, and for random continuous scores."
-    rng = np.random.default_rng(seed)
-    shapes = dict(labeled_s=(n, 4), vtwt=(n, 2), baby_winoground=(n, 2, 2))
-    found = [(t, m, e) for t, shape in shapes.items() for m, e in score(t, rng.normal(size=shape)).items()]
-    return pd.DataFrame([dict(task=t, metric=m, theory=e.chance, simulated=e) for t, m, e in found])
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #5d7ff725
 def word_frequency_rule(

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from ..analysis.features import extract, taps_of
 from ..analysis.probing import fit_probe
+from ..benchmarks.hierarchy.questions import credit
 from ..benchmarks.likelihood import Generative
 from ..config import Profile, pick_device
 from ..data.taxonomy import Taxonomy, build_questions, random_taxonomy
@@ -261,7 +262,7 @@ def replies(self:Planted,
     arm:Arm,              # who answers
     kind:str='image',     # 'image' or 'text'
     tuning:str='',        # '' as trained, or one of `TUNINGS`
-)->np.ndarray:            # (pictures or species, levels) 1 where the answer is right
+)->np.ndarray:            # (pictures or species, levels) 0..1; options that tie share the point
     "Which questions an arm gets right."
     weights = self.tuned(arm, tuning) if tuning else self.model(arm)
     def build(path):
@@ -269,7 +270,7 @@ def replies(self:Planted,
         for k in ('image', 'text'): evaluate(model, self.items(k), path/f'{k}.jsonl', batch_size=256)
     made = self._made('planted_replies', build, [weights], **asdict(arm))
     done, items = Journal(made.path/f'{kind}.jsonl').done, self.items(kind)
-    right = np.array([float(done[i.uid].chosen == i.gold) for i in items])
+    right = np.array([credit(i, done[i.uid]) for i in items])
     return right.reshape(-1, max(i.meta['level'] for i in items))
 
 # %% ../../nbs/experiments/06_planted.ipynb #eacb96b2
@@ -293,7 +294,7 @@ def hca(self:Planted,
 )->Estimate:              # mean over seeds and species
     "Share of rows whose whole path is right."
     levels = self.taxonomy.depth - (kind == 'text')   # in words the species is given
-    x = np.stack([self.replies(a, kind, tuning)[:, :levels].min(1) for a in arms])
+    x = np.stack([self.replies(a, kind, tuning)[:, :levels].prod(1) for a in arms])
     rows = self.rows('test') if kind == 'image' else [(leaf, 0) for leaf in self.taxonomy]
     how = dict(clusters=[leaf for leaf, _ in rows], chance=.25**levels,
                unit='pictures' if kind == 'image' else 'species')

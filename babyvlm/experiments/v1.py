@@ -396,8 +396,9 @@ def over_both(
     x = np.stack([c.full for c in credits])
     asked = np.isfinite(x).all(0)
     def each(k): return _plain(np.mean([c.counts[k] for c in credits]))
-    return crossed(x[:, asked], [g for g, a in zip(clusters, asked) if a], chance,
-                   ties=each('ties'), no_answer=each('no_answer'), skipped=int((~asked).sum()))
+    counts = dict(ties=each('ties'), no_answer=each('no_answer'), skipped=int((~asked).sum()))
+    kept = [g for g, a in zip(clusters, asked) if a]
+    return crossed(x[:, asked], kept, chance, unit=credits[0].unit, **counts)
 
 def _plain(x): return int(x) if x == int(x) else float(x)
 

@@ -218,7 +218,7 @@ def results(self:V2,
     config = dict(tasks=list(tasks), source=source, grey=grey)
     if protocol != 'chat': config['protocol'] = protocol
     made = self._made('v2-replies', config, build, weights, self._asked())
-    return known.setdefault(key, {t: _result(t, self.items(t, source), made.path) for t in tasks})
+    return known.setdefault(key, {t: _result(t, self.items(t, source), made) for t in tasks})
 
 # %% ../../nbs/experiments/05_v2.ipynb #8f91e80c
 class _Answered:
@@ -232,9 +232,9 @@ def _read(path, items):
     header = Journal(path).header
     return ask(_Answered(header.get('model', '')), items, path, header.get('protocol', 'chat'))
 
-def _result(task, items, folder):
-    replies = _read(folder/f'{task}.jsonl', items)
-    return Result(task, items, replies, score_items(items, replies))
+def _result(task, items, made):
+    replies = _read(made.path/f'{task}.jsonl', items)
+    return Result(task, items, replies, score_items(items, replies), made.run)
 
 # %% ../../nbs/experiments/05_v2.ipynb #v2scrd02
 @dataclass(frozen=True)
@@ -246,6 +246,8 @@ class Scored:
 
     @property
     def items(self): return self.runs[0].items
+    @property
+    def run(self)->str: return ' '.join(r.run for r in self.runs if r.run)   # ids, one a seed
     @cached_property
     def credit(self)->np.ndarray: return np.stack([r.credit for r in self.runs])   # (seeds, n), 0..1
     @property
@@ -313,7 +315,7 @@ def rows(self:V2,
 )->list[dict]:                # for `compare`
     "The primary metric of every task."
     return [row(model, TASKS[t].column, TASKS[t].published_metric,
-                results[t].score, source, status=self.status)
+                results[t].score, source, results[t].run, self.status)
             for t in (tasks or results)]
 
 # %% ../../nbs/experiments/05_v2.ipynb #336804e5

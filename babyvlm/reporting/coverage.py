@@ -298,22 +298,13 @@ def run_records(
     return out
 
 # %% ../../nbs/reporting/04_coverage.ipynb #c470e7c0
-def _mentions(record, model):
-    "Whether a run's configuration names a model."
-    found = json.dumps(record['config'])
-    return bool(model) and any(f'"{m}"' in found for m in (model, model.split('-filtered')[0]))
-
 def runs_of(
     cell,                 # row of `published_cells`
     saved:dict[str, Saved],  # by name
-    records:dict,         # from `run_records`
 )->list[str]:             # ids
-    "The runs behind a cell."
+    "The runs behind a cell: its own, or where it has none all of its table's."
     if str(cell.run).strip() and cell.part: return str(cell.run).split()
-    if cell.part not in saved: return []
-    every = saved[cell.part].record['runs']
-    mine = [r for r in every if r in records and records[r]['stage'].startswith('replies')]
-    return [r for r in mine if _mentions(records[r], cell.model)] or every
+    return list(saved[cell.part].record['runs']) if cell.part in saved else []
 
 # %% ../../nbs/reporting/04_coverage.ipynb #e90c08fa
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def _cells_html(r):
              + choice('paper', 'p', r.cells.paper) + choice('status', 's', r.cells.status)
              + '<span id="count" class="dim"></span></p>')
     head = ''.join(f'<th>{h}</th>' for h in _HEADS)
-    body = ''.join(_cell_row(c, runs_of(c, parts, r.records), r.explorer) for _, c in r.cells.iterrows())
+    body = ''.join(_cell_row(c, runs_of(c, parts), r.explorer) for _, c in r.cells.iterrows())
     table = f'<table id="cells"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'{tools}<div class="scroll tall">{table}</div>'
 

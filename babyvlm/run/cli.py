@@ -105,9 +105,9 @@ def data_make(
     typer.echo(f'{root}: now babyvlm evaluate --models my_checkpoints --benchmark v1 --labels {root}')
 
 # %% ../../nbs/run/11_cli.ipynb #4bd102ce
-BENCHMARK = typer.Option(..., help="family/task: 'v1/vtwt', 'devcv/count', 'hierarchy/cub200'; "
+BENCHMARK = typer.Option(..., help="suite/task: 'v1/vtwt', 'devcv/count', 'hierarchy/cub200'; "
                          "'devcv': all tasks there")
-BENCHMARKS = typer.Option(..., '--benchmark', help="family/task: 'v1/vtwt', 'devcv/count', "
+BENCHMARKS = typer.Option(..., '--benchmark', help="suite/task: 'v1/vtwt', 'devcv/count', "
                           "'hierarchy/cub200'; 'v1', 'devcv': all tasks there; may be repeated")
 LABELS = typer.Option(None, help='label file, or the folder that holds it (DevCV: nested or flat); '
                       'default: the variable BABYVLM_DATA')
@@ -118,11 +118,11 @@ SPLIT = typer.Option('test', help="'train', 'val' or 'test', where a benchmark h
 def _one_model(spec, benchmark, labels, images, out, mode, split):
     "Print each task as it is done; how many numbers are missing."
     from babyvlm.run.compare import beside
-    from babyvlm.run.evaluate import absent_tasks, evaluations, family_of, load_model
+    from babyvlm.run.evaluate import absent_tasks, evaluations, load_model, suite_of
     from babyvlm.run.results import journal_of, load_results, save_result
-    family, known, bad = family_of(benchmark)[0], load_model(spec), 0
+    suite, known, bad = suite_of(benchmark)[0], load_model(spec), 0
     alone = out is not None and out.suffix == '.jsonl'
-    def journal(task, key): return out if alone else journal_of(out or '.', family.name, task, key)
+    def journal(task, key): return out if alone else journal_of(out or '.', suite.name, task, key)
     absent = absent_tasks(benchmark, labels, split)
     for done in evaluations(known, benchmark, labels, images, journal, mode, split):
         typer.echo(done); bad += done.missing

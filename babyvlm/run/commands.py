@@ -41,12 +41,12 @@ def benchmark_items(
 )->list:                  # items
     "The items of benchmarks, a random draw of each task."
     import random
-    from babyvlm.run.evaluate import family_of
+    from babyvlm.run.evaluate import suite_of
     out = []
     for name in names:
-        family, task = family_of(name)
-        for t in [task] if task else family.tasks(labels, split):
-            items = list(family.find_items(t, labels, images, split))
+        suite, task = suite_of(name)
+        for t in [task] if task else suite.tasks(labels, split):
+            items = list(suite.find_items(t, labels, images, split))
             k = min(n or len(items), len(items))
             out += [items[j] for j in sorted(random.Random(f'{seed}/{t}').sample(range(len(items)), k))]
     return out

@@ -21,7 +21,7 @@ from ..experiments.sources import Sources
 from ..models import load_model
 from ..models.hub_models import load_vlm
 from ..reporting.tables import row
-from .evaluate import family_of
+from .evaluate import suite_of
 from .results import kept_replies
 from ..store import Artifact, Store
 
@@ -30,11 +30,11 @@ def cards_of(
     benchmark:str,        # 'v1/vtwt', 'devcv/count', 'hierarchy/cub200'
 )->list[str]:             # names of data cards
     "The data that a benchmark needs."
-    family, _, task = benchmark.partition('/')
-    if family == 'hierarchy':
+    suite, _, task = benchmark.partition('/')
+    if suite == 'hierarchy':
         plan = plan_of(task)
         return taxonomy_cards(plan.taxonomy, plan.kind == 'image')
-    if family == 'v1': return [task] if task == 'labeled_s' else [task, 'saycam_frames']
+    if suite == 'v1': return [task] if task == 'labeled_s' else [task, 'saycam_frames']
     return ['devcv_picture_vocabulary']   # all tasks of the toolbox lie in one folder
 
 # %% ../../nbs/run/12_replies.ipynb #5323857f
@@ -127,9 +127,9 @@ def labels(self:Replies,
     benchmark:str,        # see `cards_of`
 ):                        # (labels, pictures) for the loaders of `babyvlm evaluate`
     "Where a benchmark's labels and pictures are."
-    family, _, task = benchmark.partition('/')
-    if family == 'v1': return data_root(), None
-    if family == 'devcv': return data_root()/'devcv'/'saycam', None
+    suite, _, task = benchmark.partition('/')
+    if suite == 'v1': return data_root(), None
+    if suite == 'devcv': return data_root()/'devcv'/'saycam', None
     if _released(benchmark): return None, None
     plan = plan_of(task)
     return self.questions(plan.taxonomy, plan.choices).path/'questions.jsonl', data_root()/'images'
@@ -137,11 +137,11 @@ def labels(self:Replies,
 @patch
 def _files(self:Replies, benchmark):
     "What the labels and pictures are, for keys."
-    family, _, task = benchmark.partition('/')
+    suite, _, task = benchmark.partition('/')
     root = data_root()
     shown = 'labeled_s' if task == 'labeled_s' else 'saycam/frames'
-    if family == 'v1': read = [root/'babylmms-eval', root/shown]
-    elif family == 'devcv': read = [root/'devcv'/'saycam']
+    if suite == 'v1': read = [root/'babylmms-eval', root/shown]
+    elif suite == 'devcv': read = [root/'devcv'/'saycam']
     else:
         plan = plan_of(task)
         read = [root/'hierarchy', root/'images'/RELEASED[plan.taxonomy].folder]
@@ -155,13 +155,13 @@ def kept(self:Replies,
 )->tuple:                 # (items, replies, `Artifact` of the replies)
     "What a model says; it is asked once, and a killed run goes on."
     if lacks := self.lacking(name, benchmark): raise ValueError(f'{name} on {benchmark}: {in_words(lacks)}')
-    (family, task), (labels, images) = family_of(benchmark), self.labels(benchmark)
-    items = family.find_items(task, labels, images, 'test')
+    (suite, task), (labels, images) = suite_of(benchmark), self.labels(benchmark)
+    items = suite.find_items(task, labels, images, 'test')
     def build(path):
         where, cache = place(name, self.profile), self.store.root/'endpoint'   # equal requests are paid once
         model = load_vlm(where, cache=cache) if where.startswith('endpoint:') else load_model(where)
         model.name = name
-        family.ask(model, task, items, path/'replies.jsonl')
+        suite.ask(model, task, items, path/'replies.jsonl')
     config = dict(model=name, benchmark=benchmark)
     inputs = [weights_of(name, self.profile), self._files(benchmark)]
     if labels is not None and benchmark.startswith('hierarchy'): inputs.append(labels.parent.name)
@@ -178,9 +178,9 @@ def scores(self:Replies,
 )->tuple:                 # ({metric: Estimate}, `Artifact` of the replies)
     "A model's scores."
     items, replies, made = self.kept(name, benchmark)
-    family, task = family_of(benchmark)
-    mode = mode if mode in family.modes else family.modes[0]
-    return family.score(task, items, replies, mode), made
+    suite, task = suite_of(benchmark)
+    mode = mode if mode in suite.modes else suite.modes[0]
+    return suite.score(task, items, replies, mode), made
 
 @patch
 def devcv(self:Replies,

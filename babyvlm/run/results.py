@@ -19,20 +19,20 @@ import pandas as pd
 
 from ..estimate import Estimate
 from ..items import Journal, Reply, Status
-from .evaluate import FAMILIES, Evaluation, Unit, family_of, scored_evaluation
+from .evaluate import SUITES, Evaluation, Unit, scored_evaluation, suite_of
 from ..store import read_json
 
 # %% ../../nbs/run/02_results.ipynb #15f1b90e
 def journal_of(
     out:str|Path,         # folder of results
-    family:str,           # 'v1', 'devcv', 'hierarchy' or 'trials'
-    task:str,             # of the family
+    suite:str,            # 'v1', 'devcv', 'hierarchy' or 'trials'
+    task:str,             # of the suite
     key:str,              # model.protocol.labels
 )->Path:                  # one journal a model, protocol and label set
     "Where replies are kept."
     def plain(s): return ''.join('-' if c in '/\\:*?"<>|' else c for c in s)
-    task = Path(task).stem if family == 'trials' else task    # of a list the name, not where it lies
-    return Path(out)/'replies'/family/plain(task)/f'{plain(key)}.jsonl'
+    task = Path(task).stem if suite == 'trials' else task    # of a list the name, not where it lies
+    return Path(out)/'replies'/suite/plain(task)/f'{plain(key)}.jsonl'
 
 # %% ../../nbs/run/02_results.ipynb #be737f40
 def _cell(v): return asdict(v) if isinstance(v, Estimate) else v
@@ -88,7 +88,7 @@ def load_results(
     folder:str|Path,      # of results, with `replies` in it
 )->list[Evaluation]:      # in the order of their files
     "Every record of a folder."
-    found = [p for f in FAMILIES for p in sorted(Path(folder).glob(f'replies/{f}/*/*.json'))]
+    found = [p for f in SUITES for p in sorted(Path(folder).glob(f'replies/{f}/*/*.json'))]
     return [load_result(p) for p in found]
 
 # %% ../../nbs/run/02_results.ipynb #ca084d12
@@ -132,10 +132,10 @@ def kept_replies(
     journal:str|Path,     # of a model
 )->list[Reply]:           # one an item; what was never answered is skipped with that reason
     "The replies of a journal, in the order of the items."
-    (family, task), kept = family_of(name), Journal(journal)
+    (suite, task), kept = suite_of(name), Journal(journal)
     have = [i for i in items if _answered(i, kept)]
     if not have: raise ValueError(f'{Path(journal).name}: holds no reply to these items; other labels?')
-    said = {r.uid: r for r in family.ask(Kept(kept), task, have, Path(journal))}
+    said = {r.uid: r for r in suite.ask(Kept(kept), task, have, Path(journal))}
     def lost(i): return Reply(i.uid, status=Status.SKIPPED, reason='no reply is kept')
     return [said.get(i.uid) or lost(i) for i in items]
 
@@ -145,14 +145,14 @@ def rescored(
     journal:str|Path,     # of the replies
     labels:str|Path=None, # their labels
     images:str|Path=None, # folder of the pictures; None: beside the labels
-    modes:Sequence[str]=(),  # rules of the family; none: all
+    modes:Sequence[str]=(),  # rules of the suite; none: all
     split:str='test',     # where a benchmark has splits
 )->list[Evaluation]:      # one a rule
     "Kept replies under other rules for ties and answers."
-    family, task = family_of(name)
+    suite, task = suite_of(name)
     if task is None: raise ValueError(f"'{name}': one task at a time, such as '{name}/...'")
-    items = family.find_items(task, labels, images, split)
+    items = suite.find_items(task, labels, images, split)
     replies, head = kept_replies(name, items, journal), Journal(journal).header
     who = dict(model=head.get('model', ''), protocol=head.get('protocol', ''), journal=str(journal))
-    asked = modes or family.modes
-    return [replace(scored_evaluation(family, task, items, replies, m), **who) for m in asked]
+    asked = modes or suite.modes
+    return [replace(scored_evaluation(suite, task, items, replies, m), **who) for m in asked]

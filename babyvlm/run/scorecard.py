@@ -27,7 +27,7 @@ from ..nursery.world import Nursery
 from ..reporting.published import published
 from ..reporting.tables import asset
 from .compare import answers_of, compare_all, flat
-from .evaluate import Evaluation, absent_tasks, evaluations, family_of, load_model, primary
+from .evaluate import Evaluation, absent_tasks, evaluations, load_model, suite_of, primary
 from .results import journal_of, load_results, save_result, with_kept, write_whole
 
 # %% ../../nbs/run/05_scorecard.ipynb #d53a93cb
@@ -105,13 +105,13 @@ def evaluate_models(
     say:Callable=print,   # is told each evaluation as it is done
 )->Scores:                # what came out and what did not
     "Ask every model every benchmark."
-    scores, asked = Scores(), [(family_of(b)[0], b) for b in benchmarks]
+    scores, asked = Scores(), [(suite_of(b)[0], b) for b in benchmarks]
     for path in find_models(folder):
         model, why = _read(path)
         if model is None: scores.broken[path.name] = why; say(f'{path.name}: NOT READ: {why}'); continue
-        for family, name in asked:
+        for suite, name in asked:
             scores.absent |= dict.fromkeys(absent_tasks(name, labels, split))
-            def journal(task, key): return journal_of(out, family.name, task, key)
+            def journal(task, key): return journal_of(out, suite.name, task, key)
             for e in evaluations(model, name, labels, images, journal, mode, split, strict=False):
                 if not e.problem: save_result(e)
                 scores.done.append(e); say(e)

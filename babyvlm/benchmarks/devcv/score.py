@@ -129,42 +129,60 @@ def _choices(items, replies, rule):
         return dict(acc_exact=exact, acc_adjacent=beside)
     return dict(acc=exact)
 
+# %% ../../../nbs/benchmarks/devcv/07_score.ipynb #ce121e9d
+def _turns(item, reply):
+    "What was said in each round: nothing where the reply is no list, ends early, or holds no words."
+    try: said = json.loads(reply.text or '[]')
+    except ValueError: said = []            # words to the whole record answer none of its rounds
+    said = said if isinstance(said, list) else []
+    return (said + [None]*len(item.rounds))[:len(item.rounds)]
+
 # %% ../../../nbs/benchmarks/devcv/07_score.ipynb #4348447d
+def _earned(said, round_, rule):
+    "Whether a round is right, None without an answer; tied letters share the point."
+    if isinstance(said, list): return (round_['gold'] in said)/len(said) if said else None
+    answer = parse_letter(said, len(round_['options']), rule).answer if isinstance(said, str) else None
+    return None if answer is None else float(answer == round_['gold'])
+
+def _found(item, said, rule):
+    "What each round earned, None without an answer."
+    found = [_earned(t, r, rule) for t, r in zip(said, item.rounds)]
+    return found + [None]*(len(item.rounds) - len(found))
+
 def memory_outcomes(
     item:Item,            # a Memory record
     said:Sequence,        # the replies to its rounds; a list of letters where they tied
     rule:str='strict',    # of the parser
 )->tuple:                 # (right in each round, adjusted score or None, rounds without an answer)
     "A Memory record, scored as published: a learned thing counts when both its tests are right."
-    def one(t, r):
-        "Whether a round is right, None without an answer; tied letters share the point."
-        if isinstance(t, list): return (r['gold'] in t)/len(t)
-        answer = parse_letter(t, len(r['options']), rule).answer
-        return None if answer is None else float(answer == r['gold'])
-    found = [one(t, r) for t, r in zip(said, item.rounds)]
-    right = np.array([f or 0. for f in found] + [0.]*(len(item.rounds) - len(found)))
-    base, pairs = len(item.rounds)//3, item.meta.get('pairs') or [None]
+    found, base = _found(item, said, rule), len(item.rounds)//3
+    right = np.array([f or 0. for f in found])
+    pairs = item.meta.get('pairs') or [None]
     known = sorted(p for p in pairs if p is not None) == sorted([*range(base)]*2)
-    if not known: return right, None, found.count(None)
     both = [math.prod(r for r, p in zip(right[base:], pairs) if p == k) for k in range(base)]
-    return right, float(np.mean(both)), found.count(None)
+    return right, float(np.mean(both)) if known else None, found.count(None)
 
 # %% ../../../nbs/benchmarks/devcv/07_score.ipynb #d9f461fd
 def _memory(items, replies, rule):
     rows, kept, skipped = _tally(items, replies)
-    said = [json.loads(r.text or '[]') for _, r in rows]
+    said = [_turns(*row) for row in rows]
     done = [memory_outcomes(i, t, rule) for (i, _), t in zip(rows, said)]
     base = [len(i.rounds)//3 for i, _ in rows]
-    counts = dict(skipped=skipped, no_answer=sum(n for *_, n in done),
-                  ties=sum(isinstance(t, list) for turns in said for t in turns))
-    told = [(k, a) for k, (_, a, _) in zip(kept, done) if a is not None]
     free = float(np.mean([(1 + (b - 1)/2)/b for b in base])) if base else None
-    def part(values, kept, chance, counts=counts):
-        return Credit(np.array(values, float), tuple(kept), len(items), chance, counts)
-    untold = counts | dict(skipped=skipped + len(done) - len(told))
-    return dict(acc_testing_adjusted=part([a for _, a in told], [k for k, _ in told], .25, untold),
-                acc_learning=part([r[:b].mean() for (r, *_), b in zip(done, base)], kept, free),
-                acc_testing_raw=part([r[b:].mean() for (r, *_), b in zip(done, base)], kept, .5))
+    def part(values, of, where, chance):
+        "Rows `of` that have a value; a record counts once however many of its rounds tie or lack an answer."
+        mute = sum(None in _found(rows[k][0], said[k], rule)[where(base[k])] for k in of)
+        tied = sum(any(isinstance(t, list) for t in said[k][where(base[k])]) for k in of)
+        counts = dict(skipped=skipped + len(done) - len(of), no_answer=mute, ties=tied)
+        of = tuple(kept[k] for k in of)
+        return Credit(np.array(values, float), of, len(items), chance, counts, 'records')
+    every, told = range(len(done)), [k for k, (_, a, _) in enumerate(done) if a is not None]
+    def learning(b): return slice(b)
+    def testing(b): return slice(b, None)
+    def mean(where): return [r[where(b)].mean() for (r, *_), b in zip(done, base)]
+    return dict(acc_testing_adjusted=part([done[k][1] for k in told], told, testing, .25),
+                acc_learning=part(mean(learning), every, learning, free),
+                acc_testing_raw=part(mean(testing), every, testing, .5))
 
 # %% ../../../nbs/benchmarks/devcv/07_score.ipynb #f6e1067c
 def credit(
@@ -306,6 +324,7 @@ class Result:
     items:Items           # with ledger and faults
     replies:list          # one an item
     scores:dict           # metric -> Estimate
+    run:str = ''          # id of the artifact that holds the replies
 
     @cached_property
     def credit(self)->np.ndarray:  # (n,), 0..1

@@ -201,17 +201,17 @@ def score_items(
     mode:str='fair',      # what a tie earns, see `shares`
     n_boot:int=2000,      # resamples of species
     seed:int=0,           # of the resamples
-)->dict[str, Estimate]:   # metrics, and 'level 1' ...; n counts pictures that could be asked
+)->dict[str, Estimate]:   # metrics, and 'level 1' ...; all counts are of pictures
     "Hierarchical metrics of replies, intervals by species."
     rows, lost = by_row(items, replies)
     if not rows: raise ValueError(f'none of {len(lost)} pictures could be asked')
     table = [[credit(i, r, mode) for i, r in pairs] for pairs in rows.values()]
     options = [[len(i.options) for i, _ in pairs] for pairs in rows.values()]
     species, chance = [pairs[0][0].group for pairs in rows.values()], guessing(options)
-    silent = sum(r.status == Status.NOANSWER for pairs in rows.values() for _, r in pairs)
-    tied = sum(is_tie(r) for pairs in rows.values() for _, r in pairs)
+    silent = sum(any(r.status == Status.NOANSWER for _, r in pairs) for pairs in rows.values())
+    tied = sum(any(is_tie(r) for _, r in pairs) for pairs in rows.values())
     each = pd.DataFrame([{m: float(v) for m, v in path_scores(c).items()} for c in table])
-    how = dict(n_boot=n_boot, seed=seed, skipped=len(lost))
+    how = dict(n_boot=n_boot, seed=seed, skipped=len(lost), unit='pictures')
     out = {m: bootstrap(each[m], species, chance=chance[m], no_answer=silent, ties=tied, **how) for m in each}
     return out | _levels(rows, table, options, how)
 
