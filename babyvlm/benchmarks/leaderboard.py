@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from .devcv.score import PRIMARY, TASKS, leaderboard_scores, score_items
-from ..store import read_json, sha256_text
+from ..store import read_json, sha256_text, write_whole
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #eb0969ae
 METRICS = {k: (m,) for k, m in PRIMARY.items()} | dict(
@@ -130,8 +130,7 @@ def write_scores(
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     known, _ = check_scores(scores)
-    out.write_text(json.dumps({'results': known}, indent=1, sort_keys=True) + '\n', encoding='utf-8')
-    return out
+    return write_whole(out, json.dumps({'results': known}, indent=1, sort_keys=True) + '\n')
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #85777252
 def _read_apart(items, replies):
@@ -318,8 +317,8 @@ def folder_facts(
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #4d0768b6
 def _written(out, facts, code):
     out.mkdir(parents=True, exist_ok=True)
-    (out/'submission.json').write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
-    (out/'model.py').write_text(code, encoding='utf-8')
+    write_whole(out/'submission.json', json.dumps(facts, indent=1) + '\n')
+    write_whole(out/'model.py', code)
     return out
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #22dda7c3

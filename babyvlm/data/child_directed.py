@@ -11,7 +11,6 @@ __all__ = ['MAX_WORDS', 'THING_WORDS', 'LOOKS', 'DOING', 'MOVES', 'ADULT_CUES', 
 import hashlib
 import importlib
 import json
-import os
 import re
 import threading
 import time
@@ -27,7 +26,7 @@ from datasets import Dataset
 from fastcore.basics import patch
 
 from .saycam import Ledger, tokenize
-from ..store import canonical_json, sha256_text
+from ..store import canonical_json, sha256_text, write_whole
 
 # %% ../../nbs/data/04_child_directed.ipynb #10590af7
 @dataclass(frozen=True)
@@ -489,10 +488,7 @@ def _get(self:Endpoint, caption):
 @patch
 def _keep(self:Endpoint, f, answer):
     "Write an answer whole, then put it on the bill."
-    f.parent.mkdir(exist_ok=True)
-    new = f.with_suffix(f'.{os.getpid()}.{threading.get_ident()}.new')
-    new.write_text(json.dumps(answer))
-    os.replace(new, f)
+    write_whole(f, json.dumps(answer))
     with self.lock:
         self.bill.asked += 1
         self.bill.tokens_in += answer['tokens_in']

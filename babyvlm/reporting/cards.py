@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from ..config import data_root, repo_root
-from ..store import sha256_file
+from ..store import sha256_file, write_whole
 
 # %% ../../nbs/reporting/03_cards.ipynb #a981feb6
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ def write_croissant()->list[str]:   # names of the cards whose file changed
         path = repo_root()/'data_cards'/name/'croissant.json'
         text = json.dumps(croissant(card), indent=1, ensure_ascii=False) + '\n'
         if not path.exists() or path.read_text(encoding='utf-8') != text:
-            path.write_text(text, encoding='utf-8'); changed.append(name)
+            write_whole(path, text); changed.append(name)
     return changed
 
 # %% ../../nbs/reporting/03_cards.ipynb #88a715f9
