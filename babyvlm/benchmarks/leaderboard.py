@@ -96,8 +96,7 @@ def collate(
     paths, scores, ignored, origin, facts = _result_files(source), {}, [], {}, {}
     if not paths: raise FileNotFoundError(f"no *_results.json in '{source}'")
     for p in paths:
-        try: d = json.loads(p.read_text(encoding='utf-8'))
-        except json.JSONDecodeError as e: raise ValueError(f'{p.name} is not JSON ({e.msg})') from None
+        d = read_json(p)
         known, rest = check_scores(d, p.name)
         ignored += rest
         if not known: continue
@@ -260,9 +259,9 @@ def check_submission(
 )->tuple[list, list]:      # what keeps it from being run and shown, what it lacks for the challenge
     "What is wrong with a submission, by the board's rules."
     path, model = Path(folder)/'submission.json', Path(folder)/'model.py'
-    try: facts = json.loads(path.read_text(encoding='utf-8'))
+    try: facts = read_json(path)
     except FileNotFoundError: return ['no submission.json'], []
-    except json.JSONDecodeError as e: return [f'submission.json is not JSON ({e.msg})'], []
+    except ValueError as e: return [str(e)], []
     if not isinstance(facts, Mapping): return ['submission.json is no object'], []
     told = facts.get('metadata') or {}
     wrong = _entry_problems(facts, model.read_text(encoding='utf-8') if model.is_file() else None)

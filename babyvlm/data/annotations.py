@@ -20,7 +20,7 @@ from PIL import Image
 
 from .saycam import Ledger, assign_splits
 from ..items import open_image
-from ..store import write_whole
+from ..store import read_json, write_whole
 
 # %% ../../nbs/data/09_annotations.ipynb #fa968768
 @dataclass(frozen=True)
@@ -233,8 +233,7 @@ def _read(path):
         return path.parent, source, table.to_pylist(), moving
     if not path.is_file():
         raise FileNotFoundError(f"no annotations at '{path.name}': expected frames.json or frames.parquet")
-    try: d = json.loads(path.read_text(encoding='utf-8'))
-    except json.JSONDecodeError as e: raise ValueError(f'{path.name}: not JSON ({e})') from None
+    d = read_json(path)
     if not isinstance(d, dict): raise ValueError(f"{path.name}: expected an object with 'frames' and 'clips'")
     return path.parent, d.get('source', 'saycam'), d.get('frames', []), d.get('clips', [])
 

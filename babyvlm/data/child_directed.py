@@ -259,7 +259,7 @@ def parse_answer(
     "Read a model's answer, strictly."
     fence = re.fullmatch(r'\s*```(?:json)?\s*(.*?)\s*```\s*', text or '', re.S)
     try: d = json.loads(fence[1] if fence else text or '')
-    except json.JSONDecodeError: return Rewrite(uid, reason='answer is not JSON')
+    except (ValueError, RecursionError): return Rewrite(uid, reason='answer is not JSON')
     said, daily = (d.get('utterance'), d.get('daily_life')) if isinstance(d, dict) else (None, None)
     reason = ('answer has other keys' if not isinstance(d, dict) or set(d) != {'utterance', 'daily_life'} else
               'daily_life is not true or false' if not isinstance(daily, bool) else
