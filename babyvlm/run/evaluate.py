@@ -81,10 +81,11 @@ def _from_folder(folder, device):
 def load_model(
     spec:str|Path,        # folder of a saved model, 'ViT-L-14/openai', a hub name, 'endpoint:gpt-4o-..'
     device:str=None,      # default: the best at hand
+    out:str|Path='.',     # folder of results: answers of an endpoint are kept in its replies/endpoint
 ):                        # a `DualEncoder`, `Generative`, `BabyLlavaV2` or an adapter of `models.vlms`
     "The model that a folder or a name stands for."
     folder = Path(spec)
-    if str(spec).startswith('endpoint:'): return load_vlm(spec, cache=Path('replies')/'endpoint')
+    if str(spec).startswith('endpoint:'): return load_vlm(spec, cache=Path(out)/'replies'/'endpoint')
     if not folder.is_dir() and _is_hub_name(str(spec)): return _from_hub(spec, device)
     if len(folder.parts) > 2 and not folder.exists() and ':' not in str(spec):
         raise FileNotFoundError(f"no folder '{spec}': give a saved model or a name ('ViT-L-14/openai')")
