@@ -264,9 +264,10 @@ def _read(self:Journal):
 @patch
 def _row(self:Journal, number, line):
     "One line as a mapping."
+    where = f'{self.path} line {number}'
     try: return json.loads(line)
-    except json.JSONDecodeError as e:
-        raise ValueError(f"{self.path} line {number} is not JSON ({e.msg}); remove it, run again") from None
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{where} is not JSON ({getattr(e, 'msg', e)}); remove it, run again") from None
 
 # %% ../nbs/06_items.ipynb #617dc71d
 @patch

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'canonical_json', 'sha256_text', 'sha256_file', 'sha256_tree', 'parse_json', 'read_text', 'read_json',
-           'csv_rows', 'run_record', 'Artifact', 'StoreError', 'Store', 'announce']
+           'marked', 'unmarked', 'csv_text', 'csv_rows', 'writing', 'write_whole', 'run_record', 'Artifact',
+           'StoreError', 'Store', 'announce']
 
 # %% ../nbs/03_store.ipynb #3f9b88f6
 import csv
@@ -12,16 +13,20 @@ import functools
 import hashlib
 import html
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,23 +106,87 @@ def read_json(
     "Read a JSON file, strictly."
     return parse_json(read_text(path), Path(path).name)
 
+# %% ../nbs/03_store.ipynb #5ef802b9
+_RUNS = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")   # what begins a formula, apostrophes before it or not
+
+def _is_number(text):
+    try: return bool(text[:1].strip()) and float(text) is not None
+    except ValueError: return False
+
+def marked(
+    cell,                 # of a table
+):                        # a text that begins a formula has an apostrophe more in front
+    "A cell that no spreadsheet runs."
+    unsafe = isinstance(cell, str) and _RUNS.match(cell) and not _is_number(cell)
+    return f"'{cell}" if unsafe else cell
+
+def unmarked(
+    cell,                 # of a table
+):                        # the cell that was given to `marked`
+    "Take the apostrophe off."
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _RUNS.match(cell) else cell
+
+def csv_text(
+    table,                # a data frame; its index is left out
+)->str:                   # to be written with `write_whole`
+    "A table as CSV that no spreadsheet runs."
+    table = table.map(marked).rename(columns=marked)
+    text = table.to_csv(index=False, lineterminator='\n')
+    return text if '\r' not in text else table.to_csv(index=False, lineterminator='\r\n')   # quotes it
+
 # %% ../nbs/03_store.ipynb #store101
 def csv_rows(
     text:str,             # of a table with a header
     where:str,            # what errors call it: its file
     delimiter:str=',',    # between cells
 )->tuple[list, list]:     # names of the columns; a mapping a row, cells beyond the header under ''
-    "Read a CSV text; a column that is there twice is an error, and so is a cell without an end."
+    "Read a CSV text, marked cells as they were; a column twice is an error, or a cell without an end."
     reader = csv.DictReader(io.StringIO(text, newline=''), restkey='', delimiter=delimiter)
     try:
-        names = reader.fieldnames = [c.strip() for c in reader.fieldnames or ()]
-        rows = list(reader)
+        names = reader.fieldnames = [unmarked(c.strip()) for c in reader.fieldnames or ()]
+        rows = [{k: unmarked(v) for k, v in r.items()} for r in reader]
     except csv.Error as e:
         at = f'{where} line {reader.line_num + 1}'
         raise ValueError(f'{at}: {e}; is a quotation mark never closed?') from None
     twice = next((c for c in names if c and names.count(c) > 1), None)
     if twice: raise ValueError(f"{where}: two columns are called '{twice}'; which one counts?")
     return names, rows
+
+# %% ../nbs/03_store.ipynb #aad1eb27
+def _fsync(path):
+    fd = os.open(path, os.O_RDONLY)
+    try: os.fsync(fd)
+    finally: os.close(fd)
+
+@contextmanager
+def writing(
+    path,                 # of a file; its folder is made, and a link stays a link
+    flush:bool=True,      # wait for the disk; not needed for pictures of a folder that is flushed whole
+)->Iterator[Path]:        # where to write
+    "Write a file beside its place; when the block ends without an error it is moved there."
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    special = path.exists() and not path.is_file()   # a pipe or a terminal; a folder refuses by itself
+    beside = path.with_name(f'{path.name}.{os.getpid()}-{threading.get_native_id()}.part')
+    try:
+        yield path if special else beside
+        if special: return
+        if flush: _fsync(beside)
+        os.replace(beside, path)
+        if flush: _fsync(path.parent)
+    finally:
+        if not special: beside.unlink(missing_ok=True)
+
+# %% ../nbs/03_store.ipynb #097b2864
+def write_whole(
+    path,                 # of a file; its folder is made
+    content:str|bytes,    # a text is written as UTF-8, ends of lines as they are
+    flush:bool=True,      # wait for the disk
+)->Path:                  # the path
+    "Write a file whole or not at all."
+    data = content.encode('utf-8', 'backslashreplace') if isinstance(content, str) else content
+    with writing(path, flush) as new: new.write_bytes(data)
+    return Path(path)
 
 # %% ../nbs/03_store.ipynb #ed060d50
 PACKAGES = ('babyvlm', 'torch', 'transformers', 'open_clip_torch', 'numpy', 'scipy', 'pandas')
@@ -167,11 +236,6 @@ class Artifact:
 class StoreError(RuntimeError):
     "An artifact is damaged, or a build broke its promise."
 
-def _fsync(path):
-    fd = os.open(path, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
-
 def _to_disk(folder):
     "Everything below a folder is on the disk; thousands of small files are flushed at once."
     paths = [*folder.rglob('*'), folder]
@@ -215,6 +279,11 @@ def _input_keys(inputs):
     if isinstance(inputs, str): raise TypeError(f"inputs is a list of artifacts or checksums, not {inputs!r}")
     return [i.key if isinstance(i, Artifact) else str(i) for i in inputs]
 
+@functools.cache
+def _code():
+    "Checksum of the package's modules: a build that other code began is not taken up."
+    return sha256_tree(Path(importlib.util.find_spec('babyvlm').origin).parent, '**/*.py')
+
 # %% ../nbs/03_store.ipynb #65b5b4f1
 def _manifest(path):
     "The manifest of a finished artifact."
@@ -242,12 +311,15 @@ def _read(self:Store, stage, key):
 def _build(self:Store, stage, key, config, inputs, version, build):
     "Run `build` in a sibling folder, then rename."
     final = self.folder(stage, key)
-    work = final.with_name(final.name + '.part')
+    work = final.with_name(f'{final.name}.{_code()[:8]}.part')
+    for old in final.parent.glob(f'{final.name}.*part'):
+        if old != work: shutil.rmtree(old)            # begun by other code: none of it may be taken up
     work.mkdir(parents=True, exist_ok=True)           # kept after a kill: a build may resume in it
     (work/'manifest.json').unlink(missing_ok=True)    # of a build killed just before the rename
     began, spare, self.spare = time.time(), self.spare, []   # a build only waits for what it needs
     try: extra = build(work) or {}
     finally: self.spare = spare
+    for half in work.rglob('*.*-*.part'): half.unlink()   # of a process that was killed while it wrote
     files = {p.relative_to(work).as_posix(): sha256_file(p) for p in sorted(work.rglob('*')) if p.is_file()}
     if not files:
         raise StoreError(f"stage '{stage}' wrote no file; a build must write into the folder it is given")
@@ -255,7 +327,7 @@ def _build(self:Store, stage, key, config, inputs, version, build):
                     inputs=_input_keys(inputs), files=files, extra=extra, record=run_record(),
                     seconds=round(time.time() - began, 2), peak_gib=round(_peak_gib(), 3))
     text = json.dumps(manifest, indent=1, default=_plain)
-    (work/'manifest.json').write_text(text)
+    write_whole(work/'manifest.json', text, flush=False)
     _to_disk(work)
     os.replace(work, final)
     _fsync(final.parent)

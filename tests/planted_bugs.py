@@ -137,7 +137,7 @@ OURS = {
                           'v1::golden_winoground'),
     'winoground tie': Bug('a tied instance is right', V1, 'ok &= better | (equal & (mode == \'fair\') & (rank[a] > rank[b]))', 'ok &= better | equal', 'v1::constant_scorer v1::golden_winoground'),
     'torn line': Bug('a line cut by a kill is read', ITEMS, "len(raw), raw.rfind(b'\\n') + 1", 'len(raw), len(raw)', 'items::any_cut_resumes'),
-    'half artifact': Bug('an artifact is built where it is looked for', 'store.py', "final.with_name(final.name + '.part')", 'final',
+    'half artifact': Bug('an artifact is built where it is looked for', 'store.py', "final.with_name(f'{final.name}.{_code()[:8]}.part')", 'final',
                          'store::a_killed_build_leaves_nothing_finished_and_the_next_succeeds'),
     'input order': Bug('the order of inputs is not in the key', 'store.py', 'return [i.key if isinstance(i, Artifact) else str(i) for i in inputs]',
                        'return sorted(i.key if isinstance(i, Artifact) else str(i) for i in inputs)', 'store::inputs_that_change_places_are_another_artifact'),

@@ -1,4 +1,6 @@
 """Profiles: overrides from YAML and variables, mistakes that name their repair."""
+import time
+
 import pytest
 import torch
 import yaml
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from babyvlm import config
-from babyvlm.config import PROFILES, Profile, data_root, describe_device, pick_device, profile, store_root
+from babyvlm.config import PROFILES, Profile, data_root, describe_device, pick_device, profile, read_yaml, store_root
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +126,23 @@ def test_device_variable(monkeypatch):
     monkeypatch.setenv('BABYVLM_DEVICE', 'tpu')
     with pytest.raises(ValueError, match="'tpu' is not available here; use one of .*cpu"): pick_device()
     assert pick_device('cpu').type == 'cpu', 'an argument wins over the variable'
+
+
+DOUBLED = 'a: &a [x, x]\n' + ''.join(f'{n}: &{n} [*{p}, *{p}, *{p}, *{p}, *{p}, *{p}, *{p}, *{p}]\n' for p, n in zip('abcdefghijkl', 'bcdefghijklm'))
+
+
+@pytest.mark.parametrize('text, why', [
+    (DOUBLED, 'line 2: not YAML .an alias: write out what it stands for'), ('a: &a {b: *a}', 'line 1: not YAML .an alias'), ('a: ' + '[' * 100_000, 'more than 50 levels'),
+    ('\n'.join(' ' * i + 'a:' for i in range(200)), 'more than 50 levels'), ('? [a, b]\n: 1', 'line 1: not YAML .a key is a list or a mapping'),
+    ('{a: 1}: 2', 'a key is a list'), ('x: 1\na: 1\na: 2', "line 3: not YAML .'a' occurs twice"), ('a: 2026-99-99', 'month must be'), ('a: ' + '9' * 5000, 'digits'),
+    ('- a', 'expected a mapping of settings, found list'), ('7', 'found int'), ('a: \0', 'not YAML'), ('!!python/object/apply:os.system [ls]', 'line 1: not YAML'),
+    ('a: 1\n---\nb: 2', 'line 2: not YAML'), ('a:\n\t- b', 'line 2: not YAML'), ('<<: 5', 'line 1: not YAML')])
+def test_a_yaml_text_that_is_no_settings_is_refused_with_its_place(tmp_path, text, why):
+    (tmp_path/'own.yaml').write_text(text)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=f'own.yaml.*{why}'): profile('toy', tmp_path/'own.yaml')
+    assert time.monotonic() - began < 20
+
+
+def test_yaml_that_is_fine_is_read():
+    assert read_yaml('', 'f') == read_yaml('# nothing', 'f') == {} and read_yaml('a: [1, {b: x}]\n"1": y', 'f') == {'a': [1, {'b': 'x'}], '1': 'y'}

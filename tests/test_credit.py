@@ -15,7 +15,7 @@ from babyvlm.benchmarks.devcv.tasks import TASKS as DEVCV
 from babyvlm.benchmarks.hierarchy import run as protocol, questions
 from babyvlm.benchmarks.v1 import TASKS, choice_outcome, score, winoground_outcomes
 from babyvlm.config import profile
-from babyvlm.credit import MODES, best, pick, reply_shares, shares
+from babyvlm.credit import MODES, best, known_mode, pick, reply_shares, shares
 from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
 from babyvlm.estimate import bootstrap
 from babyvlm.experiments.prompting import as_matrix
@@ -234,3 +234,19 @@ def test_ties_are_decided_in_one_place():
 
 @pytest.mark.parametrize('source', ['def f(s): return s == s.max()', 'def f(s): return int(np.argmax(s))', 'def f(s): return s[0] == max(s)'])
 def test_the_lint_sees(source): assert [f for f, _ in largest(source)] == ['f']
+
+
+@pytest.mark.parametrize('mode', MODES)
+@given(scores=st.integers(1, 4).flatmap(lambda k: st.lists(st.lists(st.integers(0, 2), min_size=k, max_size=k), min_size=1, max_size=4)))
+def test_each_row_has_its_own_shares(mode, scores):
+    "A row's shares do not depend on the rows above and below it, and there may be as many rows as candidates."
+    assert np.array_equal(shares(scores, mode), np.stack([shares(row, mode) for row in scores]))
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_a_chosen_candidate_gets_the_whole_point(mode):
+    assert known_mode(mode) == mode
+    for k in (2, 4):
+        for i in range(k): assert reply_shares(Reply('u', chosen=i), k, mode).tolist() == [float(j == i) for j in range(k)]
+        for i in (-1, k):
+            with pytest.raises(ValueError, match=f'choice {i} of {k}'): reply_shares(Reply('u', chosen=i), k, mode)

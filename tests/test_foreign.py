@@ -277,3 +277,34 @@ def test_half_a_character_survives_the_journal(tmp_path):
     item = Item('u', 'b', (), 'say \ud800', ('a', 'b'), 0)
     Journal(tmp_path/'j.jsonl', 'm', 'b').write([Reply('u', text='x\ud800\\')], [item_key(item)])
     assert Journal(tmp_path/'j.jsonl').done['u'].text == 'x\ud800\\'
+
+
+@pytest.mark.parametrize('out', ['results', 'results/count.jsonl'])
+def test_answers_of_an_endpoint_are_kept_beside_the_results(tmp_path, monkeypatch, out):
+    import threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    from typer.testing import CliRunner
+
+    from babyvlm.run.cli import app
+    class Two(BaseHTTPRequestHandler):
+        def log_message(self, *args): pass
+        def do_POST(self):
+            self.rfile.read(int(self.headers['content-length']))
+            body = json.dumps(dict(id='x', object='chat.completion', created=1, model='m', choices=[
+                dict(index=0, finish_reason='stop', message=dict(role='assistant', content='2'))])).encode()
+            self.send_response(200); self.send_header('content-type', 'application/json')
+            self.send_header('content-length', str(len(body))); self.end_headers(); self.wfile.write(body)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Two)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    task, here = tmp_path/'labels'/'count', tmp_path/'here'
+    task.mkdir(parents=True); here.mkdir(); Image.new('RGB', (32, 32)).save(task/'a.png')
+    turns = [{'from': 'human', 'value': '<image>\nHow many cups do you see in the image? Respond with a number.'}, {'from': 'gpt', 'value': '2'}]
+    (task/'data.json').write_text(json.dumps([dict(id='1', image=['a.png'], conversations=turns)]))
+    monkeypatch.chdir(here)
+    monkeypatch.setenv('OPENAI_BASE_URL', f'http://127.0.0.1:{server.server_port}/v1'); monkeypatch.setenv('OPENAI_API_KEY', 'none')
+    words = ['evaluate', '--model', 'endpoint:m', '--benchmark', 'devcv/count', '--labels', tmp_path/'labels', '--out', tmp_path/out]
+    got = CliRunner().invoke(app, [str(w) for w in words])
+    assert got.exit_code == 0, got.output
+    assert not list(here.iterdir()) and len(list((tmp_path/'results'/'replies'/'endpoint').rglob('*.json'))) == 1
+    server.shutdown(); server.server_close()

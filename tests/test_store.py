@@ -1,21 +1,25 @@
 """The store under faults: kills, races, damage; and keys that mean what they say."""
+import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from threading import Event, Thread
 
+import pandas as pd
 import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from babyvlm.config import Profile
-from babyvlm.store import Store, StoreError, canonical_json, sha256_file, sha256_text, sha256_tree
+from babyvlm.store import Store, StoreError, canonical_json, csv_rows, csv_text, sha256_file, sha256_text, sha256_tree, write_whole
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def test_a_killed_build_leaves_nothing_finished_and_the_next_succeeds(store, tmp
         assert store.get('other', {}, write('a'), wait=False) is not None, 'another request has another lock'
     finally: p.send_signal(signal.SIGKILL); p.wait()
     folder = store.folder('train', store.key('train', {'lr': 1}))
-    assert folder.with_name(folder.name + '.part').is_dir(), 'the kill came in the middle of the build'
+    assert len(list(folder.parent.glob(f'{folder.name}.*.part'))) == 1, 'the kill came in the middle of the build'
     assert not folder.exists() and store.artifacts('train') == []
     def resume(path):
         assert (path/'half.bin').read_bytes() == b'half', 'a build may resume what its predecessor left'
@@ -233,3 +237,52 @@ def test_a_tree_hash_sees_names_and_bytes(tmp_path):
     assert first == sha256_text(json.dumps([[n, sha256_file(tmp_path/n)] for n in 'ab'], separators=(',', ':')))
     (tmp_path/'b').rename(tmp_path/'c')
     assert sha256_tree(tmp_path) != first
+
+
+ODD = st.text(alphabet="=+-@\t\r\n'\",; a5.e_＝", max_size=6)
+
+
+@given(st.lists(st.tuples(ODD, ODD), max_size=4))
+def test_no_cell_of_a_csv_is_run_and_all_are_read_back(rows):
+    "A spreadsheet runs a cell that begins with one of these and is no number."
+    table = pd.DataFrame(rows, columns=['a', '=b'], dtype=object)
+    text = csv_text(table)
+    for cell in (c for row in csv.reader(io.StringIO(text, newline='')) for c in row):
+        assert not cell.startswith(tuple('=+-@\t\r\n＝')) or float(cell) is not None
+    names, back = csv_rows(text, 'a.csv')
+    assert names == ['a', '=b'] and [tuple(r.values()) for r in back] == rows
+
+
+def test_numbers_in_a_csv_stay():
+    assert csv_text(pd.DataFrame(dict(x=[-1.5, 2.]))) == 'x\n-1.5\n2.0\n' and csv_text(pd.DataFrame(dict(x=['-1.5', '+3']))) == 'x\n-1.5\n+3\n'
+
+
+@pytest.mark.parametrize('old', [b'old', None])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, old):
+    "A disk that is full stands in for every fault between the first byte and the last."
+    path = tmp_path/'new'/'a.txt'
+    if old: write_whole(path, old)
+    done = subprocess.run([sys.executable, '-c', f"import resource; from babyvlm.store import write_whole; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+                           f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); write_whole({str(path)!r}, 'x'*5000)"], capture_output=True, text=True)
+    assert 'File too large' in done.stderr and (path.read_bytes() == old if old else not path.exists()) and len(list(path.parent.iterdir())) == bool(old)
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path):
+    (tmp_path/'link').symlink_to('real'); write_whole(tmp_path/'link', 'a')
+    assert (tmp_path/'link').is_symlink() and (tmp_path/'real').read_text() == 'a'
+    os.mkfifo(tmp_path/'pipe'); got = []
+    reader = threading.Thread(target=lambda: got.append((tmp_path/'pipe').read_text())); reader.start()
+    write_whole(tmp_path/'pipe', 'b'); reader.join(10)
+    assert got == ['b'] and (tmp_path/'pipe').is_fifo()
+    with pytest.raises(IsADirectoryError): write_whole(tmp_path, 'c')
+
+
+def test_a_build_that_other_code_began_is_not_taken_up(tmp_path, monkeypatch):
+    s = Store(tmp_path)
+    def half(path): (path/'checkpoint').write_text('old'); raise KeyboardInterrupt
+    def build(path): (path/'model').write_text('resumed' if (path/'checkpoint').exists() else 'new')
+    with pytest.raises(KeyboardInterrupt): s.get('stage', {}, half)
+    with pytest.raises(KeyboardInterrupt): s.get('other', {}, half)
+    assert (s.get('stage', {}, build).path/'model').read_text() == 'resumed'
+    monkeypatch.setattr('babyvlm.store._code', lambda: 'f'*64)
+    assert (s.get('other', {}, build).path/'model').read_text() == 'new' and not list((tmp_path/'other').glob('*.part'))

@@ -28,6 +28,7 @@ from ..config import data_root
 from ..credit import best
 from ..items import ImageError, Item, Reply, Status, open_image
 from ..reporting.tables import asset
+from ..store import write_whole
 
 # %% ../../nbs/analysis/08_explorer.ipynb #61eb9a73
 VERDICTS = ('right', 'in part', 'wrong', 'tie', 'no answer', 'skipped', 'not judged')
@@ -315,5 +316,4 @@ def export(self:Explorer,
     parts = dict(style=asset('explorer.css'), script=asset('explorer.js'), title=html.escape(title),
                  note=note, data=safe_json(self.data(pictures, side)))
     page = re.sub(r'\{\{(\w+)\}\}', lambda m: parts[m[1]], asset('explorer.html'))
-    Path(path).write_text(page, encoding='utf-8')
-    return Path(path)
+    return write_whole(path, page)

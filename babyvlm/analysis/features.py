@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import inspect
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import torch
 from ..models.vision import open_rgb
 from ..products import quick_products
+from ..store import write_whole, writing
 from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -228,10 +228,8 @@ def _write(folder, k, values, uids, failed):
     "A shard: the features first, the list of rows last; each appears by a rename."
     name = folder/f'shard-{k:05d}'
     if uids:
-        save_file(values, name.with_suffix('.part'))
-        os.replace(name.with_suffix('.part'), name.with_suffix('.safetensors'))
-    name.with_suffix('.tmp').write_text(json.dumps(dict(uids=uids, failed=failed)))
-    os.replace(name.with_suffix('.tmp'), name.with_suffix('.json'))
+        with writing(name.with_suffix('.safetensors')) as new: save_file(values, new)
+    write_whole(name.with_suffix('.json'), json.dumps(dict(uids=uids, failed=failed)))
 
 def _claim(folder, request):
     "Refuse to add to features of another request."
@@ -239,7 +237,7 @@ def _claim(folder, request):
     folder.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.read_text() != text:
         raise ValueError(f"{folder.name} is of another model, other pictures or taps; choose another folder")
-    path.write_text(text)
+    write_whole(path, text)
 
 # %% ../../nbs/analysis/01_features.ipynb #5f90d5c8
 def _open(pictures, opening):

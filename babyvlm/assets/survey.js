@@ -10,8 +10,9 @@
   const stop = document.getElementById('stop'), bar = document.getElementById('progress')
   window.addEventListener('beforeunload', e => { if (rows.length && !saved) e.preventDefault() })
 
-  // one line a row; a cell is quoted whenever it could be read as something else
-  const cell = v => /[",\n\r]/.test(String(v ?? '')) ? '"' + String(v).replaceAll('"', '""') + '"' : String(v ?? '')
+  // one line a row; a cell is quoted whenever it could be read as something else, and one that a spreadsheet would run gets an apostrophe
+  const marked = t => /^'*[=+\-@\t\r\n＝＋－＠]/.test(t) && (isNaN(t) || t !== t.trim()) ? "'" + t : t
+  const cell = v => { const t = marked(String(v ?? '')); return /[",\n\r]/.test(t) ? '"' + t.replaceAll('"', '""') + '"' : t }
   const csv = list => [columns.join(','), ...list.map(r => columns.map(c => cell(r[c])).join(','))].join('\n') + '\n'
 
   function save() {

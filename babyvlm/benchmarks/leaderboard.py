@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from .devcv.score import PRIMARY, TASKS, leaderboard_scores, score_items
-from ..store import read_json, sha256_text
+from ..store import read_json, sha256_text, write_whole
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #eb0969ae
 METRICS = {k: (m,) for k, m in PRIMARY.items()} | dict(
@@ -96,8 +96,7 @@ def collate(
     paths, scores, ignored, origin, facts = _result_files(source), {}, [], {}, {}
     if not paths: raise FileNotFoundError(f"no *_results.json in '{source}'")
     for p in paths:
-        try: d = json.loads(p.read_text(encoding='utf-8'))
-        except json.JSONDecodeError as e: raise ValueError(f'{p.name} is not JSON ({e.msg})') from None
+        d = read_json(p)
         known, rest = check_scores(d, p.name)
         ignored += rest
         if not known: continue
@@ -130,8 +129,7 @@ def write_scores(
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     known, _ = check_scores(scores)
-    out.write_text(json.dumps({'results': known}, indent=1, sort_keys=True) + '\n', encoding='utf-8')
-    return out
+    return write_whole(out, json.dumps({'results': known}, indent=1, sort_keys=True) + '\n')
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #85777252
 def _read_apart(items, replies):
@@ -261,9 +259,9 @@ def check_submission(
 )->tuple[list, list]:      # what keeps it from being run and shown, what it lacks for the challenge
     "What is wrong with a submission, by the board's rules."
     path, model = Path(folder)/'submission.json', Path(folder)/'model.py'
-    try: facts = json.loads(path.read_text(encoding='utf-8'))
+    try: facts = read_json(path)
     except FileNotFoundError: return ['no submission.json'], []
-    except json.JSONDecodeError as e: return [f'submission.json is not JSON ({e.msg})'], []
+    except ValueError as e: return [str(e)], []
     if not isinstance(facts, Mapping): return ['submission.json is no object'], []
     told = facts.get('metadata') or {}
     wrong = _entry_problems(facts, model.read_text(encoding='utf-8') if model.is_file() else None)
@@ -318,8 +316,8 @@ def folder_facts(
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #4d0768b6
 def _written(out, facts, code):
     out.mkdir(parents=True, exist_ok=True)
-    (out/'submission.json').write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
-    (out/'model.py').write_text(code, encoding='utf-8')
+    write_whole(out/'submission.json', json.dumps(facts, indent=1) + '\n')
+    write_whole(out/'model.py', code)
     return out
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #22dda7c3

@@ -32,6 +32,7 @@ from .devcv.tasks import TASKS
 from .v1 import FILES, LOADERS, choice_outcome, winoground_outcomes
 from ..credit import pick
 from ..items import ChatModel, DualEncoder, Item, Journal, LikelihoodModel, Reply, evaluate, open_image
+from ..store import write_whole, writing
 
 # %% ../../nbs/benchmarks/06_lmms_eval.ipynb #124527c9
 def as_doc(
@@ -232,9 +233,9 @@ def _v1_yaml(task, data):
 def _write_docs(out, docs, make, task):
     "Documents and the task file beside them; the key of the task."
     data = out/f"{task.replace('-', '_')}.jsonl"
-    data.write_text(''.join(json.dumps(d) + '\n' for d in docs), encoding='utf-8')
+    write_whole(data, ''.join(json.dumps(d) + '\n' for d in docs))
     key, text = make(task, data.resolve())
-    (out/f'{key}.yaml').write_text(text, encoding='utf-8')
+    write_whole(out/f'{key}.yaml', text)
     return key
 
 def _v1_items(v1, images):
@@ -255,7 +256,7 @@ def write_tasks(
     "Write task files and documents."
     out, found = Path(out), {}
     out.mkdir(parents=True, exist_ok=True)
-    (out/'utils.py').write_text(files('babyvlm').joinpath('assets', 'lmms_tasks', 'utils.py').read_text())
+    write_whole(out/'utils.py', files('babyvlm').joinpath('assets', 'lmms_tasks', 'utils.py').read_text())
     for task in find_tasks(devcv, split) if devcv else ():
         items = load_items(devcv, task, split)
         if items: found[_write_docs(out, map(as_doc, items), _devcv_yaml, task)] = items
@@ -273,7 +274,8 @@ def _paths(visuals, kept):
         if not path:
             name = hashlib.sha256(v.tobytes() + str(v.size).encode()).hexdigest()[:16]
             path = kept/f'{name}.png'
-            if not path.exists(): v.convert('RGB').save(path)
+            if not path.exists():
+                with writing(path) as new: v.convert('RGB').save(new, 'PNG')
         out.append(str(path))
     return out
 

@@ -29,6 +29,7 @@ from ..credit import MODES, Credit, is_tie, known_mode, shares
 from ..data.saycam import Ledger, parse_name
 from ..estimate import Estimate
 from ..items import Item, Reply, Status, score_shape
+from ..store import unmarked
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #d78c5d3e
 class LabelError(ValueError):
@@ -57,7 +58,7 @@ def read_labels(
     reader = _reader(path)
     try:
         found = reader.fieldnames = [c.strip() for c in reader.fieldnames or ()]
-        rows = [(reader.line_num, {k: v.strip() if isinstance(v, str) else v for k, v in r.items()})
+        rows = [(reader.line_num, {k: unmarked(v.strip()) if isinstance(v, str) else v for k, v in r.items()})
                 for r in reader]
     except csv.Error as e:
         raise LabelError(path, reader.line_num, f'not CSV ({e})', 'download it again') from None

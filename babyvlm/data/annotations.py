@@ -20,6 +20,7 @@ from PIL import Image
 
 from .saycam import Ledger, assign_splits
 from ..items import open_image
+from ..store import read_json, write_whole
 
 # %% ../../nbs/data/09_annotations.ipynb #fa968768
 @dataclass(frozen=True)
@@ -232,8 +233,7 @@ def _read(path):
         return path.parent, source, table.to_pylist(), moving
     if not path.is_file():
         raise FileNotFoundError(f"no annotations at '{path.name}': expected frames.json or frames.parquet")
-    try: d = json.loads(path.read_text(encoding='utf-8'))
-    except json.JSONDecodeError as e: raise ValueError(f'{path.name}: not JSON ({e})') from None
+    d = read_json(path)
     if not isinstance(d, dict): raise ValueError(f"{path.name}: expected an object with 'frames' and 'clips'")
     return path.parent, d.get('source', 'saycam'), d.get('frames', []), d.get('clips', [])
 
@@ -272,8 +272,7 @@ def save(
     rows = dict(frames=[asdict(f) for f in self.frames], clips=[asdict(c) for c in self.clips])
     if form == 'json':
         path = self.root/'frames.json'
-        path.write_text(json.dumps(dict(source=self.source, **rows), indent=1), encoding='utf-8')
-        return path
+        return write_whole(path, json.dumps(dict(source=self.source, **rows), indent=1))
     if form != 'parquet': raise ValueError(f"unknown form '{form}': 'json' or 'parquet'")
     for r in rows['frames']: r['counts'] = [dict(category=c, n=n) for c, n in r['counts'].items()]
     for k, schema in _SCHEMA.items():

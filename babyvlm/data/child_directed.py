@@ -11,7 +11,6 @@ __all__ = ['MAX_WORDS', 'THING_WORDS', 'LOOKS', 'DOING', 'MOVES', 'ADULT_CUES', 
 import hashlib
 import importlib
 import json
-import os
 import re
 import threading
 import time
@@ -27,7 +26,7 @@ from datasets import Dataset
 from fastcore.basics import patch
 
 from .saycam import Ledger, tokenize
-from ..store import canonical_json, sha256_text
+from ..store import canonical_json, sha256_text, write_whole
 
 # %% ../../nbs/data/04_child_directed.ipynb #10590af7
 @dataclass(frozen=True)
@@ -260,7 +259,7 @@ def parse_answer(
     "Read a model's answer, strictly."
     fence = re.fullmatch(r'\s*```(?:json)?\s*(.*?)\s*```\s*', text or '', re.S)
     try: d = json.loads(fence[1] if fence else text or '')
-    except json.JSONDecodeError: return Rewrite(uid, reason='answer is not JSON')
+    except (ValueError, RecursionError): return Rewrite(uid, reason='answer is not JSON')
     said, daily = (d.get('utterance'), d.get('daily_life')) if isinstance(d, dict) else (None, None)
     reason = ('answer has other keys' if not isinstance(d, dict) or set(d) != {'utterance', 'daily_life'} else
               'daily_life is not true or false' if not isinstance(daily, bool) else
@@ -489,10 +488,7 @@ def _get(self:Endpoint, caption):
 @patch
 def _keep(self:Endpoint, f, answer):
     "Write an answer whole, then put it on the bill."
-    f.parent.mkdir(exist_ok=True)
-    new = f.with_suffix(f'.{os.getpid()}.{threading.get_ident()}.new')
-    new.write_text(json.dumps(answer))
-    os.replace(new, f)
+    write_whole(f, json.dumps(answer))
     with self.lock:
         self.bill.asked += 1
         self.bill.tokens_in += answer['tokens_in']

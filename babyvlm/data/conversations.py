@@ -11,7 +11,6 @@ __all__ = ['IMAGE', 'VIDEO', 'ROLES', 'TEMPLATES', 'IGNORED', 'Turn', 'Record', 
 import difflib
 import html
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ from datasets import Dataset
 from fastcore.basics import patch
 
 from .saycam import as_pairs
-from ..store import read_json
+from ..store import read_json, write_whole
 
 # %% ../../nbs/data/05_conversations.ipynb #27d976e5
 IMAGE, VIDEO = '<image>', '<video>'
@@ -225,10 +224,7 @@ def save_records(
     records, name = list(records), Path(path).name
     for i, r in enumerate(records): check_record(r, f'{name}, record {i}')
     if not allow_duplicate_ids: _refuse_repeats(records, name)
-    new = Path(path).with_name(name + '.new')
-    new.write_text(json.dumps([r.to_json() for r in records], indent=1, ensure_ascii=False), encoding='utf-8')
-    os.replace(new, path)
-    return Path(path)
+    return write_whole(path, json.dumps([r.to_json() for r in records], indent=1, ensure_ascii=False))
 
 # %% ../../nbs/data/05_conversations.ipynb #19ab927a
 def records_from_pairs(

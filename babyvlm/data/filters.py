@@ -9,7 +9,6 @@ __all__ = ['Selection', 'open_picture', 'Embedded', 'embed_pairs', 'Filtered', '
 # %% ../../nbs/data/03_filters.ipynb #625599b1
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from .saycam import Ledger, image_fault
 from ..items import ImageError, open_image
 from ..numerics import full_precision
 from ..products import quick_products
-from ..store import Artifact, Store, canonical_json, sha256_file, sha256_text
+from ..store import Artifact, Store, canonical_json, sha256_file, sha256_text, write_whole, writing
 
 # %% ../../nbs/data/03_filters.ipynb #ec4b61a5
 _all_ = ['Ledger']
@@ -80,8 +79,7 @@ def save(
     path,                 # .json
 )->Path:
     "Write uids and checksum."
-    Path(path).write_text(json.dumps(dict(sha256=self.sha256, uids=self.uids), indent=0))
-    return Path(path)
+    return write_whole(path, json.dumps(dict(sha256=self.sha256, uids=self.uids), indent=0))
 
 @patch(cls_method=True)
 def load(
@@ -161,9 +159,8 @@ def _write_shard(path, parts):
     faults = {u: r for p in parts for u, r in p[3].items()}
     vectors = [p[1] for p in parts if len(p[0])] or [torch.zeros(0, 0)]
     tensors = dict(image=torch.cat(vectors).half(), similarity=torch.cat([p[2] for p in parts]).float())
-    new = path.with_suffix('.new')
-    save_file(tensors, new, metadata=dict(uids=json.dumps(uids), faults=json.dumps(faults)))
-    os.replace(new, path)
+    with writing(path) as new:
+        save_file(tensors, new, metadata=dict(uids=json.dumps(uids), faults=json.dumps(faults)))
 
 
 # %% ../../nbs/data/03_filters.ipynb #8451c22b

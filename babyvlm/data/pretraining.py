@@ -32,7 +32,7 @@ from .filters import Embedded
 from .saycam import (Ledger, _refuse_duplicates, as_pairs, assign_splits, parse_name,
                                  transcripts_in)
 from .video import VideoError, frames_at
-from ..store import read_json
+from ..store import read_json, write_whole, writing
 
 # %% ../../nbs/data/06_pretraining.ipynb #9afdb966
 @dataclass(frozen=True, order=True)
@@ -301,7 +301,7 @@ def _frame_rows(clips, video, folder, size):
         c, name = clips[i], clips[i].frame(k)
         if im is None: out.append(('outside the recording', name)); continue
         if size and im.size != (size, size): im = im.resize((size, size), Image.Resampling.BICUBIC)
-        im.save(folder/name, quality=90)
+        with writing(folder/name, flush=False) as new: im.save(new, 'JPEG', quality=90)
         rows[i, k] = dict(uid=Path(name).stem, image=f'{folder.name}/{name}', utterance=c.utterance,
                           child=c.recording[0], session=c.recording, start=c.start/1000, end=c.end/1000,
                           source='saycam')
@@ -576,7 +576,7 @@ def write_set(
 # %% ../../nbs/data/06_pretraining.ipynb #6eecc1e2
 def _write_speech(folder, said):
     "The corpus of phase 0: a JSON list of strings."
-    (folder/'language.json').write_text(json.dumps(said, ensure_ascii=False, indent=0), encoding='utf-8')
+    write_whole(folder/'language.json', json.dumps(said, ensure_ascii=False, indent=0))
 
 STEPS = ('segmentation', 'length filter', 'video filter', 'frames at 1 FPS', 'image filter', 'interleaving')
 

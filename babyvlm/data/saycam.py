@@ -26,7 +26,7 @@ from fastcore.basics import patch
 from PIL import Image, UnidentifiedImageError
 
 from ..items import FORMATS, MAX_PIXELS
-from ..store import csv_rows, read_json, read_text
+from ..store import csv_rows, read_json, read_text, write_whole
 
 # %% ../../nbs/data/01_saycam.ipynb #24ff5653
 _NAME = re.compile(r'([A-Za-z]+)_(\d{8})_(\d{2})(\d{2})_(\d{2})(?:_(\d{3,})(?:_(\d{2,}))?)?')
@@ -394,8 +394,7 @@ def write_metadata(
 )->Path:
     "Write one split in the released form."
     text = json.dumps({'data': [asdict(u) for u in utterances]}, ensure_ascii=False)
-    Path(path).write_text(text, encoding='utf-8')
-    return Path(path)
+    return write_whole(path, text)
 
 # %% ../../nbs/data/01_saycam.ipynb #361c5398
 def prepare_frame(

@@ -22,7 +22,7 @@ import torch
 from fastcore.basics import patch
 
 from ..config import data_root
-from ..store import parse_json, read_json, read_text
+from ..store import parse_json, read_json, read_text, writing
 
 # %% ../../nbs/data/07_taxonomy.ipynb #7f2d75c0
 RANKS = ('kingdom', 'phylum', 'class', 'order', 'family', 'genus', 'species')
@@ -283,15 +283,11 @@ def save_annotations(
     "Write question rows; the file appears when it is complete."
     path = Path(path)
     if path.suffix not in ('.jsonl', '.parquet'): raise ValueError(f"'{path.name}': .jsonl or .parquet")
-    part = path.with_name(path.name + '.part')
-    write = _jsonl if path.suffix == '.jsonl' else _parquet
-    n = write(rows, part, block)
-    part.replace(path)
-    return n
+    return (_jsonl if path.suffix == '.jsonl' else _parquet)(rows, path, block)
 
 def _jsonl(rows, path, block):
     n, dump = 0, json.JSONEncoder(ensure_ascii=False).encode
-    with open(path, 'w', encoding='utf-8', newline='\n') as f:
+    with writing(path) as new, open(new, 'w', encoding='utf-8', newline='\n') as f:
         for n, a in enumerate(rows, 1): f.write(dump(_row(a)) + '\n')
     return n
 
@@ -302,7 +298,7 @@ _SCHEMA = pa.schema([('row', pa.int32()), ('image', pa.string()), ('label', pa.s
 
 def _parquet(rows, path, block):
     n, held = 0, []
-    with pq.ParquetWriter(path, _SCHEMA, compression='zstd') as f:
+    with writing(path) as new, pq.ParquetWriter(new, _SCHEMA, compression='zstd') as f:
         for n, a in enumerate(rows, 1):
             held += [(n - 1, a.image, a.label, a.split, i, t, c)
                      for i, (t, c) in enumerate(zip(a.truth, a.choices), 1)]

@@ -13,15 +13,17 @@ from pathlib import Path
 import av
 from PIL import Image
 
+from ..store import writing
+
 # %% ../../nbs/data/02_video.ipynb #6e6334fe
 def write_video(
-    path,                 # .mp4; its folder must exist
+    path,                 # .mp4; its folder is made
     images:Iterable[Image.Image],  # frames of one size, both sides even
     fps:int=2,            # frames a second
 )->Path:
     "Write pictures as a small MPEG-4 video."
-    path, stream = Path(path), None
-    with av.open(str(path), 'w', options=dict(fflags='+bitexact')) as box:
+    path, stream, exact = Path(path), None, dict(fflags='+bitexact')
+    with writing(path) as new, av.open(str(new), 'w', format='mp4', options=exact) as box:
         for image in images:
             if stream is None:
                 stream = box.add_stream('mpeg4', rate=fps)

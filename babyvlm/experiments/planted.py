@@ -33,7 +33,7 @@ from ..models.tokenizers import SPECIAL_TOKENS, word_tokenizer
 from ..models.vision import image_processor, num_image_tokens, resnext_toy, vision_encoder
 from ..models.weights import quiet, read_folder, seeded, strict_load
 from ..nursery.creatures import Zoo, captions, corpus, facts, question, rank_of, stated
-from ..store import Artifact, Store
+from ..store import Artifact, Store, writing
 from ..training.lora import SKIPPED, Lora, add_lora, lora_arguments
 from ..training.trainer import BabyTrainer, Columns, training_arguments
 
@@ -134,7 +134,7 @@ def eyes(self:Planted)->Artifact:  # weights, features.safetensors, pictures/
         BabyTrainer(model, args, data, loss=naming_loss, threads=self.profile.threads).fit()
         with quiet(): model.eval().tower.save_pretrained(path)
         seen = {p: look(model.tower, self.pixels(p)) for p in ('captions', 'test')}
-        save_file(seen, path/'features.safetensors')
+        with writing(path/'features.safetensors') as new: save_file(seen, new)
         self._keep_pictures(path/'pictures')
     return self._made('creature_eyes', build)
 
@@ -142,7 +142,9 @@ def eyes(self:Planted)->Artifact:  # weights, features.safetensors, pictures/
 @patch
 def _keep_pictures(self:Planted, folder):
     folder.mkdir(exist_ok=True)
-    for leaf, i in self.rows('test'): self.zoo.picture(leaf, i, self.c.size).save(folder/f'{leaf}-{i}.png')
+    for leaf, i in self.rows('test'):
+        with writing(folder/f'{leaf}-{i}.png', flush=False) as new:
+            self.zoo.picture(leaf, i, self.c.size).save(new, 'PNG')
 
 @torch.no_grad()
 def look(
@@ -359,7 +361,8 @@ def probe(self:Planted,
             p = fit_probe(v, y, groups=parts, test=test, control=False, penalties=self.c.penalties,
                           tolerance=1e-3)
             guess = p.predict(v[test])
-            np.save(path/f'{name}.npy', np.stack([guess[r] == y[r][test] for r in y], 1).astype(float))
+            right = np.stack([guess[r] == y[r][test] for r in y], 1).astype(float)
+            with writing(path/f'{name}.npy') as new, new.open('wb') as f: np.save(f, right)
     arm = self.arms[0] if stage == 'encoder' else arm  # all arms share the encoder
     made = self._made('planted_probes', build, [self.model(arm)], **asdict(arm))
     return np.load(made.path/f'{stage}.npy')

@@ -42,7 +42,7 @@ from ..models.tokenizers import build_vocab
 from ..nursery.creatures import Zoo
 from ..nursery.people import Crowd, draw
 from ..nursery.world import Nursery
-from ..store import Artifact, Store
+from ..store import Artifact, Store, csv_text, write_whole, writing
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #1725277e
 def _without_truth(folder):
@@ -66,7 +66,8 @@ def write_saycam_cards(
     for folder in (root/'saycam', labels): _without_truth(folder)
     said = load_pairs(root/'saycam', every=5).pairs['utterance'][:]
     (root/'multimodal-baby').mkdir()
-    (root/'multimodal-baby'/'vocab.json').write_text(json.dumps(build_vocab(said, settings.data.min_freq)))
+    vocab = build_vocab(said, settings.data.min_freq)
+    write_whole(root/'multimodal-baby'/'vocab.json', json.dumps(vocab))
 
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #95d56f55
@@ -95,7 +96,7 @@ def write_own_sets(
     "Cards `transferred` and `v2_pretraining`."
     web = json.loads((root/'llava_pretrain'/'web.json').read_text())
     (root/'transferred').mkdir()
-    (root/'transferred'/'transferred.json').write_text(json.dumps(web[::2]))
+    write_whole(root/'transferred'/'transferred.json', json.dumps(web[::2]))
     said, c = segment_all(root/'saycam'/'transcripts'), PretrainingConfig(video=-1, image=-1)
     clips = long_enough(said.clips, c.seconds, c.words).clips
     shots = write_frames(clips, root/'saycam'/'videos', root/'v2_pretraining')
@@ -129,7 +130,7 @@ def _draw_classes(root, name, tree, each):
         suffix = 'JPEG' if name.startswith('ImgNet') else 'jpg'
         for k in range(each):
             file = folder/f'{leaf.replace(" ", "_")}_{k:04}.{suffix}'
-            zoo.picture(leaf, k, 48).save(file, 'JPEG')
+            with writing(file, flush=False) as new: zoo.picture(leaf, k, 48).save(new, 'JPEG')
             rows.append((file.relative_to(root/'images').as_posix(), leaf))
     if name.startswith('ImgNet'):
         with open(_where(name, root).parent/'LOC_synset_mapping.txt', 'a') as f:
@@ -147,7 +148,7 @@ def write_taxonomy_cards(
         tree = random_taxonomy(shape, seed, root=top, name=name)
         file = released_file(name, root=root/'hierarchy')
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(dict(tree.items())))
+        write_whole(file, json.dumps(dict(tree.items())))
         rows = _draw_classes(root, name, tree, each)
         if name == 'CUB-200': _write_questions(root/'hierarchy', name, tree, *zip(*rows))
 
@@ -161,7 +162,7 @@ def _write_questions(root, name, tree, images, labels):
     folder, leaves = root/'probing'/'LLM'/'CUB200', list(tree)
     folder.mkdir(parents=True)
     for part, own in (('test', leaves[1::2]), ('train', leaves[::2])):
-        (folder/f'{part}_taxonomy.json').write_text(json.dumps({l: tree[l] for l in own}))
+        write_whole(folder/f'{part}_taxonomy.json', json.dumps({l: tree[l] for l in own}))
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #be5d5079
 def write_survey_card(
@@ -175,7 +176,7 @@ def write_survey_card(
     answers, checks, _ = draw(Crowd(people=people, careless=0.), asked)
     answers = answers.assign(milliseconds=(1000*answers.seconds).astype(int), survey='rehearsal')
     (root/'survey').mkdir()
-    for who, own in answers.groupby('person'): own.to_csv(root/'survey'/f'{who}.csv', index=False)
+    for who, own in answers.groupby('person'): write_whole(root/'survey'/f'{who}.csv', csv_text(own))
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #9e6248d0
 def _llava(folder):
@@ -233,7 +234,7 @@ def rehearsal_data(
         write_other_cards(path, world, settings)
         write_own_sets(path); write_taxonomy_cards(path); write_survey_card(path)
         write_stand_ins(path, settings.models)
-        (path/MARK).write_text('Drawn by the nursery: no number made from these files means anything.\n')
+        write_whole(path/MARK, 'Drawn by the nursery: no number made from these files means anything.\n')
     sizes = settings.model_dump(mode='json', include={'nursery', 'v2_data', 'models'})
     return (store or Store()).get('rehearsal-data', sizes, build, version=3)
 

@@ -34,7 +34,7 @@ from ..models.vision import (image_processor, load_teacher, num_image_tokens, re
 from ..models.weights import quiet, read_folder, seeded, strict_load
 from ..nursery.world import blind_observer, ideal_observer, load_truth
 from ..reporting.tables import row
-from ..store import Artifact, sha256_text
+from ..store import Artifact, sha256_text, writing
 from ..training.contrastive import load_pixels, train_cvcl
 from ..training.dino import RESNEXT50, TOY, VIT_L16, pretrain
 from ..training.generative import PHASE1, PHASE2, Features, encode_once, train_phase
@@ -205,7 +205,7 @@ def _looks(self:V1, bundle, images, eyes):
         if even: bundle.fit_features(frames)
         seen = encode_once(bundle, names, '/')
         scale = dict(mean=model.feature_mean, std=model.feature_std) if even else {}
-        save_file(dict(scale, values=seen.values), path/'looks.safetensors')
+        with writing(path/'looks.safetensors') as new: save_file(dict(scale, values=seen.values), new)
         return dict(square=seen.all_square)
     key = sha256_text('\n'.join(Path(f).name for f in frames))
     made = self.store.get('looks', dict(standardize=even, threads=self.profile.threads), build,

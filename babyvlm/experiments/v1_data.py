@@ -29,7 +29,7 @@ from ..models.cvcl import new_cvcl
 from ..models.dual_encoders import load_dual_encoder
 from ..models.tokenizers import build_vocab
 from ..numerics import default_dtype
-from ..store import Artifact, Store
+from ..store import Artifact, Store, writing
 from ..training.contrastive import train_clip
 
 # %% ../../nbs/experiments/02_v1_data.ipynb #f853f407
@@ -169,7 +169,7 @@ def transferred(self:V1Data)->Dataset:  # pairs, one for each filtered pair, in 
         a, b = wanted.image[keep], have.image
         if not len(a): raise ValueError(f'no pair is above {config["threshold"]:g}: lower data.threshold')
         m = match(a, b, capacity=math.ceil(len(a) / len(b)))
-        np.save(path/'columns.npy', m.columns)
+        with writing(path/'columns.npy') as new, new.open('wb') as f: np.save(f, m.columns)
         return dict(pairs=len(a), pool=len(b), total=m.total, gap=verify(a, b, m).gap)
     config = dict(threshold=self.profile.data.threshold)
     made = self.note(self.store.get('matched', config, build, [wanted.artifact, have.artifact]))

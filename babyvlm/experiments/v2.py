@@ -21,7 +21,7 @@ from ..models.vision import image_processor, num_image_tokens
 from ..models.weights import read_folder, seeded, strict_load
 from ..reporting.published import published
 from ..reporting.tables import row
-from ..store import Artifact
+from ..store import Artifact, writing
 from ..training.contrastive import load_pixels
 from ..training.dino import TOY, VIT_L16, pretrain
 from ..training.instructions import V2_PHASE1, V2_PHASE2, V2_PHASE3, train_records
@@ -105,7 +105,8 @@ def eyes(self:V2)->Artifact:   # weights of the vision encoder
         recipe = VIT_L16 if c.real_size else replace(TOY, global_size=c.image_size)
         recipe = replace(recipe, epochs=vision.epochs, batch=vision.batch, lr=vision.lr)
         dino, _ = pretrain(encoder, pixels, path/'checkpoints', recipe, threads=self.profile.threads)
-        save_file(dict(dino.teacher['backbone'].state_dict()), path/'model.safetensors')
+        backbone = dict(dino.teacher['backbone'].state_dict())
+        with writing(path/'model.safetensors') as new: save_file(backbone, new)
     return self._made('v2-dino', vision, build, *self._rests_on('frames'), image_size=c.image_size)
 
 # %% ../../nbs/experiments/05_v2.ipynb #b47296e0
@@ -119,7 +120,8 @@ def language(self:V2,
         lm = self.fresh(seed).language_model
         train_language(lm, self.tokenizer(), self.corpus(), path/'checkpoints', self.corpus('val'), c.block,
                        separator='<eos>', seed=seed, threads=self.profile.threads, **c.phase0.model_dump())
-        save_file({k: v.contiguous() for k, v in lm.state_dict().items()}, path/'model.safetensors')
+        weights = {k: v.contiguous() for k, v in lm.state_dict().items()}
+        with writing(path/'model.safetensors') as new: save_file(weights, new)
     self.tokenizer()
     inputs = [self._asked(), *self._rests_on('pretraining')]
     return self._made('v2-language', c.phase0, build, *inputs, seed=seed, block=c.block, words=c.vocab_size)

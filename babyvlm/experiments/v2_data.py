@@ -28,7 +28,7 @@ from .v1_data import V1Data
 from ..models.tokenizers import bpe_tokenizer
 import babyvlm.nursery.film   # gives the nursery its films
 from ..nursery.world import Nursery
-from ..store import Artifact, Store
+from ..store import Artifact, Store, write_whole, writing
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #4599b261
 CARDS = ('saycam', *dict.fromkeys(t.card for t in TASKS.values() if not t.held_out))
@@ -99,7 +99,7 @@ def clip_scores(self:V2Data)->dict:  # clip uid -> cosine, or a reason
     def build(path):
         long = long_enough(self.said().clips).clips
         got = score_clips(long, root/'videos', FrameMean(encoder, 3))
-        (path/'scores.json').write_text(json.dumps(got))
+        write_whole(path/'scores.json', json.dumps(got))
     made = self.note(self.store.get('clip_scores', dict(encoder=str(name)), build, [self._raw()]))
     return json.loads((made.path/'scores.json').read_text())
 
@@ -120,8 +120,8 @@ def frames(self:V2Data)->tuple:      # (`Frames`, folder that holds images/)
         kept = fitting(long_enough(self.said().clips, c.seconds, c.words).clips, self.clip_scores(), c.video)
         if not kept.clips: raise ValueError(f'no clip is above {c.video:g}: lower v2_data.video')
         got = write_frames(kept.clips, root/'videos', path)
-        got.pairs.to_json(path/'frames.jsonl')
-        (path/'ledger.json').write_text(json.dumps(got.ledger.to_dict()))
+        with writing(path/'frames.jsonl') as new: got.pairs.to_json(new)
+        write_whole(path/'ledger.json', json.dumps(got.ledger.to_dict()))
     self.clip_scores()
     judged = next(a for a in self.used.values() if a.stage == 'clip_scores')
     made = self.note(self.store.get('frames', dict(video=c.video), build, [self._raw(), judged]))
@@ -147,7 +147,7 @@ def pretraining(self:V2Data)->Path:  # holds train/, val/ and flow.json
     sims = self.similarity()
     def build(path):
         made = write_set(path, self.said(), self.clip_scores(), shots, sims, c)
-        (path/'flow.json').write_text(json.dumps(made.flow.to_dict()))
+        write_whole(path/'flow.json', json.dumps(made.flow.to_dict()))
     inputs = [a for a in self.used.values() if a.stage in ('frames', 'pair_embeddings')]
     config = dict(image=c.image, stride=c.stride)
     self._pretraining = self.note(self.store.get('pretraining', config, build, inputs)).path

@@ -24,6 +24,7 @@ from .assignment import (Kinds, Lists, Seats, Tree, Vectors, auction, dense_assi
                                          dense_prices, kinds, lowest, open_best, place_all, seat_anywhere,
                                          seats, slackless, tree, worths)
 from .screening import LEVELS, Side, best_worth, fast_level, in_threads, screen, side
+from ..store import writing
 
 # %% ../../nbs/matching/03_exact.ipynb #4a59c5e4
 TIE = 1e-12  # relative: assignments are tied if no pair is further from its price than this
@@ -442,12 +443,8 @@ def _save(search, folder):
     arrays = {f'lists.{k}': v for k, v in (L._asdict() | cut).items()}
     arrays |= {f'seats.{k}': v for k, v in search.seats._asdict().items()}
     arrays |= dict(waiting=search.waiting, depth=search.depth, rounds=np.array([search.rounds, search.pairs]))
-    new = folder/'state.part.npz'
-    with new.open('wb') as f:
+    with writing(folder/'state.npz') as new, new.open('wb') as f:
         np.savez(f, fingerprint=np.array(_fingerprint(search)), **arrays)
-        f.flush()
-        os.fsync(f.fileno())
-    new.replace(folder/'state.npz')
 
 # %% ../../nbs/matching/03_exact.ipynb #ac416c8c
 def _restore(search, folder):
@@ -569,7 +566,8 @@ def save_match(
     facts = [match.total, c.gap, c.min_reduced_cost, c.slackness]
     counts = [match.rounds, match.capacity, match.optimal, match.ties_known]
     prices = dict(row_prices=c.row_prices, col_prices=c.col_prices)
-    np.savez(path, columns=match.columns, **prices, facts=facts, counts=counts)
+    with writing(path) as new, new.open('wb') as f:
+        np.savez(f, columns=match.columns, **prices, facts=facts, counts=counts)
 
 def load_match(
     path,                 # from `save_match`

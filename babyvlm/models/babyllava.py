@@ -12,6 +12,7 @@ from .families import Family  # before transformers
 from .vision import BabyImageProcessor, num_image_tokens, vision_encoder
 from .vision import folded, resnext50, resnext_toy, vit, vit_large
 from .weights import CACHE, count_parameters, load_pretrained, model_card, quiet, register
+from ..store import write_whole
 
 import json
 from collections.abc import Sequence
@@ -379,7 +380,7 @@ def save_pretrained(self:BabyLlavaProcessor,
     self.tokenizer.save_pretrained(folder)
     self.image_processor.save_pretrained(folder)
     settings = dict(num_image_tokens=self.num_image_tokens, end_of_text=self.end_of_text, template='plain')
-    (Path(folder)/'babyllava_processor.json').write_text(json.dumps(settings, indent=1))
+    write_whole(Path(folder)/'babyllava_processor.json', json.dumps(settings, indent=1))
 
 @patch(cls_method=True)
 def from_pretrained(cls:BabyLlavaProcessor,
@@ -509,7 +510,7 @@ def save_pretrained(self:BabyLlava,
     card = dict(card, notes=f"Parameters by part: {parts}. {card.get('notes', '')}".strip())
     tags = ('babyvlm', 'image-text-to-text')
     text = model_card('BabyLLaVA', count_parameters(self.model), tags=tags, **card)
-    (Path(folder)/'README.md').write_text(text, encoding='utf-8')
+    write_whole(Path(folder)/'README.md', text)
 
 @patch(cls_method=True)
 def from_pretrained(cls:BabyLlava,

@@ -29,6 +29,7 @@ from torch import Tensor
 from ..config import pick_device
 from ..data.conversations import IGNORED, IMAGE, Record, RecordError, encode
 from ..items import ImageError, Item, Reply, Status, open_image
+from ..store import write_whole
 
 # %% ../../nbs/models/07_babyllava_v2.ipynb #45c085fd
 def babyllava_v2(
@@ -352,7 +353,7 @@ def save_pretrained(self:RecordProcessor,
     "Write tokenizer, picture preparation and template."
     BabyLlavaProcessor.save_pretrained(self, folder)
     settings = {k: getattr(self, k) for k in ('num_image_tokens', 'template', 'max_length')}
-    (Path(folder)/'record_processor.json').write_text(json.dumps(settings, indent=1))
+    write_whole(Path(folder)/'record_processor.json', json.dumps(settings, indent=1))
 
 @patch(cls_method=True)
 def from_pretrained(cls:BabyLlavaV2,

@@ -32,6 +32,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from ..config import pick_device
 from ..numerics import full_precision
+from ..store import write_whole
 
 # %% ../../nbs/models/04_cvcl.ipynb #adc5bd4b
 def contrastive_loss(
@@ -308,7 +309,7 @@ def save_pretrained(self:CVCL,
         for part in (self.model, self.tokenizer, self.image_processor): part.save_pretrained(folder)
     title = card.pop('title', 'CVCL, a contrastive baby model')
     text = model_card(title, count_parameters(self.model), tags=('babyvlm', 'contrastive'), **card)
-    (folder/'README.md').write_text(text, encoding='utf-8')
+    write_whole(folder/'README.md', text)
     return folder
 
 @patch(cls_method=True)

@@ -29,6 +29,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_M
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from ..config import pick_device
+from ..store import write_whole, writing
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #97b856eb
 def toy_clip_config(
@@ -135,10 +136,10 @@ def new_clip(
     import open_clip
     with tempfile.TemporaryDirectory() as d:
         config = toy_clip_config(len(load_vocab(vocab)), **sizes)
-        Path(d, 'open_clip_config.json').write_text(json.dumps(config))
+        write_whole(Path(d, 'open_clip_config.json'), json.dumps(config))
         word_tokenizer(vocab, split='words', lowercase=True, sos_eos=True).save_pretrained(d)
         model = seeded(lambda: open_clip.CLIP(**config['model_cfg']), seed)
-        save_file(model.state_dict(), Path(d, 'open_clip_model.safetensors'))
+        with writing(Path(d, 'open_clip_model.safetensors')) as new: save_file(model.state_dict(), new)
         clip = OpenClip(d, device=device)
     clip.name = 'toy CLIP'
     return clip
@@ -154,13 +155,13 @@ def save_pretrained(self:OpenClip,
         raise ValueError(f"'{self.name}' is a published architecture; save its name, not a copy")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder/'open_clip_config.json').write_text(json.dumps(self.config, indent=1))
+    write_whole(folder/'open_clip_config.json', json.dumps(self.config, indent=1))
     self.tokenizer.save_pretrained(folder)
     weights = {k: v.contiguous() for k, v in self.model.state_dict().items()}
-    save_file(weights, folder/'open_clip_model.safetensors')
+    with writing(folder/'open_clip_model.safetensors') as new: save_file(weights, new)
     title, size = card.pop('title', self.name), count_parameters(self.model)
     text = model_card(title, size, tags=('babyvlm', 'open_clip'), **card)
-    (folder/'README.md').write_text(text, encoding='utf-8')
+    write_whole(folder/'README.md', text)
     return folder
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #20678f50

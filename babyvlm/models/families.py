@@ -22,6 +22,7 @@ from ..store import read_json
 class Source:
     "A folder or a name, and what can be known about it without loading it."
     spec:str              # as the user wrote it
+    out:Path = Path('.')  # folder of results, where answers of an endpoint are kept
 
     @cached_property
     def folder(self)->Path|None: return Path(self.spec) if Path(self.spec).is_dir() else None
@@ -92,9 +93,10 @@ def _listed(families): return '; '.join(f'{f.name} ({f.example})' for f in famil
 def find_family(
     spec:str|Path,        # a folder or a name
     families:Sequence[Family]=None,  # to choose from; None: all that are registered
+    out:str|Path='.',     # folder of results, for a family that keeps answers there
 )->tuple[Family, Source]:
     "The one family that recognises a source."
-    source, known = Source(str(spec)), list(FAMILIES.values() if families is None else families)
+    source, known = Source(str(spec), Path(out)), list(FAMILIES.values() if families is None else families)
     fit = [f for f in known if f.recognise(source)]
     if len(fit) == 1: return fit[0], source
     if fit: raise ValueError(f"'{spec}' is ambiguous, these families recognise it: {_listed(fit)}")

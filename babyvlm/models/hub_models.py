@@ -389,5 +389,5 @@ HUB_CHAT = Family('chat model of transformers', writes,
                   lambda source, device: load_vlm(source.folder or source.hub, device), 'chat',
                   'Qwen/Qwen2.5-VL-7B-Instruct')
 ENDPOINT = Family('model behind a server', lambda source: source.spec.startswith('endpoint:'),
-                  lambda source, device: load_vlm(source.spec, cache=Path('replies')/'endpoint'), 'chat',
+                  lambda source, device: load_vlm(source.spec, cache=source.out/'replies'/'endpoint'), 'chat',
                   'endpoint:gpt-4o-2024-11-20')

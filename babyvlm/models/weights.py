@@ -28,7 +28,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging as hf_logging
 
 from ..items import looks_like
-from ..store import read_text
+from ..store import parse_json, read_json, read_text
 
 # %% ../../nbs/models/01_weights.ipynb #1ab91497
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _header(path):
     with open(path, 'rb') as f:
         n, size = int.from_bytes(f.read(8), 'little'), path.stat().st_size
         if n > size - 8: raise ValueError(f'{path.name}: cut short, or no safetensors file; get it again')
-        held = json.loads(f.read(n))
+        held = parse_json(f.read(n), path.name)
     ends = [v['data_offsets'][1] for k, v in held.items() if k != '__metadata__']
     if max(ends, default=0) > size - 8 - n: raise ValueError(f'{path.name}: cut short; get it again')
     return {k: v['dtype'] for k, v in held.items() if k != '__metadata__'}
@@ -157,8 +157,7 @@ def _check_file(path, quantized):
     if why and not (path.suffix == '.json' and 'JSON' in why):
         raise ValueError(f"{path.name}: {why.replace('a picture', 'a model')}")
     if path.suffix == '.json':
-        try: json.loads(read_text(path))
-        except json.JSONDecodeError as e: raise ValueError(f'{path.name}: not JSON ({e})') from None
+        read_json(path)
     if path.suffix != '.safetensors' or quantized: return
     whole = [k for k, t in _header(path).items() if t in _WHOLE and k.endswith('.weight')]
     if whole: raise ValueError(f'{path.name}: {whole[0]} holds whole numbers, and no quantization is named')

@@ -17,6 +17,7 @@ from ..data.annotations import SIDES, Bank, Box, Clip, Frame
 from .drawing import ELSEWHERE, INFANT, Camera, Style
 from .scenes import LIGHTS, Scene, draw_scene, place_thing
 from .world import _SKIN, Nursery
+from ..store import write_whole, writing
 
 # %% ../../nbs/nursery/10_clips.ipynb #8b7541ba
 COMMON = tuple('ball block duck cup book bear apple shoe doll train spoon cookie bottle fish toy basket car '
@@ -195,7 +196,8 @@ def leaving(
 # %% ../../nbs/nursery/10_clips.ipynb #6baa6be2
 def _save_frame(root, visit, name, scene, width, decor):
     path = f'images/{name}.jpg'
-    draw_frame(scene, width, visit.style, decor).save(root/path, quality=92)
+    with writing(root/path, flush=False) as new:
+        draw_frame(scene, width, visit.style, decor).save(new, 'JPEG', quality=92)
     return path
 
 def _draw_frames(root, world, all_visits, n, many, words):
@@ -243,5 +245,5 @@ def draw_bank(
     pictures = _draw_frames(root, world, there, frames, many, words)
     moving, tracks = _draw_clips(root, world, there, clips, words)
     bank = Bank(root, pictures, moving, 'saycam' if where == 'home' else 'ego4d'); bank.save()
-    (root/'tracks.json').write_text(json.dumps(tracks), encoding='utf-8')
+    write_whole(root/'tracks.json', json.dumps(tracks))
     return bank

@@ -18,6 +18,7 @@ from ..data.video import write_video
 from .drawing import INFANT
 from .scenes import draw_scene
 from .world import Nursery
+from ..store import write_whole
 
 # %% ../../nbs/nursery/09_film.ipynb #2753048e
 def spoken(
@@ -70,7 +71,7 @@ def _recording(world, root, session, n):
     write_video(root/'videos'/f'{session.name}.mp4', world.film(moments, clock))
     said = [dict(start=a, end=b, text=spoken(u.text)) for u, (a, b) in zip(moments, clock)]
     text = json.dumps(dict(recording=session.name, utterances=said), indent=1)
-    (root/'transcripts'/f'{session.name}.json').write_text(text, encoding='utf-8')
+    write_whole(root/'transcripts'/f'{session.name}.json', text)
     return [dict(clip=f'{session.name}_{a}_{b}', relevant=int(u.relevant), phrase=u.subject.phrase,
                  objects=' '.join(sorted(u.scene.nouns()))) for u, (a, b) in zip(moments, clock)]
 
@@ -87,5 +88,5 @@ def write_recordings(
     for part in ('videos', 'transcripts'): (root/part).mkdir(parents=True, exist_ok=True)
     for child in children:
         for s in self.sessions(recordings, child): truth += _recording(self, root, s, utterances)
-    (root/'planted.json').write_text(json.dumps(truth, indent=0))
+    write_whole(root/'planted.json', json.dumps(truth, indent=0))
     return root

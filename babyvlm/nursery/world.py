@@ -7,7 +7,6 @@ __all__ = ['HEADER', 'PLANTED', 'Session', 'Nursery', 'choose_subject', 'Utteran
            'blind_scores', 'ideal_observer', 'blind_observer']
 
 # %% ../../nbs/nursery/08_world.ipynb #ac2af168
-import csv
 import datetime
 import json
 import math
@@ -15,12 +14,14 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
+import pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from .drawing import COLOURS, GENERATED, INFANT, WEB, Camera, Sheet, contact_sheet, tone
 from .scenes import (LABELED_S, LIGHTS, NOUNS, PLACES, SEEN_IN, Scene, Subject, draw_scene,
                                     phrase_book, says, stage)
 from .speech import ADULT, caption, chatter, noisy, remark, rewrite, tokens
+from ..store import csv_text, write_whole, writing
 
 # %% ../../nbs/nursery/08_world.ipynb #ee27c569
 _WALLS = dict(S=((203, 226, 214), (250, 226, 206), (206, 222, 240), (246, 236, 204)),
@@ -160,12 +161,11 @@ HEADER = ('Time', 'Speaker', 'Utterance', 'Video Name')      # of a transcript, 
 PLANTED = ('frame child session utterance_num utterance relevant phrase kind '
            'objects action place start end').split()
 
-def _save(img, path): path.parent.mkdir(parents=True, exist_ok=True); img.save(path, quality=90)
+def _save(img, path):
+    with writing(path, flush=False) as new: img.save(new, 'JPEG', quality=90)
 
 def _rows(path, header, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='', encoding='utf-8') as f:
-        writer = csv.writer(f, lineterminator='\n'); writer.writerow(header); writer.writerows(rows)
+    write_whole(path, csv_text(pd.DataFrame(rows, columns=header, dtype=object)))
 
 def _truth_row(u, frame):
     action = u.subject.first if u.subject.kind == 'verb' else ''
@@ -265,7 +265,7 @@ def write_web(
         turns = [{'from': 'human', 'value': "Describe the image.\n<image>"}, {'from': 'gpt', 'value': text}]
         records.append(dict(id=uid, image=name, conversations=turns))
         planted.append((uid, name, text, child, int(is_daily), subject.phrase, ' '.join(sorted(c.nouns()))))
-    (root/'web.json').write_text(json.dumps(records, indent=1), encoding='utf-8')
+    write_whole(root/'web.json', json.dumps(records, indent=1))
     _rows(root/'planted.csv', 'id image caption rewrite daily_life phrase objects'.split(), planted)
     return root
 
@@ -369,7 +369,7 @@ def write_benchmarks(
     _rows(root/'baby_winoground.csv', ('instance_id', *pairs, 'image', 'image_tag'),
         _winoground(shelf, winoground, trials))
     _rows(root/'SAYCam_caption.csv', ('image', 'text'), _captions(shelf, captions))
-    (root/'truth.json').write_text(json.dumps(shelf.truth), encoding='utf-8')
+    write_whole(root/'truth.json', json.dumps(shelf.truth))
     return root
 
 # %% ../../nbs/nursery/08_world.ipynb #5dfed0b3

@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
-from ..config import data_root, repo_root
-from ..store import sha256_file
+from ..config import data_root, read_yaml, repo_root
+from ..store import read_json, sha256_file, write_whole
 
 # %% ../../nbs/reporting/03_cards.ipynb #a981feb6
 @dataclass(frozen=True)
@@ -61,9 +59,7 @@ def read_card(
     text = path.read_text(encoding='utf-8')
     head = re.match(r'---\n(.*?)\n---\n', text, re.S)
     if not head: raise ValueError(f'{path.parent.name}: the card has no front matter between --- lines')
-    try: front = yaml.safe_load(head[1])
-    except yaml.YAMLError as e:
-        raise ValueError(f'{path.parent.name}: front matter is not YAML ({e})') from None
+    front = read_yaml(head[1], f'{path.parent.name}, front matter')
     places = tuple(Place(shown, tuple(c.strip() for c in (a or b).split(',') if c.strip()))
                    for shown, a, b in _PLACE.findall(text))
     also = tuple(dict.fromkeys(re.findall(r'\bcard\s+`(\w+)`', text)))
@@ -110,11 +106,10 @@ def count_rows(
     path:Path,            # .csv, .json or .jsonl
 )->int:                   # rows, list entries, keys or lines
     "How much a label file holds."
+    if path.suffix == '.json': return len(read_json(path))
     with open(path, encoding='utf-8-sig', newline='') as f:
         if path.suffix == '.csv': return sum(1 for _ in csv.DictReader(f))
-        if path.suffix == '.jsonl': return sum(1 for line in f if line.strip())
-        try: return len(json.load(f))
-        except json.JSONDecodeError as e: raise ValueError(f'{path.name} is not JSON ({e.msg})') from None
+        return sum(1 for line in f if line.strip())
 
 def _differences(files, root, expect, pattern):
     "What is not as the card says, in plain words."
@@ -290,7 +285,7 @@ def write_croissant()->list[str]:   # names of the cards whose file changed
         path = repo_root()/'data_cards'/name/'croissant.json'
         text = json.dumps(croissant(card), indent=1, ensure_ascii=False) + '\n'
         if not path.exists() or path.read_text(encoding='utf-8') != text:
-            path.write_text(text, encoding='utf-8'); changed.append(name)
+            write_whole(path, text); changed.append(name)
     return changed
 
 # %% ../../nbs/reporting/03_cards.ipynb #88a715f9

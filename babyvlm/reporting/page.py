@@ -22,7 +22,7 @@ from .coverage import (Report, claims_of, collect, noise_floors, run_cells, runs
                                         tables_named, unfilled)
 from .published import PAPERS
 from .tables import asset, tex_safe
-from ..store import Store, sha256_text
+from ..store import Store, sha256_text, write_whole
 
 # %% ../../nbs/reporting/05_page.ipynb #7496804f
 esc = html.escape
@@ -290,5 +290,5 @@ def write_report(
     folder = Path(folder)
     report = collect(folder, store, root)
     for suffix, text in (('html', report_html), ('md', report_md), ('tex', report_tex)):
-        (folder/f'report.{suffix}').write_text(text(report), encoding='utf-8')
+        write_whole(folder/f'report.{suffix}', text(report))
     return report

@@ -29,7 +29,7 @@ from great_tables import GT, html as gt_html, loc, style as gt_style
 from ..config import profile as get_profile, repo_root
 from ..estimate import Estimate
 from .published import is_percent, key_of, spelled
-from ..store import Artifact, canonical_json, run_record, sha256_text
+from ..store import Artifact, canonical_json, csv_text, run_record, sha256_text, write_whole, writing
 
 # %% ../../nbs/reporting/02_tables.ipynb #df20e7ad
 STATUS = ('same data', 'toy world', 'label-only', 'rehearsal', 'other settings', 'other data',
@@ -279,13 +279,13 @@ def tex_safe(
 def _write_md(path, text, below):
     lines = [list(text.columns), ['---'] * text.shape[1], *text.values.tolist()]
     lines = [[str(c).replace('|', r'\|') for c in line] for line in lines]
-    path.write_text('\n'.join(f"| {' | '.join(line)} |" for line in lines) + f'\n\n{below}'.rstrip() + '\n')
+    write_whole(path, '\n'.join(f"| {' | '.join(line)} |" for line in lines) + f'\n\n{below}'.rstrip() + '\n')
 
 def _write_csv(path, table):
-    tidy(table).map(_digits).to_csv(path, index=False)
+    write_whole(path, csv_text(tidy(table).map(_digits)))
 
 def _write_json(path, d):
-    path.write_text(json.dumps(json.loads(canonical_json(d)), indent=1, sort_keys=True) + '\n')
+    write_whole(path, json.dumps(json.loads(canonical_json(d)), indent=1, sort_keys=True) + '\n')
 
 # %% ../../nbs/reporting/02_tables.ipynb #8b718fd3
 TEXT_WIDTH, COLUMN_WIDTH = 505., 245.   # points, of a page of two columns and of one of them
@@ -470,7 +470,7 @@ def save_table(
     below = f'{note} {everywhere}'.strip()
     _write_csv(path.with_suffix('.csv'), table)
     _write_md(path.with_suffix('.md'), as_text(frame), f'{caption} {below}')
-    path.with_suffix('.tex').write_text(as_latex(table, caption, name, note))
+    write_whole(path.with_suffix('.tex'), as_latex(table, caption, name, note))
     runs = [*runs, *(table['run'] if 'run' in table else table.attrs.get('run', {}).values())]
     record = provenance(name, 'table', runs, settings, caption=caption, note=below)
     _write_json(path.with_suffix('.json'), record)
@@ -514,8 +514,10 @@ def save_figure(
         raise ValueError(f"alt text of '{name}' is too short to describe the figure: {alt!r}")
     path = figure_path(name, profile)
     with mpl.rc_context(STYLE):
-        fig.savefig(path.with_suffix('.svg'), metadata={'Date': None, 'Title': name, 'Description': alt})
-        fig.savefig(path.with_suffix('.png'), dpi=160, metadata={'Software': None, 'Description': alt})
+        with writing(path.with_suffix('.svg')) as new:
+            fig.savefig(new, format='svg', metadata={'Date': None, 'Title': name, 'Description': alt})
+        with writing(path.with_suffix('.png')) as new:
+            fig.savefig(new, format='png', dpi=160, metadata={'Software': None, 'Description': alt})
     _write_json(path.with_suffix('.json'), provenance(name, 'figure', runs, settings, alt=alt))
     return path
 

@@ -29,7 +29,7 @@ from ..config import data_root, describe_device, pick_device, profile as get_pro
 from ..reporting.cards import data_state
 from ..reporting.tables import asset
 from .notebook import failure
-from ..store import Artifact, Store, StoreError, canonical_json, sha256_file, sha256_text
+from ..store import Artifact, Store, StoreError, canonical_json, sha256_file, sha256_text, write_whole
 
 # %% ../../nbs/run/08_batch.ipynb #ccaf2fab
 def paper_notebooks(
@@ -265,7 +265,7 @@ def snakemake_command(
 # %% ../../nbs/run/08_batch.ipynb #675a1789
 def _snakemake(words, steps, folder, cluster=None):
     "Run Snakemake, its own log in a file; exit status and peak memory."
-    (folder/'plan.json').write_text(json.dumps(steps))
+    write_whole(folder/'plan.json', json.dumps(steps))
     env = dict(OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1') | os.environ
     env |= dict(BABYVLM_PLAN=str(folder/'plan.json'))
     if not cluster: env |= dict(BABYVLM_BATCH=str(os.getpid()))   # jobs elsewhere cannot see this process

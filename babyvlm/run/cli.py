@@ -120,8 +120,9 @@ def _one_model(spec, benchmark, labels, images, out, mode, split):
     from babyvlm.run.compare import beside
     from babyvlm.run.evaluate import absent_tasks, evaluations, load_model, suite_of
     from babyvlm.run.results import journal_of, load_results, save_result
-    suite, known, bad = suite_of(benchmark)[0], load_model(spec), 0
     alone = out is not None and out.suffix == '.jsonl'
+    known = load_model(spec, out=out.parent if alone else out or '.')
+    suite, bad = suite_of(benchmark)[0], 0
     def journal(task, key): return out if alone else journal_of(out or '.', suite.name, task, key)
     absent = absent_tasks(benchmark, labels, split)
     for done in evaluations(known, benchmark, labels, images, journal, mode, split):

@@ -112,9 +112,9 @@ def survey_analyse(
 def _tables(found, out):
     "All tables of an analysis as CSV."
     from babyvlm.reporting.tables import as_text
-    out.mkdir(parents=True, exist_ok=True)
+    from babyvlm.store import csv_text, write_whole
     for name in ('tasks', 'people', 'items', 'mixed', 'gaps'):
-        as_text(getattr(found, name), 6).to_csv(out/f'{name}.csv', index=False)
+        write_whole(out/f'{name}.csv', csv_text(as_text(getattr(found, name), 6)))
     typer.echo(f'tables: {out}')
 
 # %% ../../nbs/run/10_commands.ipynb #cmdpeop5
@@ -250,12 +250,12 @@ def compare(
     "Which model is better, item by item, corrected for all comparisons."
     from babyvlm.run.compare import as_lines, compare_all, compare_html, flat
     from babyvlm.run.logs import read_answers
-    from babyvlm.run.results import write_whole
+    from babyvlm.store import csv_text, write_whole
     with one_line():
         table = compare_all([a for l in logs for a in read_answers(l, metric)], margin)
         typer.echo(as_lines(table))
         if out is not None:
-            write_whole(out/'compare.csv', flat(table).to_csv(index=False))
+            write_whole(out/'compare.csv', csv_text(flat(table)))
             write_whole(out/'compare.html', compare_html(table, margin))
             typer.echo(f"page: {out/'compare.html'}, compare.csv beside it")
 

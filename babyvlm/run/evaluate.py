@@ -59,11 +59,12 @@ for _family in (CVCL_FAMILY, BABYLLAVA, BABYLLAVA_V2, OPEN_CLIP, HUB_CLIP, HUB_C
 def load_model(
     spec:str|Path,        # folder of a saved model, 'ViT-L-14/openai', a hub name, 'endpoint:gpt-4o-..'
     device:str=None,      # default: the best at hand
+    out:str|Path='.',     # folder of results: answers of an endpoint are kept in its replies/endpoint
 ):                        # what is asked: it embeds, has `loglik`, or answers in words
     "The model that a folder or a name stands for."
     folder = Path(spec)
     with reading_model(folder) if folder.is_dir() else nullcontext(), quiet():
-        family, source = find_family(spec)
+        family, source = find_family(spec, out=out)
         model = family.load(source, device)
         if source.folder: check_finite(model)
     if family.protocol == 'loglik' and not hasattr(model, 'loglik'): model = Generative(model)

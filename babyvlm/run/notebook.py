@@ -183,4 +183,5 @@ def run_page(
     if _orphaned(): raise NotebookError(f'{out.stem} not started: the batch it belongs to was stopped')
     for old in done.parent.glob(f'{out.stem}.*.done'): old.unlink()
     run_notebook(notebook, out, dict(profile_name=profile), index, total)
-    done.write_text('')
+    from babyvlm.store import write_whole   # not before: it brings torch
+    write_whole(done, '')

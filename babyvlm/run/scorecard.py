@@ -9,14 +9,14 @@ __all__ = ['esc', 'draw_tests', 'find_models', 'Scores', 'evaluate_models', 'sco
 # %% ../../nbs/run/05_scorecard.ipynb #7b6bd9ff
 from .. import _compat  # before transformers
 
-import csv
 import html
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pandas as pd
 
 from ..benchmarks.devcv.files import toy_sizes, write_devcv
 from ..benchmarks.devcv.score import TASKS as DEVCV
@@ -28,7 +28,8 @@ from ..reporting.published import published
 from ..reporting.tables import asset
 from .compare import answers_of, compare_all, flat
 from .evaluate import Evaluation, absent_tasks, evaluations, load_model, suite_of, primary
-from .results import journal_of, load_results, save_result, with_kept, write_whole
+from .results import journal_of, load_results, save_result, with_kept
+from ..store import csv_text, write_whole
 
 # %% ../../nbs/run/05_scorecard.ipynb #d53a93cb
 def draw_tests(
@@ -311,13 +312,6 @@ def _page_head(title):
     return f'<!doctype html><html lang="en"><head>{head}</head>'
 
 # %% ../../nbs/run/05_scorecard.ipynb #d4645665
-def _csv(rows):
-    "Rows as the text of a CSV."
-    f = io.StringIO(newline='')
-    table = csv.DictWriter(f, rows[0] if rows else ['model'])
-    table.writeheader(); table.writerows(rows)
-    return f.getvalue()
-
 def write_scores(
     scores:Scores,        # from `evaluate_models`
     out:str|Path,         # folder; what earlier runs found there stays on the page
@@ -325,8 +319,8 @@ def write_scores(
     "Write scores.csv, differences.csv and report.html."
     out = Path(out)
     scores = replace(scores, done=with_kept(scores.done, load_results(out)))
-    write_whole(out/'scores.csv', _csv(score_rows(scores)))
+    write_whole(out/'scores.csv', csv_text(pd.DataFrame(score_rows(scores) or {'model': []}, dtype=object)))
     table = differences_of(scores)
-    if table is not None: write_whole(out/'differences.csv', flat(table).to_csv(index=False))
+    if table is not None: write_whole(out/'differences.csv', csv_text(flat(table)))
     write_whole(out/'report.html', scores_html(scores))
     return out/'report.html'

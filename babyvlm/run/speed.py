@@ -23,6 +23,7 @@ import torch
 
 from ..config import repo_root
 from ..reporting.tables import Table
+from ..store import write_whole
 
 # %% ../../nbs/run/06_speed.ipynb #69e8d199
 PARTS = ('matching', 'likelihood', 'probing', 'embedding', 'resampling')
@@ -67,7 +68,7 @@ def run_part(
 )->list[dict]:            # its rows; the last one says why there are no more
     "The rows of one script."
     name, out = script.stem.removeprefix('bench_'), Path(folder or script.parent)/f'{script.stem}.rows.json'
-    out.write_text('[]')
+    write_whole(out, '[]')
     words = ['-c', _CALL, script, 'quick' if quick else 'full', out]
     with _started(words) as proc: why = _finished(proc, seconds)
     found = json.loads(out.read_text()); out.unlink()
@@ -193,11 +194,10 @@ def bench(
 
 # %% ../../nbs/run/06_speed.ipynb #124570e7
 def _write(path, record):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1, default=float) + '\n')
+    write_whole(path, json.dumps(record, indent=1, default=float) + '\n')
 
 def _write_md(path, table):
     path.parent.mkdir(parents=True, exist_ok=True)
     head = ['| ' + ' | '.join(table.frame) + ' |', '|' + ' --- |' * table.frame.shape[1]]
     lines = ['| ' + ' | '.join(str(x).replace('|', r'\|') for x in r) + ' |' for r in table.frame.to_numpy()]
-    path.write_text('\n'.join([*head, *lines]) + f'\n\nMade by `make bench`; {table.note}.\n')
+    write_whole(path, '\n'.join([*head, *lines]) + f'\n\nMade by `make bench`; {table.note}.\n')

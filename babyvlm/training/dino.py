@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from ..estimate import Estimate, wilson
 from ..models.vision import IMAGENET_MEAN, IMAGENET_STD, ResNeXtModel
 from ..models.weights import seeded
+from ..store import writing
 from .trainer import BabyTrainer, Columns, LossHistory, training_arguments
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -242,7 +243,8 @@ def save_teacher(
     path,                     # a .safetensors file
 ):
     "Write the teacher where `load_teacher` can read it."
-    save_file(teacher_tensors(dino), path, metadata=dict(format='pt', network='teacher'))
+    with writing(path) as new:
+        save_file(teacher_tensors(dino), new, metadata=dict(format='pt', network='teacher'))
 
 # %% ../../nbs/training/03_dino.ipynb #531f1335
 @torch.no_grad()

@@ -27,6 +27,7 @@ import torch
 from fastcore.basics import patch
 
 from ..config import pick_device
+from ..store import write_whole
 from .trackers import asked_tracker
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -466,7 +467,7 @@ def save_model(self:BabyTrainer, output_dir=None, _internal_call=False):
     out = Path(output_dir or self.args.output_dir)
     if not self.args.should_save: return
     (out/'training_args.bin').unlink(missing_ok=True)
-    (out/'training_args.json').write_text(self.args.to_json_string())
+    write_whole(out/'training_args.json', self.args.to_json_string())
 
 # %% ../../nbs/training/02_trainer.ipynb #v2resume0
 @patch

@@ -30,7 +30,7 @@ from ...data.saycam import Ledger
 from ...estimate import Estimate, bootstrap, wilson
 from ...items import Item, Reply, Status
 from ...reporting.tables import Table
-from ...store import parse_json, read_json, read_text
+from ...store import parse_json, read_json, read_text, unmarked
 
 # %% ../../../nbs/analysis/survey/03_answers.ipynb #2a369f52
 ANSWERS = ('person', 'item', 'round', 'task', 'answer', 'gold', 'options', 'chance', 'right', 'seconds',
@@ -58,7 +58,8 @@ def _rows(path):
     sep = max(',;\t', key=head.count)
     try:
         reader = csv.DictReader(io.StringIO(text, newline=''), delimiter=sep)
-        rows, names = list(reader), reader.fieldnames or []
+        rows = [{k: unmarked(v) for k, v in r.items()} for r in reader]
+        names = reader.fieldnames or []
     except csv.Error as e: raise ValueError(f'{path.name}: not CSV ({e})') from None
     twice = [c for c in names if c and names.count(c) > 1]
     if twice: raise ValueError(f"{path.name}: two columns are called '{twice[0]}'; which one counts?")

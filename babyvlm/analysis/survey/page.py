@@ -23,6 +23,7 @@ from pathlib import Path
 from PIL import Image
 
 from ...items import FORMATS, Item, open_image
+from ...store import write_whole
 
 # %% ../../../nbs/analysis/survey/01_page.ipynb #936238bf
 _SHOWN = dict(JPEG='image/jpeg', PNG='image/png', GIF='image/gif', WEBP='image/webp')
@@ -313,8 +314,8 @@ def build_survey(
     name = re.sub(r'\W+', '-', name or out.stem)
     data, key = survey_data(items, name, per_task, checks, wording, save, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(_page(data, wording.title), encoding='utf-8')
-    out.with_suffix('.key.json').write_text(json.dumps(key, indent=1) + '\n', encoding='utf-8')
+    write_whole(out, _page(data, wording.title))
+    write_whole(out.with_suffix('.key.json'), json.dumps(key, indent=1) + '\n')
     return out
 
 # %% ../../../nbs/analysis/survey/01_page.ipynb #8dddc393

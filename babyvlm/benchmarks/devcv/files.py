@@ -18,6 +18,7 @@ from ...data.conversations import Record, Turn, save_records
 from ...data.saycam import assign_splits
 from ...nursery.clips import draw_bank, visits
 from ...nursery.world import Nursery
+from ...store import write_whole
 
 # %% ../../../nbs/benchmarks/devcv/05_files.ipynb #5e6d6830
 LAYOUTS = ('nested', 'flat')
@@ -66,12 +67,12 @@ def save_drafts(
     records = []
     for i, d in enumerate(drafts):
         names = _names(task, split, layout, i, d)
-        for name, (data, _) in dict(zip(names, d.pictures)).items(): (path.parent/name).write_bytes(data)
+        for name, (raw, _) in dict(zip(names, d.pictures)).items(): write_whole(path.parent/name, raw, False)
         records.append(as_record(d, names))
     save_records(records, path, allow_duplicate_ids=True)
     if truth:
         known = [dict(shows=d.shows, facts=dict(d.facts)) for d in drafts]
-        truth_file(path).write_text(json.dumps(known), encoding='utf-8')
+        write_whole(truth_file(path), json.dumps(known))
     return path
 
 def truth_file(

@@ -135,6 +135,8 @@ def _rows(file):
         lines = ': one record a line? expected one list' if e.msg == 'Extra data' else ''
         where = f'{e.msg}: line {e.lineno} column {e.colno}'
         raise ValueError(f'{file.name}: not JSON ({where}){lines}') from None
+    except RecursionError: raise ValueError(f'{file.name}: nested too deeply to be read') from None
+    except ValueError as e: raise ValueError(f'{file.name}: {e}') from None   # thousands of digits
 
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #fb1922de
 def _shape(d, fail):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ...estimate import Estimate, bootstrap
-from ...store import read_json
+from ...store import read_json, write_whole
 
 # %% ../../../nbs/benchmarks/hierarchy/01_metrics.ipynb #eeef112c
 def _low(path): return [n.lower() if isinstance(n, str) else n for n in path]
@@ -103,8 +103,7 @@ def save_rows(
 )->Path:                  # the file
     "Write result rows."
     path, lines = Path(path), [json.dumps(r, ensure_ascii=False) for r in rows]
-    path.write_text('[\n' + ',\n'.join(lines) + '\n]\n', encoding='utf-8')
-    return path
+    return write_whole(path, '[\n' + ',\n'.join(lines) + '\n]\n')
 
 def levels_of(
     row:Mapping,          # a result row
