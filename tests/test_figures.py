@@ -1,13 +1,15 @@
 """The grammar of figures: each fault that can be measured is found when it is planted, and a clean picture has none."""
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
 from babyvlm.estimate import Estimate
-from babyvlm.reporting.figures import LOOK, ROLES, contrast, deutan_distance, faults, look, luminance, use_style
+from babyvlm.experiments.claims import spoken
+from babyvlm.reporting.figures import LOOK, ROLES, contrast, deutan_distance, faults, key, look, luminance, plot_rows, roles, use_style
 from babyvlm.reporting.published import published
 from babyvlm.reporting.tables import compare, plot_comparison, row, save_figure
 
@@ -90,3 +92,25 @@ def test_the_picture_of_a_comparison_is_clean_and_says_n_and_chance():
     fig = plot_comparison(compare(rows, published('v1', 'main')), ['Labeled-S', 'VTWT', 'Baby Winoground'])
     assert faults(fig) == []
     assert [a.get_title(loc='left') for a in fig.axes] == ['Labeled-S\nn = 660, chance 0.25', 'VTWT\nn = 600, chance 0.5', 'Baby Winoground\nn = 200, chance 0.17']
+
+
+def test_a_legend_outside_the_panels_is_judged_too():
+    fig, ax = clean()
+    key(fig, {'c': dict(color='#4c6a92', marker='o'), 'd': dict(color='#7a5c99', marker='o')})
+    assert any("'c' and 'd' look alike" in f for f in faults(fig))
+
+
+def test_an_interval_lies_above_its_mark_and_rows_do_not_cover_each_other():
+    kinds = roles(('one', 'two'))
+    e = Estimate(.5, .45, .55, 100, .25)
+    ax = plot_rows({'task': dict.fromkeys(kinds, e)}, kinds, {'task': {'one': .5}})
+    marks = [l for l in ax.lines if len(l.get_xdata()) == 1 and l.get_markerfacecolor() != 'none']
+    intervals = [l for l in ax.lines if list(l.get_xdata()) == [.45, .55]]
+    assert len(marks) == len(intervals) == 2 and min(l.zorder for l in intervals) > max(l.zorder for l in marks)
+    assert marks[0].get_ydata()[0] != marks[1].get_ydata()[0] and ax.get_ylim() == (.5, -.5)
+
+
+@pytest.mark.parametrize('low, high, seeds, said', [(.1, .3, 3, 'supported'), (-.3, -.1, 3, 'contradicted'), (-.1, .1, 3, 'undecided'),
+                                                    (.1, .3, 1, 'not judged (1 training seed)')])
+def test_a_title_changes_with_the_result(low, high, seeds, said):
+    assert spoken('v1.7', Estimate((low + high)/2, low, high, 600, seeds=seeds)) == f'Nouns are easiest: {said}'

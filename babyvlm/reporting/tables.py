@@ -28,7 +28,7 @@ from great_tables import GT, html as gt_html, loc, style as gt_style
 
 from ..config import profile as get_profile, repo_root
 from ..estimate import Estimate
-from .figures import CHANCE, STYLE, faults, look, use_style
+from .figures import CHANCE, STYLE, about, dot, faults, key, look, use_style
 from .published import is_percent, key_of, spelled
 from ..store import Artifact, canonical_json, run_record, sha256_text
 
@@ -498,25 +498,9 @@ def save_figure(
 def _mark(ax, y, r):
     "One model's marks: value filled, its interval above it, published hollow."
     kind, e = look(r.model), r['this run']
-    if e is not None:
-        ax.plot(e.value, y, ls='', ms=6, **kind)
-        if math.isfinite(e.low): ax.plot([e.low, e.high], [y, y], color='#222', lw=1.1, zorder=3)
+    if e is not None: dot(ax, y, e, **kind)
     if math.isfinite(r.published):
         ax.plot(r.published, y + .27, ls='', ms=5.5, marker=kind['marker'], mfc='none', mec=kind['color'])
-
-def _panel_title(task, es):
-    "A task with its number of items and its chance, where they are the same for all."
-    n, chance = ({getattr(e, k) for e in es} - {None} for k in ('n', 'chance'))
-    said = [f'n = {x:,}' for x in n if len(n) == 1] + [f'chance {x:.2g}' for x in chance if len(chance) == 1]
-    return f"{task}\n{', '.join(said)}" if said else task
-
-def _legend(fig, kinds):
-    "What the marks mean, below the panels."
-    marks = [dict(marker='o', ls='', ms=6, color='#555', label='this run, with 95 % interval'),
-             dict(marker='o', ls='', ms=5.5, mfc='none', mec='#333', label='published'),
-             dict(CHANCE, label='chance')]
-    lines = [mpl.lines.Line2D([], [], **m) for m, here in zip(marks, kinds) if here]
-    fig.legend(handles=lines, loc='outside lower center', ncols=3, handlelength=1.4, columnspacing=1.2)
 
 # %% ../../nbs/reporting/02_tables.ipynb #12482458
 def plot_comparison(
@@ -535,10 +519,11 @@ def plot_comparison(
         es = [e for e in here['this run'] if e is not None]
         for c in {e.chance for e in es} - {None}: ax.axvline(c, zorder=0, **CHANCE)
         ax.set(xlim=xlim, ylim=(-.6, len(models) - .4), xlabel='score', xticks=(0, .5, 1))
-        ax.set_title(_panel_title(task, es), fontsize=9.5)
+        ax.set_title(f'{task}\n{about(es)}'.rstrip(), fontsize=9.5)
     axes[0][0].set_yticks(range(len(models)), models[::-1])
     known = table[table.task.isin(tasks)]
-    _legend(fig, (True, known.published.notna().any(), any(e and e.chance for e in known['this run'])))
+    here = {'this run, with 95 % interval': dict(marker='o', color='#555')}
+    key(fig, here, known.published.notna().any(), any(e and e.chance for e in known['this run']))
     return fig
 
 # %% ../../nbs/reporting/02_tables.ipynb #7161c865
