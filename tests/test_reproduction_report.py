@@ -88,6 +88,23 @@ def test_in_a_real_browser(run):
         assert phone.evaluate('document.documentElement.scrollWidth') <= 380
 
 
+def test_report_of_the_committed_tables_is_short_on_a_phone_and_read_by_key(tmp_path):
+    page = report_html(collect('figures/toy', Store(tmp_path)))
+    assert page.count('<main>') == page.count('</main>') == 1 and page.count('<table') == page.count('<caption>')
+    assert not re.findall('<th>', page), 'a head cell without scope'
+    assert page.index('id="claims"') < page.index('id="summary"') < page.index('id="needs"')
+    (tmp_path/'report.html').write_text(page, encoding='utf-8')
+    with browser() as b:
+        phone = opened(b, tmp_path/'report.html', width=390)
+        assert phone.evaluate('document.documentElement.scrollHeight') <= 20_000
+        source = phone.locator('td.why summary').first
+        source.focus(); phone.keyboard.press('Enter')
+        assert phone.locator('td.why details[open]').count() == 1
+        name = phone.locator('details[id^="part-"]').first.get_attribute('id')
+        phone.evaluate(f'location.hash = "{name}"')
+        phone.wait_for_function(f'document.getElementById("{name}").open')
+
+
 def page_that_saves(value):
     code = ('import pandas as pd\nfrom babyvlm.estimate import Estimate\nfrom babyvlm.reporting.tables import save_table\n'
             f"_ = save_table(pd.DataFrame([dict(model='CVCL', estimate=Estimate({value}, {value} - .05, {value} + .05, 400), n=400)]), 'v1/61_small', 'Small.')")

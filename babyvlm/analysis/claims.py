@@ -18,6 +18,7 @@ from matplotlib import pyplot as plt
 from scipy.special import ndtr, ndtri
 
 from ..estimate import Estimate, paired_difference
+from ..reporting.figures import titled
 
 # %% ../../nbs/analysis/07_claims.ipynb #3aa36f15
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ def power(
     if not claim.smallest: return math.nan
     error = (estimate.high - estimate.low) / (2*ndtri(.975))
     return float(ndtr(claim.smallest/error - ndtri(.975)))
+
+# %% ../../nbs/analysis/07_claims.ipynb #fd1b2717
+def _counted(verdicts):
+    "How many claims have each verdict, in words."
+    found = Counter(verdicts)
+    return f'Of {len(verdicts)} claims: ' + ', '.join(f'{found[v]} {v}' for v in VERDICTS if found[v])
 
 # %% ../../nbs/analysis/07_claims.ipynb #97631850
 def _holm(claims, results):
@@ -114,17 +121,18 @@ def plot_verdicts(
 )->plt.Figure:            # one line a tested claim
     "Every claim's quantity relative to its bound, coloured by verdict."
     t = table[table.result.notna()].iloc[::-1].reset_index(drop=True)
-    fig, ax = plt.subplots(figsize=(7, .6 + .36 * len(t)))
+    fig, ax = plt.subplots(figsize=(9, 1. + .36 * len(t)), layout='constrained')
     for y, r in t.iterrows():
         side, bound = r.rule.split(' (matters')[0].rsplit(' ', 2)[1:]
         shift = [v - float(bound) for v in (r.result.low, r.result.high, r.result.value)]
-        ax.plot(shift[:2], [y, y], color=COLOURS[r.verdict], lw=3, alpha=.6, solid_capstyle='butt')
         ax.plot(shift[2], y, 'o', color=COLOURS[r.verdict], ms=6)
+        ax.plot(shift[:2], [y, y], color='#222', lw=1.1, zorder=3)
         ax.text(1.01, y, f'claimed {side}: {r.verdict}', transform=ax.get_yaxis_transform(), va='center',
                 fontsize=8.5, color=COLOURS[r.verdict])
     ax.axvline(0, color='#333', lw=1)
     ax.set_yticks(range(len(t)), [f'{c}  {x}' for c, x in zip(t.claim, t.text)])
     ax.set(xlabel='estimate minus the bound of the rule, with 95 % interval')
+    titled(fig, _counted(t.verdict))
     return fig
 
 # %% ../../nbs/analysis/07_claims.ipynb #clmhalf2
@@ -177,7 +185,7 @@ def plot_counter_worlds(
     both:pd.DataFrame,    # from `in_counter_worlds`
 )->plt.Figure:            # one line a claim, two marks
     "Each claim's verdict where it may be true and where it is false."
-    fig, ax = plt.subplots(figsize=(7, .7 + .34*len(both)))
+    fig, ax = plt.subplots(figsize=(8, 1. + .34*len(both)), layout='constrained')
     for y, r in enumerate(both.itertuples(index=False)):
         for x, verdict in ((0, r[2]), (1, r[4])):
             colour = COLOURS.get(verdict, '#767676')
@@ -186,6 +194,10 @@ def plot_counter_worlds(
     ax.set_yticks(range(len(both)), [f'{c}  {t}' for c, t in zip(both.claim, both.text)])
     ax.set_xticks((0, 1), ('this run', 'where it is false'))
     ax.set(xlim=(-.2, 1.9), ylim=(len(both) - .5, -.5))
+    there = both['where it is false']
+    run = there[there != 'not run yet']
+    said = f'Where they are false, {(run != "supported").sum()} of {len(run)} claims are not supported'
+    titled(fig, said if len(run) else 'No counter-world was run')
     return fig
 
 # %% ../../nbs/analysis/07_claims.ipynb #clmst002

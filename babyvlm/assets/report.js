@@ -10,12 +10,14 @@ function narrow() {
     r.hidden = !fits;
     shown += fits;
   }
-  count.textContent = `${shown} of ${rows.length}`;
+  count.textContent = shown ? `${shown} of ${rows.length}` : 'nothing fits; clear a filter';
 }
 
 function unfold() {
   const target = document.getElementById(location.hash.slice(1));
-  if (target && target.tagName === 'DETAILS') { target.open = true; target.scrollIntoView(); }
+  if (!target) return;
+  for (let e = target; e; e = e.parentElement) if (e.tagName === 'DETAILS') e.open = true;
+  target.scrollIntoView();
 }
 
 for (const e of [find, paper, status]) e.addEventListener('input', narrow);

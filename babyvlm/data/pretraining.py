@@ -498,7 +498,7 @@ def plot(self:Flow,
         l, left = s.ledger, 0.
         for i, k in enumerate([l.kept, *l.skipped.values()]):
             share = k/max(l.seen, 1)
-            face = '#2f8f6b' if i == 0 else ('#f2a65e', '#d9792b', '#a8541a')[(i - 1) % 3]
+            face = '#1b6b4c' if i == 0 else ('#f2a65e', '#d9792b', '#a8541a')[(i - 1) % 3]
             ax.barh(y, share, left=left, color=face, height=.66, edgecolor='white')
             left += share
         ax.text(.012, y, f'{l.kept:,} kept', va='center', fontsize=9, color='white', weight='bold')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLAIMS', 'QUANTITIES', 'LLAVA', 'LLAMA', 'TEN', 'HELD', 'RUNS', 'quantity', 'quantities', 'language_alone', 'apart',
-           'claim_of', 'with_seeds', 'seeds_of', 'kept']
+           'claim_of', 'with_seeds', 'seeds_of', 'kept', 'spoken', 'finding']
 
 # %% ../../nbs/experiments/12_claims.ipynb #clx00004
 from transformers import AutoModelForCausalLM
@@ -324,3 +324,22 @@ def kept(
     made = {k: n[k] for k in ('processor', 'instructions', 'threads', 'precision')}
     return dict(verdict=judge(claim_of(id)[1], estimate), **numbers, n=estimate.n, seeds=list(seeds),
                 date=date.today().isoformat(), **made, torch=n['versions']['torch'])
+
+# %% ../../nbs/experiments/12_claims.ipynb #dab2d291
+def spoken(
+    id:str,               # of a claim
+    estimate,             # of its quantity, or the reason why there is none
+)->str:                   # 'Nouns are easiest: undecided'
+    "A claim and what came of it, as one sentence."
+    claim = claim_of(id)[1]
+    if isinstance(estimate, str): return f'{claim.text}: not tested, {estimate}'
+    verdict = judge(claim, estimate)
+    few = f' ({estimate.seeds} training seed{"s" * (estimate.seeds != 1)})' * (verdict == 'not judged')
+    return f'{claim.text}: {verdict}{few}'
+
+def finding(
+    run,                  # `V1`, `V2` or `Planted`
+    *ids:str,             # of claims
+)->str:                   # one line a claim
+    "What a run says about claims, as the title of a figure."
+    return '\n'.join(spoken(k, QUANTITIES[k](run, k)) for k in ids)
