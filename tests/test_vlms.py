@@ -5,7 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from babyvlm.models.hub_models import HubLLM, Question, RemoteVLM, load_vlm
+from babyvlm.benchmarks.hierarchy.questions import Letters
+from babyvlm.benchmarks.likelihood import HubRanked
+from babyvlm.items import Item, evaluate
+from babyvlm.models.hub_models import HubLLM, HubVLM, Question, RemoteVLM, load_vlm
 from babyvlm.models.tiny import FAMILIES, tiny_llm, tiny_vlm
 
 TEXTS = ['What is the creature in this picture? A. cup B. dog C. hat D. cat'] * 5
@@ -31,11 +34,150 @@ def test_order_and_company_do_not_matter(here, kind):
     assert v.encoded == 5          # three pictures alone and one pair
 
 
+def both(load):
+    "A model that reads a shared start once, and one that reads each question whole; weights that make answers differ."
+    models = [load(share) for share in (True, False)]
+    for m in models:
+        for p in (m.model.base_model.language_model if isinstance(m, HubVLM) else m.model.base_model).layers.parameters(): p.data *= 6
+    return models
+
+
+def levels(here, n=6, pictures=('0', '1')):
+    ask = [Question(f'Which one, number {j} {"or so " * j}?\nA. cup\nB. dog', (str(here/f'{i}.png'),)) for j in range(n) for i in pictures]
+    return ask + [Question(f'Two? {j}\nA. cup\nB. dog', (str(here/'0.png'), str(here/'2.png'))) for j in range(3)]
+
+
+def apart(a, b): return max(float(np.abs(np.subtract(x, y)).max()) for x, y in zip(a, b, strict=True))
+
+
+def same_answers(shared, whole, qs, recwarn):
+    "Letters, texts that are scored, and replies of two models are equal, without a message."
+    n, said = [2] * len(qs), [('yes', 'no no', 'a dog', 'cat cup hat')[i % 4] for i in range(len(qs))]
+    letters = [m.score_letters(qs, n) for m in (shared, whole)]
+    assert apart(*letters) < 1e-4 and np.ptp(letters[0]) > .01
+    assert apart(*(m.score_answers(qs, said) for m in (shared, whole))) < 1e-4
+    assert shared.say(qs, 6) == whole.say(qs, 6)
+    assert not [w for w in recwarn if 'whole' in str(w.message)]
+
+
+@pytest.mark.parametrize('kind', FAMILIES)
+def test_questions_go_on_from_the_picture_they_share(here, kind, recwarn):
+    shared, whole = both(lambda share: load_vlm(here/kind, device='cpu', share=share, batch_size=4))
+    qs = levels(here)
+    same_answers(shared, whole, qs, recwarn)
+    shared.read = whole.read = 0
+    small = load_vlm(here/kind, device='cpu', tokens=1)     # one question a pass
+    for p in small.model.base_model.language_model.layers.parameters(): p.data *= 6
+    assert apart(*(m.score_letters(qs, [2] * len(qs)) for m in (shared, small))) < 1e-4
+    whole.score_letters(qs, [2] * len(qs))
+    one, pair = (sum(map(len, whole._look(q.images).runs)) for q in (qs[0], qs[-1]))
+    assert whole.read >= 4 * shared.read                      # 6, 6 and 3 questions a picture
+    assert one * 2 + pair >= shared.read > pair
+
+
+def llava(kind, **more):
+    "LLaVA around a language model of another family."
+    from transformers import AutoConfig, AutoModelForImageTextToText, CLIPImageProcessor, LlavaProcessor
+
+    from babyvlm.models.tiny import tiny_tokenizer
+    from babyvlm.models.weights import seeded
+    tokenizer = tiny_tokenizer(TEXTS, 600, 'llava_onevision')
+    text = dict(model_type=kind, vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+                num_key_value_heads=2, head_dim=16, max_position_embeddings=512, pad_token_id=0, eos_token_id=2, bos_token_id=0, **more)
+    eye = dict(model_type='clip_vision_model', hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=48, patch_size=8)
+    config = AutoConfig.for_model('llava', text_config=text, vision_config=eye, image_token_index=tokenizer.convert_tokens_to_ids('<image>'), vision_feature_layer=-1)
+    processor = LlavaProcessor(CLIPImageProcessor(size=dict(height=48, width=48), crop_size=dict(height=48, width=48)), tokenizer, patch_size=8,
+                               vision_feature_select_strategy='default', num_additional_image_tokens=1, chat_template=tokenizer.chat_template)
+    return lambda share: HubVLM(seeded(lambda: AutoModelForImageTextToText.from_config(config), 0), processor, device='cpu', share=share)
+
+
+@pytest.mark.parametrize('kind, more', [('llama', {}), ('qwen2', {}), ('mistral', {}), ('mistral', dict(sliding_window=16)), ('mistral', dict(sliding_window=47))])
+def test_llava_with_any_language_model(here, kind, more, recwarn):
+    shared, whole = both(llava(kind, **more))
+    same_answers(shared, whole, levels(here), recwarn)
+    assert whole.read >= (3 if "sliding_window" not in more else 1.8) * shared.read
+
+
+def test_layers_of_two_kinds_are_read_whole_beyond_their_window(here):
+    layers = dict(use_sliding_window=True, sliding_window=24, layer_types=['full_attention', 'sliding_attention', 'full_attention'])
+    shared, whole = both(llava('qwen2', **layers))
+    qs = levels(here)
+    with pytest.warns(RuntimeWarning, match='reads each question whole: a layer looks back over 24 tokens'): a = shared.score_letters(qs, [2] * len(qs))
+    assert apart(a, whole.score_letters(qs, [2] * len(qs))) < 1e-4 and shared.read == whole.read
+
+
+@pytest.mark.parametrize('kind', ['qwen2', 'qwen3', 'llama', 'mistral', 'gemma2'])
+def test_examples_in_front_of_questions_are_read_once(tmp_path, kind, recwarn):
+    tiny_llm(tmp_path/'m', TEXTS, kind=kind)
+    shared, whole = both(lambda share: load_vlm(tmp_path/'m', device='cpu', share=share))
+    shots = 'What is the creature in this picture? A. cup B. dog C. hat D. cat B ' * 6
+    same_answers(shared, whole, [Question(f'{shots}{j} which?{" or" * j}') for j in range(6)], recwarn)
+
+
+def test_a_family_that_cannot_share_says_so(tmp_path):
+    from transformers import AutoModelForCausalLM, MambaConfig
+
+    from babyvlm.models.tiny import tiny_tokenizer
+    from babyvlm.models.weights import seeded
+    tokenizer = tiny_tokenizer(TEXTS, 600)
+    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=32, state_size=4, num_hidden_layers=2, pad_token_id=0)
+    def load(share): return HubLLM(seeded(lambda: AutoModelForCausalLM.from_config(config), 0), tokenizer, device='cpu', share=share, batch_size=1)
+    shared, whole = load(True), load(False)
+    qs = [Question(f'What is the creature in this picture, as seen before? {j}\nA. cup\nB. dog') for j in range(4)]
+    with pytest.warns(RuntimeWarning, match="'mamba' reads each question whole: "): a = shared.score_letters(qs, [2] * 4)
+    assert apart(a, whole.score_letters(qs, [2] * 4)) < 1e-6
+
+
+def test_half_precision_keeps_to_its_own_spread(here):
+    shared, whole = (load_vlm(here/'qwen2_5_vl', device='cpu', dtype=torch.bfloat16, share=share) for share in (True, False))
+    exact, qs = load_vlm(here/'qwen2_5_vl', device='cpu'), levels(here)
+    a, b, c = (m.score_letters(qs, [2] * len(qs)) for m in (shared, whole, exact))
+    assert apart(a, c) < 2 * apart(b, c) + 1e-3 and shared.read < whole.read
+
+
+def creatures(here, forms=4):
+    "Six levels a picture in four orders of their options, as CUB-200 is asked when order is averaged out."
+    return [Item(f'{i}/{level}/{f}', 'cub', (str(here/f'{i}.png'),), f'What is its {level}, order {f}?\nA. cup\nB. dog', ('cup', 'dog'))
+            for i in range(3) for level in ('order', 'family', 'genus', 'species', 'colour', 'home') for f in range(forms)]
+
+
+@pytest.mark.parametrize('kind', FAMILIES)
+def test_levels_of_a_picture_read_it_once_and_a_killed_run_goes_on(here, tmp_path, kind):
+    items = creatures(here)
+    shared, whole = (load_vlm(here/kind, device='cpu', share=share) for share in (True, False))
+    got = [evaluate(Letters(m), items, tmp_path/n, batch_size=24) for m, n in ((shared, 'one'), (whole, 'plain'))]
+    assert apart(*([r.scores for r in rs] for rs in got)) < 1e-4
+    assert whole.read >= 10 * shared.read
+    lines = (tmp_path/'one').read_bytes().splitlines(True)
+    (tmp_path/'cut').write_bytes(b''.join(lines[:len(lines) // 2]) + lines[-1][:20])
+    again = evaluate(Letters(load_vlm(here/kind, device='cpu')), items, tmp_path/'cut', batch_size=24)
+    assert (tmp_path/'cut').read_bytes() == (tmp_path/'one').read_bytes() and [r.scores for r in again] == [r.scores for r in got[0]]
+
+
+def test_captions_of_a_picture_are_ranked_in_one_pass(here):
+    items = [Item(str(i), 'v1', (str(here/f'{i}.png'),), '', ('a cup', 'a dog and a cat', 'a dog and a hat', 'yes')) for i in range(3)]
+    items.append(Item('both', 'v1', (str(here/'0.png'), str(here/'1.png')), '', ('a cup', 'a hat'), choice='both'))
+    shared, whole = both(lambda share: load_vlm(here/'qwen3_vl', device='cpu', share=share))
+    assert apart(*(HubRanked(m).loglik(items) for m in (shared, whole))) < 1e-4
+    assert whole.read > 2 * shared.read
+
+
+def test_too_little_memory_halves_the_questions_of_a_picture(here, monkeypatch):
+    m, qs = load_vlm(here/'qwen2_5_vl', device='cpu'), levels(here)
+    right, packed = m.score_letters(qs, [2] * len(qs)), HubVLM._packed
+    def tight(self, asks, kept):
+        if len(asks) > 2: raise torch.OutOfMemoryError('out of memory')
+        return packed(self, asks, kept)
+    monkeypatch.setattr(HubVLM, '_packed', tight)
+    with pytest.warns(RuntimeWarning, match='out of memory with 6 at once: now 3'): again = m.score_letters(qs, [2] * len(qs))
+    assert apart(right, again) < 1e-4
+
+
 def test_cache_is_bounded(here):
     v = load_vlm(here/'internvl', device='cpu', keep=1)
     qs = [Question('Which?\nA. cup\nB. dog', (str(here/f'{i}.png'),)) for i in (0, 1, 0)]
     v.score_letters(qs, [2] * 3)
-    assert v.encoded == 3 and len(v.seen) == 1
+    assert v.encoded == 2 and len(v.seen) == 1     # asked picture by picture
 
 
 def test_pictures_matter(here):
@@ -111,6 +253,6 @@ def test_a_batch_with_pictures_leaves_nothing_for_the_next(here):
     used, fresh = (load_vlm(here/'qwen2_5_vl', device='cpu') for _ in range(2))
     used.score_letters([q], [2])
     used.model.model.rope_deltas = torch.full((1, 1), 7)   # newer transformers overlook it; older ones do not
-    used._inputs(words)
+    used._inputs([used._ask(words[0])])
     assert used.model.model.rope_deltas is None
     assert np.abs(np.array(used.score_letters(words, [2])) - fresh.score_letters(words, [2])).max() < 1e-6

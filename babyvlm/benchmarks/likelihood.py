@@ -9,7 +9,6 @@ __all__ = ['REDUCE', 'CAPTION', 'PrefixModel', 'Request', 'requests', 'token_log
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #c017fb21
 from ..models.weights import CACHE  # before transformers
 
-import copy
 import hashlib
 import os
 import warnings
@@ -25,7 +24,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ..items import Item, Reply, open_image, score_shape
-from ..models.hub_models import Question
+from ..models.hub_models import Question, halving, looks_back
 from ..products import full_precision, quick_products
 
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #beda38cf
@@ -276,9 +275,6 @@ def _batches(rows, t, budget):
         batch.append(row); longest = max(longest, size)
     if batch: yield batch
 
-def _out_of_memory(e):
-    return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or 'not enough memory' in str(e)
-
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #trunk002
 @torch.inference_mode()
 def _trunks(model, pictures, seen):
@@ -310,23 +306,13 @@ def _split(rows, most=32):
 
 
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #5bd854f5
-def _halving(work, parts, merge):
-    "Do the work on all parts, or on halves of them when memory runs out."
-    try: return work(parts)
-    except (RuntimeError, MemoryError) as e:
-        if not _out_of_memory(e) or len(parts) < 2: raise
-    if torch.cuda.is_available(): torch.cuda.empty_cache()
-    half = len(parts) // 2
-    warnings.warn(f'out of memory with {len(parts)} at once: now {half}', RuntimeWarning, stacklevel=2)
-    return merge([_halving(work, p, merge) for p in (parts[:half], parts[half:])])
-
 def _see(model, paths, batch):
     "Picture tokens of distinct pictures, each encoded once."
     seen = {}
     for s in range(0, len(paths), batch):
         part = paths[s:s + batch]
         with torch.inference_mode():
-            tokens = _halving(lambda ps: model.image_tokens([open_image(p) for p in ps]), part, torch.cat)
+            tokens = halving(lambda ps: model.image_tokens([open_image(p) for p in ps]), part, torch.cat)
         seen |= dict(zip(part, tokens))
     return seen
 
@@ -393,15 +379,10 @@ def _windows(rows, n_images):
     if window: yield window, list(paths)
 
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #1d3abc01
-def _looks_back(config):
-    "Tokens that the most short-sighted layer sees; None when every layer sees all."
-    if set(getattr(config, 'layer_types', None) or ['unknown']) == {'full_attention'}: return None
-    return getattr(config, 'sliding_window', None) or getattr(config, 'attention_chunk_size', None)
-
 def _near_and_far(model, rows, t):
     "Rows that every layer sees whole, and the others, with a message."
     config, near, far = model.language_model.config, [], []
-    have, back = getattr(config, 'max_position_embeddings', None), _looks_back(config)
+    have, back = getattr(config, 'max_position_embeddings', None), looks_back(config)
     for row in rows:
         need = t * len(row.images) + 1 + max(row.position, default=0)
         if have and need > have:
@@ -425,7 +406,7 @@ def _groups_of(model, rows, seen):
     groups = list(_split(rows))
     if any(shared for _, shared in groups) and not _keeps(model): groups = [(rows, [])]
     for some, shared in groups:
-        kept = _halving(lambda p: list(_trunks(model, p, seen).items()), shared, _joined) if shared else []
+        kept = halving(lambda p: list(_trunks(model, p, seen).items()), shared, _joined) if shared else []
         yield some, dict(kept)
 
 def _joined(parts): return [x for p in parts for x in p]
@@ -442,7 +423,7 @@ def _scores(model, rows, tokens, image_batch, window):
         for row in far: yield from _read_plainly(model, row)
         for part, trunks in _groups_of(model, near, seen):
             for batch in _batches(part, t, tokens):
-                logps = _halving(lambda b: list(_score_batch(model, b, seen, trunks)), batch, _joined)
+                logps = halving(lambda b: list(_score_batch(model, b, seen, trunks)), batch, _joined)
                 reads = [r for row in batch for r in row.reads]
                 for (*_, owners), logp in zip(reads, logps, strict=True):
                     yield from ((r, logp) for r in owners)
@@ -502,30 +483,11 @@ class Generative:
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #3506174b
 CAPTION = 'Say in one short sentence what is in the picture.'
 
-@dataclass(frozen=True)
-class _Answered(Question):
-    answer:str = ''       # what the model would have to say
-
-def _said(model, questions):
-    "Log-probabilities of the answers' tokens, one array a question."
-    told = copy.copy(model)
-    told.prompt = lambda q: model.prompt(q) + q.answer
-    def tokens(q): return len(model._ids(told.prompt(q))) - len(model._ids(model.prompt(q)))
-    for s in range(0, len(questions), model.batch_size):
-        part = questions[s:s + model.batch_size]
-        n, (inputs, shown) = [tokens(q) for q in part], told._inputs(part)
-        most = max(n)
-        with shown, torch.inference_mode(), quick_products(model.device):
-            logits = model.model(**inputs, logits_to_keep=most + 1, use_cache=False).logits
-        rows = logits[:, :-1].float().log_softmax(-1)
-        said = rows.gather(2, inputs['input_ids'][:, -most:, None])[..., 0].double().cpu()
-        yield from (r[most - k:] for r, k in zip(said, n))
-
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #afa47dab
 class HubRanked:
     "A model of the hub that ranks texts by how likely it is to say them."
     def __init__(self,
-        model,                # `HubVLM`
+        model,                # `HubVLM` or `HubLLM`
         ask:str=CAPTION,      # the question, where an item has none
         reduce:str='mean',    # 'mean' ranks as V1 does, 'sum' by likelihood
     ):
@@ -536,9 +498,8 @@ class HubRanked:
     )->list[np.ndarray]:      # float64, of the items' shapes
         "Scores of the options for each picture."
         def shown(i): return [i.images] if i.choice == 'options' else [(p,) for p in i.images]
-        rows = [(i, o, _Answered(i.prompt or self.ask, p, answer=o)) for i in items for p in shown(i)
-                for o in i.options]
-        logp = iter(_said(self.model, [q for *_, q in rows]))
+        rows = [(i, o, Question(i.prompt or self.ask, p)) for i in items for p in shown(i) for o in i.options]
+        logp = map(torch.from_numpy, self.model.score_answers([q for *_, q in rows], [o for _, o, _ in rows]))
         scores = iter([_reduce(_finite(next(logp), i, o), self.reduce) for i, o, _ in rows])
         return [np.array([float(next(scores)) for _ in range(max(1, x.size))]).reshape(x.shape)
                 for x in _empty(items)]
