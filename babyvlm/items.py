@@ -269,7 +269,8 @@ def _row(self:Journal, number, line):
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{where} is not JSON ({getattr(e, 'msg', e)}); remove it, run again") from None
     known = {*Reply.__dataclass_fields__, 'item'}
-    if isinstance(row, dict) and (number == 1 or isinstance(row.get('uid'), str) and set(row) <= known): return row
+    whole = isinstance(row, dict) and (number == 1 or isinstance(row.get('uid'), str) and set(row) <= known)
+    if whole: return row
     raise ValueError(f'{where} is no reply; remove it, run again')
 
 # %% ../nbs/06_items.ipynb #617dc71d
