@@ -265,9 +265,13 @@ def _read(self:Journal):
 def _row(self:Journal, number, line):
     "One line as a mapping."
     where = f'{self.path} line {number}'
-    try: return json.loads(line)
+    try: row = json.loads(line)
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{where} is not JSON ({getattr(e, 'msg', e)}); remove it, run again") from None
+    known = {*Reply.__dataclass_fields__, 'item'}
+    whole = isinstance(row, dict) and (number == 1 or isinstance(row.get('uid'), str) and set(row) <= known)
+    if whole: return row
+    raise ValueError(f'{where} is no reply; remove it, run again')
 
 # %% ../nbs/06_items.ipynb #617dc71d
 @patch

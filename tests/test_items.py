@@ -322,3 +322,13 @@ def test_equal_file_names_in_two_folders_are_two_pictures(tmp_path):
 def test_a_uid_twice_is_refused():
     items = [Item('same', 'b', (), options=('x', 'y')), Item('same', 'b', (), options=('u', 'v'))]
     with pytest.raises(ValueError, match="the first is 'same'"): evaluate(object(), items, protocol='loglik')
+
+
+@pytest.mark.parametrize('line', ['1', '[1, 2]', 'null', '{"text": "x"}', '{"uid": "v", "wrong": 1}', '{"uid": [1]}', '[' * 100_000, '{"uid": ' + '9' * 5000 + '}'])
+def test_a_line_of_a_journal_that_is_no_reply_is_named(tmp_path, line):
+    Journal(tmp_path/'j', 'm', 'b').write([Reply('u', text='x')], ['k'])
+    whole = (tmp_path/'j').read_bytes()
+    (tmp_path/'j').write_bytes(whole + line.encode() + b'\n')
+    with pytest.raises(ValueError, match='line 3 is n.*remove it'): Journal(tmp_path/'j')
+    (tmp_path/'k').write_bytes(b'1\n')
+    with pytest.raises(ValueError, match='line 1 is no reply'): Journal(tmp_path/'k')
