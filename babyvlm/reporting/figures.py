@@ -35,10 +35,10 @@ LOOK = {'CLIP-large': ('#2c5aa0', 'D'), 'LLaVA-v1.5-7B': ('#7a4a99', 'P'), 'CVCL
         'BabyLLaVA-filtered': ('#c2571a', 's'), 'BabyLLaVA-aug': ('#c2571a', 's'),  # V1's ablation
         'BabyLLaVA-V2, untuned': ('#8a8178', 'h'), 'BabyLLaVA-V2': ('#d1495b', 'H'),
         'Human': ('#20639b', 'p'), 'Gemini': ('#6b5b95', '>'), 'GPT-4o': ('#3f7f7f', '<'),
-        'Qwen': ('#5a7d2a', 'd'), 'Random chance': ('#6e6e6e', 'x'), 'blind: grey pictures': ('#557a95', '1'),
-        'blind: most frequent answer': ('#7d6b5d', '2'), 'blind': ('#6e6e6e', '3'),
+        'Qwen': ('#5a7d2a', 'd'), 'Random chance': ('#6e6e6e', 'x'), 'blind: grey pictures': ('#557a95', 'v'),
+        'blind: most frequent answer': ('#7d6b5d', (6, 1)), 'blind': ('#6e6e6e', '3'),
         'ideal observer': ('#222222', (5, 1)), 'planted': ('#b0413e', 'X'),
-        'BioCLIP2': ('#8a6d1f', 'v'), 'LLaVA-OV-7B': ('#9a4f8f', '*'),
+        'BioCLIP2': ('#8a6d1f', (4, 1)), 'LLaVA-OV-7B': ('#9a4f8f', '*'),
         'nearest prototype': ('#2e7d8c', '8'), 'always the first option': ('#7d6b5d', '|'),
         'no preference': ('#6e6e6e', '+')}
 CHANCE = dict(color='#6e6e6e', ls=':', lw=1.2)   # of the line where guessing lies
