@@ -123,7 +123,7 @@ def test_a_package_shows_the_names_of_its_first_module(package, module):
     for name in inner.__all__: assert getattr(outer, name) is getattr(inner, name)
 
 
-def pages():
+def mentions():
     "Words of every page, test and program: path -> names that appear there."
     found = {}
     for f in (ROOT/'nbs').rglob('*.ipynb'):
@@ -136,7 +136,7 @@ def pages():
 
 def idle_names():
     "Public functions and classes that are mentioned on their own page alone and that nothing there calls: 'module.name'."
-    seen = Counter(w for words in pages().values() for w in words)
+    seen = Counter(w for words in mentions().values() for w in words)
     for name, file in MODULES.items():
         text = file.read_text(encoding='utf-8')
         tree, words = ast.parse(text), Counter(re.findall(r'\w+', text))

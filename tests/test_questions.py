@@ -73,7 +73,7 @@ def test_command_line(birds, tmp_path, monkeypatch):
     runs = [CliRunner().invoke(app, list(map(str, cmd))) for _ in range(2)]
     assert runs[0].exit_code == 0, runs[0].output
     assert runs[0].stdout == runs[1].stdout
-    assert 'n = 7, skipped 1' in runs[0].stdout and '5.png: a web page saved as a picture' in runs[0].stdout
+    assert 'n = 7 pictures, skipped 1' in runs[0].stdout and '5.png: a web page saved as a picture' in runs[0].stdout
     assert 'asked 24 = answered 21' in runs[0].stdout
 
 
