@@ -236,7 +236,7 @@ def rehearsal_data(
         write_stand_ins(path, settings.models)
         write_whole(path/MARK, 'Drawn by the nursery: no number made from these files means anything.\n')
     sizes = settings.model_dump(mode='json', include={'nursery', 'v2_data', 'models'})
-    return (store or Store()).get('rehearsal-data', sizes, build, version=3)
+    return (store or Store()).get('rehearsal-data', sizes, build, version=4)
 
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #3fcf00db
