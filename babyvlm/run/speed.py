@@ -22,11 +22,12 @@ import pandas as pd
 import torch
 
 from ..config import repo_root
+from ..numerics import numerics
 from ..reporting.tables import Table
 from ..store import write_whole
 
 # %% ../../nbs/run/06_speed.ipynb #69e8d199
-PARTS = ('matching', 'likelihood', 'probing', 'embedding', 'resampling')
+PARTS = ('matching', 'likelihood', 'questions', 'probing', 'embedding', 'resampling')
 FULL_ONLY = ('scale',)       # too large for a quick run
 ON_GPU = ('matching', 'likelihood', 'probing', 'embedding', 'training')   # parts that have a GPU to gain from
 COLUMNS = ['part', 'size', 'peer', 'ours', 'ratio', 'memory_ratio', 'exactness']
@@ -78,7 +79,8 @@ def run_part(
 def context()->dict:      # date, device, threads, versions
     "Where and with what a record was made."
     cores = os.cpu_count() or 1
-    device = f'CPU {platform.machine()}, {torch.get_num_threads()} of {cores} cores'
+    here = numerics()
+    device = f"{here['processor']}, {here['instructions']}, {torch.get_num_threads()} of {cores} cores"
     return dict(date=date.today().isoformat(), device=device, threads=torch.get_num_threads(),
                 python=platform.python_version(), torch=torch.__version__, numpy=np.__version__)
 
