@@ -20,6 +20,10 @@ def _digits(x, digits): return '–' if x is None or not math.isfinite(x) else f
 
 FEWEST = 3   # training seeds below which nothing is said about training again
 
+def _with_ends(e):
+    ends = f' [{_digits(e.low, 3)}, {_digits(e.high, 3)}]' if math.isfinite(e.low) else ''
+    return f'{_digits(e.value, 3)}{ends}'
+
 # %% ../nbs/04_estimate.ipynb #c1bfde30
 @dataclass(frozen=True)
 class Estimate:
@@ -37,14 +41,12 @@ class Estimate:
 
     @property
     def too_few(self)->bool: return 0 < self.seeds < FEWEST
-
     def __str__(self):
-        if isinstance(self.value, int) and not math.isfinite(self.low): return f'{self.value:,}'   # a count
-        ci = f' [{_digits(self.low, 3)}, {_digits(self.high, 3)}]' if math.isfinite(self.low) else ''
-        parts = [f'{_digits(self.value, 3)}{ci}', f"n = {self.n:,}{' ' + self.unit if self.unit else ''}"]
+        if isinstance(self.value, int) and math.isnan(self.low): return f'{self.value:,}'   # a count
+        parts = [_with_ends(self), f"n = {self.n:,}{' ' + self.unit if self.unit else ''}"]
         if self.seeds: parts.append(f"{self.seeds} seed{'s' * (self.seeds > 1)}{': too few' * self.too_few}")
-        parts += [f'{k} {round(v, 1):g}' for k, v in dict(ties=self.ties, skipped=self.skipped).items() if v]
-        if self.no_answer: parts.append(f'no answer {round(self.no_answer, 1):g}')
+        counts = {'ties': self.ties, 'skipped': self.skipped, 'no answer': self.no_answer}
+        parts += [f'{k} {round(v, 1):g}' for k, v in counts.items() if v]
         if self.chance is not None: parts.append(f'chance {self.chance:.3g}')
         return ', '.join(parts)
 

@@ -122,10 +122,10 @@ def test_seeds_that_differ_widen_and_groups_may_differ_by_seed():
 def test_the_coverage_table_is_what_the_rule_gives():
     "A cell made again with fewer worlds lies within its noise, and with three seeds none is far below 95 %."
     import sys; sys.path.insert(0, str(repo_root()/'tools'/'bench'))
-    import coverage
-    rows = json.loads((repo_root()/'tools'/'bench'/'coverage.json').read_text())
+    import intervals
+    rows = json.loads((repo_root()/'tools'/'bench'/'intervals.json').read_text())
     for r in [r for r in rows if (r['seeds'], r['share']) == (3, .5)]:
-        again, _ = coverage.held(r['kind'], 3, r['design'], .5, coverage.SPREADS[r['spread']], 300)
+        again, _ = intervals.held(r['kind'], 3, r['design'], .5, intervals.SPREADS[r['spread']], 300)
         assert abs(again - r['covered']) < 4 * math.sqrt(.05 * .95 / 300), r
     for r in rows:
         if r['seeds'] >= 3: assert r['covered'] > .9 and (r['share'] != .5 or r['covered'] > .92), r

@@ -78,9 +78,8 @@ def run_part(
 # %% ../../nbs/run/06_speed.ipynb #b22a7735
 def context()->dict:      # date, device, threads, versions
     "Where and with what a record was made."
-    cores = os.cpu_count() or 1
-    here = numerics()
-    device = f"{here['processor']}, {here['instructions']}, {torch.get_num_threads()} of {cores} cores"
+    here, threads = numerics(), f'{torch.get_num_threads()} of {os.cpu_count() or 1} cores'
+    device = f"{here['processor']}, {here['instructions']}, {threads}"
     return dict(date=date.today().isoformat(), device=device, threads=torch.get_num_threads(),
                 python=platform.python_version(), torch=torch.__version__, numpy=np.__version__)
 

@@ -1,6 +1,6 @@
 """How often `crossed` holds the truth: 2,000 simulated worlds for every number of seeds, share, spread and design.
 
-    python tools/bench/coverage.py            # about two minutes on one core; writes tools/bench/coverage.json
+    python tools/bench/intervals.py            # about two minutes on one core; writes tools/bench/intervals.json
 
 A world draws seeds, items and their interaction on the scale of log odds (items 1, interaction 0.5), then outcomes.
 A difference is taken between two models that are equally good and answer the same items.
