@@ -94,6 +94,14 @@ def test_the_picture_of_a_comparison_is_clean_and_says_n_and_chance():
     assert [a.get_title(loc='left') for a in fig.axes] == ['Labeled-S\nn = 660, chance 0.25', 'VTWT\nn = 600, chance 0.5', 'Baby Winoground\nn = 200, chance 0.17']
 
 
+SAVED = sorted(Path(__file__).parents[1].glob('figures/*/**/*.json'))
+
+
+def test_saved_figures_have_no_faults():
+    figures = [d for d in (json.loads(p.read_text()) for p in SAVED) if d['kind'] == 'figure']
+    assert figures and {d['name']: d.get('faults', 'never measured') for d in figures if d.get('faults') != []} == {}
+
+
 def test_a_legend_outside_the_panels_is_judged_too():
     fig, ax = clean()
     key(fig, {'c': dict(color='#4c6a92', marker='o'), 'd': dict(color='#7a5c99', marker='o')})
