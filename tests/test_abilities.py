@@ -9,7 +9,8 @@ import pytest
 
 from babyvlm.benchmarks.abilities import (SKILLS, ability_credits, blind_abilities, build_abilities, frequent_abilities, ideal_abilities, is_true,
                                           load_abilities, parse_answer, score_abilities)
-from babyvlm.estimate import versus_chance
+from babyvlm.estimate import Estimate, versus_chance
+from babyvlm.experiments.abilities import ability_scores, cost
 from babyvlm.items import Reply, Status, evaluate
 from babyvlm.nursery.world import Nursery, load_truth
 
@@ -143,3 +144,31 @@ def test_a_file_that_was_changed_is_refused(built, tmp_path, change, why):
 @pytest.mark.parametrize('n', [0, 1, 3, -2])
 def test_pictures_come_in_twos(tmp_path, n):
     with pytest.raises(ValueError, match='give an even number'): build_abilities(Nursery(), tmp_path, n)
+
+
+def test_a_model_beside_itself_does_not_change(items):
+    rng = np.random.default_rng(1)
+    seeds = [[Reply(i.uid, scores=rng.normal(size=2)) for i in items] for _ in range(3)]
+    table = ability_scores(items, dict(a=seeds, b=seeds, ideal=[ideal_of(items)]*3), 'b', 'a')
+    assert set(table.skill) == {'all', *SKILLS} and len(table) == 18 and all(c.value == 0 for c in table.change)
+    assert all((e.value, e.seeds, e.chance) == (1, 3, .25 if m == 'acc+' else .5) for e, m in zip(table.ideal, table.metric))
+
+
+def ideal_of(items): return [Reply(i.uid, scores=(1 - i.gold, i.gold)) for i in items]
+
+
+def test_seeds_and_skills_are_means_of_what_they_hold(items):
+    rng = np.random.default_rng(2)
+    seeds = [[Reply(i.uid, scores=rng.normal(size=2)) for i in items] for _ in range(3)]
+    table = ability_scores(items, dict(a=seeds, b=[ideal_of(items)]*3), 'b', 'a').set_index(['skill', 'metric'])
+    for metric in ('acc', 'acc+', 'ranked'):
+        assert np.isclose(table.a['all', metric].value, np.mean([score_abilities(items, r)[metric].value for r in seeds]))
+        assert np.isclose(table.a['all', metric].value, np.mean([table.a[s, metric].value for s in SKILLS]))
+        assert np.isclose(table.change['all', metric].value, 1 - table.a['all', metric].value)
+
+
+@pytest.mark.parametrize('before,change,seeds,said', [((.8, .7, .9), (-.2, -.3, -.1), 3, 'costs'), ((.8, .7, .9), (0, -.04, .04), 3, 'keeps'),
+                                                      ((.8, .7, .9), (-.05, -.2, .1), 3, 'undecided'), ((.5, .4, .6), (-.2, -.3, -.1), 3, 'nothing to lose'),
+                                                      ((0, 0, .1), (0, -.01, .01), 3, 'nothing to lose'), ((.8, .7, .9), (-.2, -.3, -.1), 2, 'not judged')])
+def test_what_was_never_there_cannot_be_lost(before, change, seeds, said):
+    assert cost(Estimate(*before, 100, .5, seeds=seeds), Estimate(*change, 100, seeds=seeds)) == said
