@@ -27,7 +27,7 @@ def test_one_command(tmp_path, monkeypatch):
     rows = json.loads((folder/'count'/'data.json').read_text()); rows[0]['conversations'] = []
     (folder/'count'/'data.json').write_text(json.dumps(rows))
     (folder/'leftright'/'images'/'leftright_0002_1.jpeg').write_bytes(b'')
-    monkeypatch.setattr(evaluation, 'load_model', lambda spec: First())
+    monkeypatch.setattr(evaluation, 'load_model', lambda spec, out='.': First())
     run = lambda *w: CliRunner().invoke(cli.app, [str(x) for x in w])
     out = run('evaluate', '--model', 'x', '--benchmark', 'devcv', '--labels', tmp_path/'their', '--out', tmp_path/'r')
     assert out.exit_code == 0, out.output

@@ -1,5 +1,6 @@
 """The EgoBabyVLM submission: published files pass, what is written is read back, every fault has its field, nothing but the named error is raised."""
 import json
+import os
 import math
 from copy import deepcopy
 
@@ -183,10 +184,14 @@ def test_a_file_in_a_folder_of_submissions_is_found_in_their_index(tmp_path):
     assert 'baselines/babyview_clip_plus.json' in check_egobaby(path)[0][0]
 
 
-def test_file_and_index_are_written_both_or_not_at_all(tmp_path):
-    (tmp_path/'index.json.part').mkdir()                 # the index cannot be written
-    with pytest.raises(OSError): write_egobaby(tmp_path, FACTS, SCORES)
-    assert [p.name for p in tmp_path.iterdir()] == ['index.json.part']
+def test_file_and_index_are_written_both_or_not_at_all(tmp_path, monkeypatch):
+    move = os.replace
+    def full(a, b):
+        if str(b).endswith('index.json'): raise OSError('no space left')
+        move(a, b)
+    monkeypatch.setattr(os, 'replace', full)
+    with pytest.raises(OSError, match='no space'): write_egobaby(tmp_path, FACTS, SCORES)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_exits_0_or_1_and_says_a_line_a_fault(tmp_path):

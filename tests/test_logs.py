@@ -98,7 +98,7 @@ def test_three_harnesses_and_two_label_sets_are_compared(tmp_path, monkeypatch):
     class First:
         name = 'first@1'
         def loglik(self, items): return [np.array([1., 0.]) for _ in items]
-    monkeypatch.setattr(evaluation, 'load_model', lambda spec: First())
+    monkeypatch.setattr(evaluation, 'load_model', lambda spec, out='.': First())
     said = []
     for seed in (0, 1, 0):
         labels = tmp_path/f'home{seed}'

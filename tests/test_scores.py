@@ -144,7 +144,7 @@ def test_a_picture_that_comes_back_is_asked_again(tests, models, tmp_path, monke
             how = ('--models', models/'eyes') if out.suffix == '' else ('--model', 'eyes')
             return run('evaluate', *how, '--benchmark', 'v1/vtwt', '--labels', tmp_path/'toy', '--out', out)
         from babyvlm.run import evaluate as evaluation
-        monkeypatch.setattr(evaluation, 'load_model', lambda spec: Names('eyes@1234'))
+        monkeypatch.setattr(evaluation, 'load_model', lambda spec, out='.': Names('eyes@1234'))
         picture.unlink(missing_ok=True)
         first = call()
         assert first.exit_code == 0 and 'asked 8 = answered 7 + no answer 0 + skipped 1' in first.output, first.output

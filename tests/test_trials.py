@@ -62,7 +62,7 @@ WRONG = [('a.csv', 'x,y\n1,2\n', 'a.csv: columns x, y; expected images, options,
 @pytest.mark.parametrize('name,text,why', WRONG, ids=[f'{n} {k}' for k, (n, _, _) in enumerate(WRONG)])
 def test_a_wrong_list_is_refused_by_name(tmp_path, name, text, why, monkeypatch):
     (tmp_path/name).write_text(text)
-    monkeypatch.setattr(evaluation, 'load_model', lambda spec: SimpleNamespace(name='m@1', loglik=None))
+    monkeypatch.setattr(evaluation, 'load_model', lambda spec, out='.': SimpleNamespace(name='m@1', loglik=None))
     for command in (['audit'], ['evaluate', '--model', 'm']):
         out = CliRunner().invoke(app, [*command, '--benchmark', f'trials:{tmp_path/name}'])
         assert out.exit_code == 2 and why in out.output and len(out.output.strip().splitlines()) == 1, out.output
@@ -86,7 +86,7 @@ def test_every_kind_is_evaluated_audited_and_opened(tmp_path, name, monkeypatch)
         name = 'says@1'
         def say(self, questions, room): return ['(A)' for _ in questions]
     words = any(i.choice == 'open' for i in items)
-    monkeypatch.setattr(evaluation, 'load_model', lambda spec: Says() if words else Ranks())
+    monkeypatch.setattr(evaluation, 'load_model', lambda spec, out='.': Says() if words else Ranks())
     out = CliRunner().invoke(app, ['evaluate', '--model', 'm', '--benchmark', f'trials:{tmp_path/name}', '--mode', 'reference', '--out', str(tmp_path/'r')])
     assert out.exit_code == 0 and f'on trials/{name.rpartition(".")[0]}, reference' in out.output and f'items: asked {len(items)} = answered' in out.output, out.output
     assert ('left out: 1 rows of' in out.output) == (name in ('levante.csv', 'tom.csv')), 'rows that instruct are counted'
@@ -118,6 +118,6 @@ def test_a_lab_asks_its_own_trials(tmp_path, monkeypatch):
     class Says:
         name = 'm@1'
         def say(self, questions, room): return ['(A)' if 'x' not in q.text else 'no idea' for q in questions]
-    monkeypatch.setattr(evaluation, 'load_model', lambda spec: Says())
+    monkeypatch.setattr(evaluation, 'load_model', lambda spec, out='.': Says())
     out = CliRunner().invoke(app, ['evaluate', '--model', 'm', '--benchmark', f"trials:{tmp_path/'own.csv'}", '--out', str(tmp_path/'r')])
     assert out.exit_code == 0 and 'm@1 on trials/own, fair' in out.output and '0.750' in out.output, out.output

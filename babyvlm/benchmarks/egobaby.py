@@ -9,7 +9,6 @@ __all__ = ['TEXTS', 'CATEGORIES', 'LINKS', 'FAMILIES', 'FIELDS', 'SEEDS', 'Score
 # %% ../../nbs/benchmarks/09_egobaby.ipynb #ego00004
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..store import read_json
+from ..store import read_json, writing
 
 # %% ../../nbs/benchmarks/09_egobaby.ipynb #ego00007
 _VALUE = re.compile(r'([0-9]{1,3}\.[0-9])(?: ± ([0-9]{1,3}\.[0-9]))?')
@@ -282,13 +281,11 @@ def egobaby_entry(
     return {k: told[k] for k in FIELDS if k in told}
 
 def _put(texts):
-    "Write all files beside their places, then move them there: path -> text."
-    parts = {path: path.with_name(f'{path.name}.part') for path in texts}
-    try:
-        for path, text in texts.items(): parts[path].write_text(text, encoding='utf-8', newline='\n')
-        for path, part in parts.items(): os.replace(part, path)
-    finally:
-        for part in parts.values(): part.unlink(missing_ok=True)
+    "Write all files or none: path -> text."
+    (path, text), *rest = texts.items()
+    with writing(path) as new:
+        new.write_text(text, encoding='utf-8', newline='\n')
+        if rest: _put(dict(rest))
 
 # %% ../../nbs/benchmarks/09_egobaby.ipynb #ego00032
 def write_egobaby(

@@ -28,7 +28,7 @@ from great_tables import GT, html as gt_html, loc, style as gt_style
 
 from ..config import profile as get_profile, repo_root
 from ..estimate import Estimate
-from .figures import CHANCE, STYLE, about, dot, faults, key, look, use_style
+from .figures import CHANCE, STYLE, about, dot, faults, key, look
 from .published import is_percent, key_of, spelled
 from ..store import Artifact, canonical_json, csv_text, run_record, sha256_text, write_whole, writing
 

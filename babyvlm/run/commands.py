@@ -144,16 +144,16 @@ def _told(path, named, ages, abilities):
     left = ', '.join(f'{n} {why}' for why, n in people.ledger.skipped.items())
     left = f'; left out: {left}' if left else ''
     typer.echo(f'{path.name} ({people.program}): {people.ledger.kept} answers{left}')
-    if ages: return replace(people, answers=age_bins(people.answers, _ends(ages)))
+    if ages: return replace(people, answers=age_bins(people.answers, ages))
     return replace(people, answers=ability_bins(people.answers, abilities)) if abilities else people
 
 # %% ../../nbs/run/10_commands.ipynb #cmdpeop3
 def _kept(found, out):
     "A comparison as a page, text and tables."
     from babyvlm.analysis.survey.comparison import comparison_html
-    from babyvlm.run.results import write_whole
+    from babyvlm.store import csv_text, write_whole
     from babyvlm.reporting.tables import tidy
-    for name, table in found.tables.items(): write_whole(out/f'{name}.csv', tidy(table).to_csv(index=False))
+    for name, table in found.tables.items(): write_whole(out/f'{name}.csv', csv_text(tidy(table)))
     write_whole(out/'people.txt', f'{found}\n')
     write_whole(out/'people.html', comparison_html(found))
     typer.echo(f"page: {out/'people.html'}; people.txt and {', '.join(found.tables)} as CSV beside it")
@@ -173,10 +173,10 @@ def survey_people(
     "People of any lab, and models beside them."
     from babyvlm.analysis.survey.comparison import compare_people, read_model
     with one_line():
-        named = _pairs(column, 'COLUMN=NAME')
-        people, known = _told(answers, named, ages, abilities), _pairs(model, 'NAME=FILE')
+        named, ends = _pairs(column, 'COLUMN=NAME'), _ends(ages) if ages else None
+        said = {n: read_model(p) for n, p in _pairs(model, 'NAME=FILE').items()}
+        people = _told(answers, named, ends, abilities)
         second = None if again is None else _told(again, named, None, None)
-        said = {n: read_model(p) for n, p in known.items()}
         found = compare_people(people, said, second, guess)
         typer.echo(found)
         if out is not None: _kept(found, out)

@@ -224,7 +224,7 @@ _TELLS = dict(ceiling="How well one person's answer is predicted: by the others,
 def _drawn(table):
     "The ceiling as an SVG element."
     ax, out = plot_ceiling(table), io.StringIO()
-    ax.figure.savefig(out, format='svg'); plt.close(ax.figure)
+    ax.figure.canvas.print_figure(out, format='svg'); plt.close(ax.figure)
     return out.getvalue()[out.getvalue().index('<svg'):]
 
 # %% ../../../nbs/analysis/survey/08_comparison.ipynb #pcmp0034
