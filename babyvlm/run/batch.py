@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from filelock import FileLock, Timeout
+from threadpoolctl import threadpool_limits
 
 from ..config import data_root, describe_device, pick_device, profile as get_profile, repo_root
 from ..reporting.cards import data_state
@@ -177,7 +178,7 @@ def pace(
         start = time.process_time()
         for _ in range(8): sum(i*i for i in range(4000)); np.exp(-np.abs(x @ w)).sum()
         return time.process_time() - start
-    return PACE / min(once() for _ in range(tries))
+    with threadpool_limits(1): return PACE / min(once() for _ in range(tries))
 
 # %% ../../nbs/run/08_batch.ipynb #0c77est3
 def minutes_of(
