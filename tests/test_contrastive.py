@@ -104,7 +104,7 @@ def test_killed_run_resumes_to_the_same_losses(world):
     assert job(root, 'killed', **settings).wait(240) == 0
     assert job(root, 'whole', **settings).wait(240) == 0
     whole, again = result(root, 'whole'), result(root, 'killed')
-    assert whole['resumed'] == 0 and again['resumed'] >= 20
+    assert whole['resumed'] == 0 and again['resumed'] >= 10    # the last one may not have been whole yet
     after = [x for x in losses(again) if x[0] > again['resumed']]
     assert len(after) >= 20 and after == [x for x in losses(whole) if x[0] > again['resumed']]
     assert again['weights'] == whole['weights'] and losses(again, 'val') == losses(whole, 'val')

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from babyvlm.config import Profile
 from babyvlm.estimate import Estimate
 from babyvlm.reporting.published import published
+from babyvlm.reporting.figures import use_style
 from babyvlm.reporting.tables import (STATUS, Table, as_text, compare, figure_path, look, plot_comparison,
-                                      provenance, row, save_figure, save_table, use_style)
+                                      provenance, row, save_figure, save_table)
 from babyvlm.store import Store, canonical_json
 
 NASTY = '<script>alert("50% & x_1 | #1 $2 {a} ~b ^c \\d")</script>'

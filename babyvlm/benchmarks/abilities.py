@@ -18,7 +18,7 @@ import numpy as np
 from .devcv.crops import plural
 from .parsing import Verdict, parse_yes_no
 from .v1 import ItemList
-from ..credit import Credit, is_tie, reply_shares, shares
+from ..credit import Credit, is_tie, reply_shares, best, shares
 from ..estimate import Estimate
 from ..items import Item, Reply, Status, parsed
 from ..nursery.drawing import Camera
@@ -228,7 +228,7 @@ def ability_credits(
     likes = np.array([r.scores[0] - r.scores[1] if r.scores else np.nan for r in replies])[both]
     won = np.array([np.nan if np.isnan(m).any() else shares(m, mode)[0] for m in likes])
     none = np.isnan(won) & (some[0] > 0)
-    even = likes[:, 0] == likes[:, 1]
+    even = np.array([not np.isnan(m).any() and best(m) is None for m in likes], bool)
     return out | {'ranked': _credit(np.where(none, 0., won), none, even, .5, 'pictures')}
 
 # %% ../../nbs/benchmarks/10_abilities.ipynb #ab1l0026
