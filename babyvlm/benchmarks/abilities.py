@@ -221,7 +221,7 @@ def ability_credits(
     "What each question and each picture earned."
     both = np.array(list(_pairs(items).values()), int).reshape(-1, 2)
     points, lost, ties = _worth(items, replies, mode)
-    some = [v[both].max(1, initial=0) for v in (lost, ties)]
+    some = [v[both].astype(bool).any(1) for v in (lost, ties)]
     out = {'acc': _credit(points, lost, ties, .5),
            'acc+': _credit(points[both].prod(1), *some, .25, 'pictures')}
     if any(r.scores is None and r.status == Status.ANSWERED for r in replies): return out
