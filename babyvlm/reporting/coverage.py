@@ -342,24 +342,8 @@ def collect(
     items = (Path(folder)/'explorer.html').exists()
     return Report(Path(folder).name, saved, cells, run_records(wanted, store), items)
 
-# %% ../../nbs/reporting/04_coverage.ipynb #short002
-_PAPERS = dict(v1='BabyVLM V1', v2='BabyVLM-V2', hierarchy='Hierarchical recognition')
-
-@patch(as_prop=True)
-def in_short(self:Report)->str:  # Markdown: a sentence and a table of papers
-    "How much of what was published stands beside a value of this run."
-    found = self.cells.assign(here=self.cells.value.notna())
-    counts = found.groupby('paper', sort=False).here.agg(['size', 'sum'])
-    same = int(self.status.get('same data', pd.Series([0])).sum())
-    said = (f'Of {len(found):,} published values on record, {counts["sum"].sum()} stand beside '
-            f'a value of this run: {same} as *same data*, from released label files, the others from '
-            f'the {self.profile} world. '
-            'The rest needs gated recordings, weights or a key.')
-    head = '| paper | published values | beside a value of this run |\n|---|---|---|\n'
-    rows = [f'| {_PAPERS.get(p, p)} | {a} | {b} |' for p, a, b in counts.itertuples()]
-    return f'{said}\n\n{head}' + '\n'.join(rows)
-
 # %% ../../nbs/reporting/04_coverage.ipynb #cover002
+_PAPERS = dict(v1='BabyVLM V1', v2='BabyVLM-V2', hierarchy='Hierarchical recognition')
 _KINDS = dict(manual='a fact of a manual', elsewhere='a number of another paper', judgement='a judgement',
               run='open')
 
@@ -371,6 +355,19 @@ def coverage(self:Report)->pd.DataFrame:  # paper, published, filled, each reaso
     counts = counts.reindex(index=list(_PAPERS.values()), columns=['filled', *_KINDS.values()], fill_value=0)
     counts.loc['all'] = counts.sum()
     return counts.assign(published=counts.sum(axis=1))[['published', *counts.columns]].reset_index()
+
+# %% ../../nbs/reporting/04_coverage.ipynb #short002
+@patch(as_prop=True)
+def in_short(self:Report)->str:  # Markdown: a sentence and a table of papers
+    "How much of what was published this run fills."
+    counts, same = self.coverage, int(self.status.get('same data', pd.Series([0])).sum())
+    whole = counts.iloc[-1]
+    said = (f'Of {whole.published:,} published values on record, this run fills {whole.filled}: {same} as '
+            f'*same data*, from released label files, the others in the {self.profile} world. What is open '
+            'needs gated recordings, weights or a key; the rest no run can give.')
+    def line(words): return f"| {' | '.join(map(str, words))} |\n"
+    rows = ''.join(map(line, counts.to_numpy()))
+    return f"{said}\n\n{line(counts)}{line(['---']*counts.shape[1])}{rows}".rstrip()
 
 # %% ../../nbs/reporting/04_coverage.ipynb #883f7b7c
 def unfilled(
