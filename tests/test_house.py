@@ -146,7 +146,7 @@ def idle_names():
             if seen[n.name] <= 1 and words[n.name] <= 2: yield f'{name}.{n.name}'   # its definition and `__all__`
 
 
-KEPT = {'analysis.composition.plot_classes': 'a figure for readers of the page', 'analysis.survey.power.coverage_table': 'shows how often intervals hold',
+KEPT = {'analysis.survey.power.coverage_table': 'shows how often intervals hold',
         'benchmarks.devcv.build.split_words': 'for those who train: words that training never asks for',
         'benchmarks.hierarchy.questions.order_sensitivity': 'for readers of cyclic runs', 'data.child_directed.word_table': 'for readers of a corpus',
         'data.question_wordings.is_published': 'checks a wording that may not be printed', 'data.saycam.prepare_frame': 'the released preparation, for real frames',
