@@ -22,7 +22,7 @@ from PIL import Image
 
 import babyvlm
 from babyvlm.items import (ImageError, Item, Journal, Reply, Status, evaluate, item_key, open_image, parsed,
-                           protocol_of, score_shape, scored, tally)
+                           protocol_of, score_shape, scored)
 
 # A model whose float32 digits depend on the company an image keeps in its batch, as on real hardware, and that is slow.
 CHILD = '''
@@ -157,7 +157,7 @@ def test_likelihood_model_that_meets_a_bad_picture(pictures):
     replies = evaluate(Model(), items)
     assert [r.status for r in replies] == [Status.ANSWERED, Status.SKIPPED, Status.ANSWERED]
     assert replies[0].scores == (2., 0.)
-    assert tally(replies) == {'seen': 3, 'answered': 2, 'skipped: a web page saved as a picture; download it again': 1}
+    assert replies[1].reason.endswith('a web page saved as a picture; download it again')
     with pytest.raises(ValueError, match="item '7' cannot be asked"): evaluate(Model(), items, skip_unreadable=False)
 
 
