@@ -7,7 +7,8 @@ from unittest import mock
 HEAVY = ['torch', 'transformers', 'babyvlm.items', 'babyvlm.models.cvcl', 'babyvlm.training.trainer']
 
 
-def _run(code, args, out):
+def _run(code, args, env, out):
+    os.environ.update(env)
     os.dup2(out.fileno(), 1)
     sys.argv = ['-c', *args]
     exec(compile(code, '<script>', 'exec'), {'__name__': '__main__'})
@@ -16,11 +17,11 @@ def _run(code, args, out):
 
 class Script:
     "Like `subprocess.Popen([sys.executable, '-c', code, *args], stdout=PIPE, text=True)` on one thread."
-    def __init__(self, code, *args):
+    def __init__(self, code, *args, **env):
         context = multiprocessing.get_context('forkserver')
         context.set_forkserver_preload(HEAVY)
         read, write = context.Pipe(duplex=False)
-        self.process = context.Process(target=_run, args=(code, [*map(str, args)], write), daemon=True)
+        self.process = context.Process(target=_run, args=(code, [*map(str, args)], env, write), daemon=True)
         with mock.patch.dict(os.environ, OMP_NUM_THREADS='1'): self.process.start()
         write.close()
         self.stdout = os.fdopen(os.dup(read.fileno()))
