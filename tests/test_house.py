@@ -146,13 +146,9 @@ def idle_names():
             if seen[n.name] <= 1 and words[n.name] <= 2: yield f'{name}.{n.name}'   # its definition and `__all__`
 
 
-KEPT = {'analysis.survey.power.coverage_table': 'shows how often intervals hold',
-        'benchmarks.devcv.build.split_words': 'for those who train: words that training never asks for',
-        'benchmarks.hierarchy.questions.order_sensitivity': 'for readers of cyclic runs', 'data.child_directed.word_table': 'for readers of a corpus',
+KEPT = {'benchmarks.hierarchy.questions.order_sensitivity': 'for readers of cyclic runs',
         'data.question_wordings.is_published': 'checks a wording that may not be printed', 'data.saycam.prepare_frame': 'the released preparation, for real frames',
-        'models.babyllava_v2.load_vision': 'reads checkpoints of others', 'nursery.scenes.word_kind': 'for readers of the nursery',
-        'training.dino.knn': 'the usual check of an encoder', 'training.instructions.start_tuning': 'a habit of the released code, to compare with',
-        'training.lora.lora_size': 'size before anything is loaded'}
+        'models.babyllava_v2.load_vision': 'reads checkpoints of others', 'training.dino.knn': 'the usual check of an encoder'}
 
 
 def test_every_public_name_has_a_user():
