@@ -83,12 +83,10 @@ def draw_counts(
     n:int,                # clusters, > 0
     n_boot:int,           # resamples
     seed:int=0,           # same seed, same draws
-    block:int=1024,       # rows made at a time; bounds the memory at block x n doubles
-):                        # yields (<= block, n) float64 count matrices
+    block:int=1024,       # rows made at a time; bounds the memory at block x n counts
+    dtype=np.float64,     # of the counts
+):                        # yields (<= block, n) count matrices
     "Bootstrap draws of n clusters as counts, block by block."
-    yield from _draw_counts(n, n_boot, seed, block, np.float64)
-
-def _draw_counts(n, n_boot, seed, block, dtype):
     rng = np.random.default_rng(seed)
     for start in range(0, n_boot, block):
         b = min(block, n_boot - start)
@@ -134,7 +132,7 @@ def resample(
     dtype, block = _exact_dtype(sums, sizes), max(1, 2**20 // max(len(sums), 1))  # 2**20 counts at a time
     sums, sizes = sums.astype(dtype), sizes.astype(dtype)
     scores = []
-    for counts in _draw_counts(len(sums), n_boot, seed, block, dtype):
+    for counts in draw_counts(len(sums), n_boot, seed, block, dtype):
         total = len(x) if clusters is None else (counts @ sizes)[:, None].astype(float)
         scores.append((counts @ sums).astype(float) / total)
     return np.concatenate(scores)

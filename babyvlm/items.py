@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHOICES', 'FORMATS', 'MAX_PIXELS', 'PROTOCOLS', 'Item', 'score_shape', 'Status', 'Reply', 'scored', 'ImageError',
            'looks_like', 'open_image', 'item_key', 'Journal', 'DualEncoder', 'LikelihoodModel', 'ChatModel',
-           'protocol_of', 'contrastive_scores', 'evaluate', 'parsed', 'tally', 'show_item']
+           'protocol_of', 'contrastive_scores', 'evaluate', 'parsed', 'show_item']
 
 # %% ../nbs/06_items.ipynb #2f80ae63
 import functools
@@ -509,15 +509,6 @@ def parsed(
     if v.answer is None:
         return replace(reply, chosen=None, status=Status.NOANSWER, reason='no answer found', rule=v.rule)
     return replace(reply, chosen=v.answer, status=Status.ANSWERED, reason='', rule=v.rule)
-
-# %% ../nbs/06_items.ipynb #5a10ed4e
-def tally(
-    replies:Sequence[Reply],  # of one run
-)->dict:                      # seen = answered + no answer + each reason to skip
-    "How many items were answered, and why the others were not."
-    kinds = Counter(f'skipped: {r.reason.split(": ")[-1]}' if r.status == Status.SKIPPED else str(r.status)
-                    for r in replies)
-    return dict(seen=len(replies), **dict(sorted(kinds.items())))
 
 # %% ../nbs/06_items.ipynb #cce0f03b
 def show_item(

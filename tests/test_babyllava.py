@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import babyvlm.models.babyllava as B
-from babyvlm.models.released import import_release, load_released, released_config, released_state
+from babyvlm.models.released import load_released, released_config, released_state
 from babyvlm.models.tokenizers import build_vocab, word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens
 from babyvlm.models.weights import compare_state, count_parameters, on_meta, read_folder, seeded
@@ -236,7 +236,7 @@ def test_release_folder(tmp_path):
     assert not config.tie_word_embeddings
     (tmp_path/'config.json').write_text(json.dumps(settings))
     torch.save({'model.norm.weight': torch.ones(64)}, tmp_path/'pytorch_model.bin')
-    with pytest.raises(ValueError, match='missing: vision_tower'): import_release(tmp_path)
+    with pytest.raises(ValueError, match='missing: vision_tower'): load_released(config, tmp_path)
     with pytest.raises(ValueError, match="model_type 'llava_mpt'"): released_config(dict(settings, model_type='llava_mpt'))
 
 

@@ -1,10 +1,7 @@
 """Contrastive training: kill and resume, two processes, validation slices, spoiled data."""
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forked import Script
 from babyvlm.models.cvcl import CVCLModel, new_cvcl, text_ids
 from babyvlm.models.dual_encoders import OpenClip, new_clip
 from babyvlm.models.tokenizers import build_vocab
@@ -80,8 +78,7 @@ if int(__import__('os').environ.get('RANK', 0)) == 0:
 
 
 def job(root, out, env=None, **settings):
-    return subprocess.Popen([sys.executable, '-c', SCRIPT, str(root), str(root/out), json.dumps(settings)],
-                            env={**os.environ, 'OMP_NUM_THREADS': '1', **(env or {})})
+    return Script(SCRIPT, root, root/out, json.dumps(settings), **(env or {}))
 
 
 def result(root, out): return json.loads((root/f'{out}.json').read_text())
@@ -99,7 +96,7 @@ def test_killed_run_resumes_to_the_same_losses(world):
     while not ((last := last_checkpoint(root/'killed')) and int(last.name.split('-')[1]) >= 20):   # whole, not only begun
         assert killed.poll() is None and time.time() < deadline
         time.sleep(.002)
-    os.kill(killed.pid, signal.SIGKILL)
+    killed.kill()
     assert killed.wait() == -signal.SIGKILL
     assert job(root, 'killed', **settings).wait(240) == 0
     assert job(root, 'whole', **settings).wait(240) == 0

@@ -122,7 +122,8 @@ def test_hub_models_in_batches_and_from_disk(tmp_path, kind):
     else:
         model = t.CLIPModel(t.CLIPConfig(text_config=text, vision_config=vision))
         processor = t.CLIPProcessor(t.CLIPImageProcessor(size=dict(shortest_edge=32), crop_size=side), words)
-    hub = HubClip(model, processor, device='cpu', batch_size=2)
+    hub = HubClip(model, processor, device='cpu')
+    hub.batch_size = 2
     texts = ['a ball', 'a cup and a red ball', 'cat']
     whole = hub.encode_texts(texts)
     torch.testing.assert_close(torch.cat([hub.encode_texts([x]) for x in texts]), whole, atol=1e-5, rtol=1e-4)

@@ -1,13 +1,10 @@
 "Features of real architectures: packed pictures, our own model, a kill in the middle."
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from forked import Script
 from babyvlm.analysis.features import Tap, extract, open_features, pool_tokens, read_batch, taps_of
 from babyvlm.models.babyllava import BabyLlavaForConditionalGeneration, babyllava_toy
 from babyvlm.models.weights import seeded
@@ -160,10 +157,10 @@ extract(Model().eval(), [(f'u{i}', i) for i in range(60)], lambda p: dict(x=torc
 
 
 def test_killed_extraction_goes_on_and_no_row_slips(tmp_path):
-    run = lambda pause: subprocess.Popen([sys.executable, '-c', SCRIPT, str(tmp_path/'f'), str(pause)], stdout=subprocess.PIPE, text=True)
+    run = lambda pause: Script(SCRIPT, tmp_path/'f', pause)
     killed, n = run(.05), 0
     while n < 8: n += bool(killed.stdout.readline())
-    os.kill(killed.pid, signal.SIGKILL)
+    killed.kill()
     killed.wait()
     before = len(open_features(tmp_path/'f').uids)
     assert 0 < before < 50

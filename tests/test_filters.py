@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from babyvlm.data.filters import Embedded, Ledger, Selection, embed_pairs, open_picture, select_above, similarity_filter, threshold_sweep
+from babyvlm.data.filters import Embedded, Ledger, Selection, embed_pairs, open_picture, select_above, threshold_sweep
 from babyvlm.store import Store
 
 
@@ -122,11 +122,11 @@ def test_broken_pictures_reach_the_ledger_and_a_repair_is_noticed(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype('uint8')).save(tmp_path/'000.png')
     whole = (tmp_path/'000.png').read_bytes()
     (tmp_path/'000.png').write_bytes(whole[:len(whole)//2]); (tmp_path/'001.png').unlink(); (tmp_path/'002.png').write_text('<html>')
-    selection, ledger = similarity_filter(pairs, Counting(), 'e', tmp_path, -2, store)
+    selection, ledger = select_above(embed_pairs(pairs, Counting(), 'e', tmp_path, store), -2)
     assert ledger.skipped == {'file is missing': 1, 'file is not an image': 1, 'image is cut short': 1}
     assert ledger.seen == 20 and len(selection) == 17 and ledger.examples['image is cut short'] == ['u000']
     (tmp_path/'000.png').write_bytes(whole)
-    assert similarity_filter(pairs, Counting(), 'e', tmp_path, -2, store).ledger.kept == 18
+    assert select_above(embed_pairs(pairs, Counting(), 'e', tmp_path, store), -2).ledger.kept == 18
 
 
 def test_every_picture_broken(tmp_path):
@@ -141,7 +141,7 @@ def test_the_threshold_is_strict_and_costs_no_encoding(tmp_path):
     got = embed_pairs(pairs, enc, 'e', tmp_path, store)
     n = enc.images
     for t in (-1, 0, float(got.similarity[4]), .9, 1):
-        selection, ledger = similarity_filter(pairs, enc, 'e', tmp_path, t, store)
+        selection, ledger = select_above(embed_pairs(pairs, enc, 'e', tmp_path, store), t)
         assert set(selection.uids) == {u for u, s in zip(got.uids, got.similarity) if s > t} and ledger.kept == len(selection)
     assert enc.images == n
 

@@ -1,5 +1,6 @@
 """The plan of the house: imports point one way, numbers are the reading order, public names import."""
 import ast
+import functools
 import importlib
 import json
 import re
@@ -83,12 +84,17 @@ def test_few_modules_at_the_top():
     assert len([m for m in MODULES if m and '.' not in m and MODULES[m].name != '__init__.py' and m != '_compat']) <= 8
 
 
+@functools.cache
+def source(f):
+    "All cells of a notebook as one text; several tests ask, and outputs make the files large."
+    return '\n'.join(''.join(c['source']) for c in json.loads(f.read_text(encoding='utf-8'))['cells'])
+
+
 def pages():
     "Numbered library pages: (folder, number, module, file)."
     for f in sorted((ROOT/'nbs').rglob('[0-9][0-9]_*.ipynb')):
         if '.ipynb_checkpoints' in f.parts: continue
-        source = ''.join(''.join(c['source']) + '\n' for c in json.loads(f.read_text(encoding='utf-8'))['cells'])
-        module = next((line.split()[-1] for line in source.splitlines() if line.startswith('#| default_exp ')), None)
+        module = next((line.split()[-1] for line in source(f).splitlines() if line.startswith('#| default_exp ')), None)
         yield f.parent.relative_to(ROOT/'nbs').as_posix(), f.name[:2], module, f
 
 
@@ -128,8 +134,7 @@ def mentions():
     found = {}
     for f in (ROOT/'nbs').rglob('*.ipynb'):
         if '.ipynb_checkpoints' in f.parts: continue
-        cells = json.loads(f.read_text(encoding='utf-8'))['cells']
-        found[f.relative_to(ROOT).as_posix()] = set(re.findall(r'\w+', '\n'.join(''.join(c['source']) for c in cells)))
+        found[f.relative_to(ROOT).as_posix()] = set(re.findall(r'\w+', source(f)))
     others = [f for g in ('tests/*.py', 'tools/**/*.py', '.ci/*', 'Snakefile', 'Makefile', 'babyvlm/assets/**/*.py') for f in ROOT.glob(g) if f.is_file()]
     return found | {f.relative_to(ROOT).as_posix(): set(re.findall(r'\w+', f.read_text(encoding='utf-8', errors='ignore'))) for f in others if f.name != 'test_house.py'}
 
@@ -146,13 +151,9 @@ def idle_names():
             if seen[n.name] <= 1 and words[n.name] <= 2: yield f'{name}.{n.name}'   # its definition and `__all__`
 
 
-KEPT = {'analysis.composition.plot_classes': 'a figure for readers of the page', 'analysis.survey.power.coverage_table': 'shows how often intervals hold',
-        'benchmarks.devcv.build.split_words': 'for those who train: words that training never asks for',
-        'benchmarks.hierarchy.questions.order_sensitivity': 'for readers of cyclic runs', 'data.child_directed.word_table': 'for readers of a corpus',
+KEPT = {'benchmarks.hierarchy.questions.order_sensitivity': 'for readers of cyclic runs',
         'data.question_wordings.is_published': 'checks a wording that may not be printed', 'data.saycam.prepare_frame': 'the released preparation, for real frames',
-        'models.babyllava_v2.load_vision': 'reads checkpoints of others', 'nursery.scenes.word_kind': 'for readers of the nursery',
-        'training.dino.knn': 'the usual check of an encoder', 'training.instructions.start_tuning': 'a habit of the released code, to compare with',
-        'training.lora.lora_size': 'size before anything is loaded'}
+        'models.babyllava_v2.load_vision': 'reads checkpoints of others', 'training.dino.knn': 'the usual check of an encoder'}
 
 
 def test_every_public_name_has_a_user():

@@ -6,8 +6,7 @@ import re
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from babyvlm.models.tokenizers import (SPECIAL_TOKENS, bpe_tokenizer, build_vocab, load_vocab, unreachable,
-                                       unknown_share, word_tokenizer)
+from babyvlm.models.tokenizers import SPECIAL_TOKENS, bpe_tokenizer, build_vocab, load_vocab, unreachable, word_tokenizer
 
 WORDS = ['look', 'at', 'the', 'ball', '.', '!', "'s", "n't", 'it', 's', "'"]
 VOCAB = {w: i for i, w in enumerate([*SPECIAL_TOKENS, *WORDS])}
@@ -60,7 +59,6 @@ def test_special_tokens_inside_words_do_not_change_the_vocabulary_size():
     assert len(t) == len(VOCAB) == t.vocab_size
     assert [t.pad_token_id, t.unk_token_id, t.bos_token_id, t.eos_token_id] == [0, 1, 2, 3]
     assert unreachable(t) == ["'s", "n't"]
-    assert unknown_share(t, []) == (0, 0, 0)
 
 
 def test_released_word_list(real_data):

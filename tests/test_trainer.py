@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from forked import Script
 from babyvlm.models.weights import seeded
 from babyvlm.training.trainer import (BabyTrainer, BadBatch, Collate, Columns, EpochSampler, LossHistory,
                                       fingerprint, last_checkpoint, training_arguments)
@@ -46,21 +47,16 @@ json.dump(dict(rows=history.frame.values.tolist(), resumed=history.resumed_from,
 '''
 
 
-def start(folder, pause, schedule):
-    return subprocess.Popen([sys.executable, '-c', SCRIPT, str(folder), str(pause), schedule], stdout=subprocess.PIPE,
-                            text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
-
-
 @pytest.mark.parametrize('schedule', ['cosine', 'plateau'])
 def test_killed_run_resumes_to_the_same_numbers(tmp_path, schedule):
-    whole = start(tmp_path/'whole', 0, schedule)
+    whole = Script(SCRIPT, tmp_path/'whole', 0, schedule)
     assert whole.communicate(timeout=240) and whole.returncode == 0
-    killed = start(tmp_path/'killed', .05, schedule)
+    killed = Script(SCRIPT, tmp_path/'killed', .05, schedule)
     while int(killed.stdout.readline()) < 27: pass
-    os.kill(killed.pid, signal.SIGKILL)
+    killed.kill()
     killed.wait()
     assert killed.returncode == -signal.SIGKILL
-    again = start(tmp_path/'killed', 0, schedule)
+    again = Script(SCRIPT, tmp_path/'killed', 0, schedule)
     assert again.communicate(timeout=240) and again.returncode == 0
     a, b = (json.loads((tmp_path/f'{k}.json').read_text()) for k in ('whole', 'killed'))
     assert b['resumed'] in (24, 30) and a['resumed'] == 0

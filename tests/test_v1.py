@@ -4,6 +4,7 @@ import json
 import math
 import random
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from babyvlm.benchmarks import v1
-from babyvlm.benchmarks.v1 import (FILES, HEADLINE, LOADERS, TASKS, LabelError, choice_outcome, label_facts, load_baby_winoground,
+from babyvlm.benchmarks.v1 import (FILES, HEADLINE, LOADERS, TASKS, LabelError, choice_outcome, load_baby_winoground,
                                    load_labeled_s, load_saycam_caption, load_vtwt, meteor, score, unknown_words,
                                    winoground_outcomes, word_frequency_rule)
 from babyvlm.items import Item, Reply
@@ -49,16 +50,19 @@ def test_released_files_load_strictly(labels):
     assert load_vtwt(labels/'vtwt.csv', '/frames')[0].images[0] == '/frames/S_20140420_1803_01_082_00.jpg'
 
 
-def test_facts_of_the_released_files(labels, vocab):
-    f = {(r.task, r.fact): r.value for r in label_facts(labels, vocab).itertuples()}
-    assert (f['labeled_s', 'trials'], f['labeled_s', 'categories'], f['labeled_s', 'target is the first image']) == (2200, 22, 2200)
-    assert (f['labeled_s', 'fewest trials of a category'], f['labeled_s', 'most trials of a category']) == (100, 100)
-    assert (f['labeled_s', 'distinct images'], f['labeled_s', 'distinct targets'], f['labeled_s', 'four different categories']) == (6846, 2046, 2200)
-    assert (f['vtwt', 'distinct phrase pairs'], f['vtwt', 'only the first word differs']) == (867, 500)
-    assert (f['vtwt', 'only the second word differs'], f['vtwt', 'both differ'], f['vtwt', 'only the order differs']) == (84, 383, 0)
-    assert (f['baby_winoground', 'instances'], f['baby_winoground', 'also in VTWT']) == (365, 365)
-    assert (f['saycam_caption', 'references with <unk>'], f['saycam_caption', 'median length in tokens']) == (1, 8)
-    assert f['vtwt', 'unknown words: any'] == 175
+def test_facts_of_the_released_files(labels):
+    s, v, w, c = (LOADERS[t](labels/FILES[t]) for t in TASKS)
+    kinds = Counter(i.group for i in s)
+    assert (len(s), len(kinds), set(kinds.values()), {i.gold for i in s}) == (2200, 22, {100}, {0})
+    assert all(len(set(i.meta['categories'])) == 4 for i in s)
+    assert (len({p for i in s for p in i.images}), len({i.images[i.gold] for i in s})) == (6846, 2046)
+    words = [[o.split() for o in i.options] for i in v]
+    where = Counter((a[0] != b[0], a[-1] != b[-1]) for a, b in words)
+    assert len({i.options for i in v}) == 867 and not any(sorted(a) == sorted(b) for a, b in words)
+    assert (where[True, False], where[False, True], where[True, True]) == (500, 84, 383)
+    assert len(w) == 365 and {(i.images[0], *i.options) for i in w} <= {(i.images[0], *i.options) for i in v}
+    said = [i.gold.split() for i in c]
+    assert (sum('<unk>' in t for t in said), np.median([len(t) for t in said])) == (1, 8)
 
 
 def test_frequency_rule_and_unknown_words(labels, vocab):

@@ -6,7 +6,7 @@
 __all__ = ['LOADERS', 'FILES', 'WINOGROUND', 'CHANCE', 'METEOR', 'TASKS', 'HEADLINE', 'LabelError', 'read_labels', 'ItemList',
            'load_labeled_s', 'load_vtwt', 'load_baby_winoground', 'load_saycam_caption', 'choice_outcome',
            'winoground_outcomes', 'has_wordnet', 'word_tokens', 'meteor', 'credit', 'score', 'benchmark',
-           'word_frequency_rule', 'unknown_words', 'label_facts']
+           'word_frequency_rule', 'unknown_words']
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #60238f45
 import csv
@@ -21,7 +21,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .audit import Benchmark
 from .wordnet import find_wordnet, wordnet as installed
@@ -495,44 +494,3 @@ def unknown_words(
     found = Counter((lacks(i.options[0]), lacks(i.options[1])) for i in items)
     first, second, both = found[True, False], found[False, True], found[True, True]
     return dict(items=len(items), any=first + second + both, first_only=first, second_only=second, both=both)
-
-# %% ../../nbs/benchmarks/05_v1.ipynb #496532df
-def label_facts(
-    root,               # folder with the four label files
-    vocab:Mapping[str, int]=None,  # word -> id; adds the controls
-)->pd.DataFrame:        # columns task, fact, value
-    "What can be known about the benchmarks from their labels alone."
-    s, v, w, c = (LOADERS[t](Path(root)/FILES[t]) for t in TASKS)
-    triples = {(i.images[0], *i.options) for i in v}
-    said = [i.gold.split() for i in c]
-    facts = dict(
-        labeled_s=_labeled_s_facts(s), vtwt=_vtwt_facts(v, vocab),
-        baby_winoground={'instances': len(w),
-                         'also in VTWT': sum((i.images[0], *i.options) in triples for i in w)},
-        saycam_caption={'images': len(c), 'references with <unk>': sum('<unk>' in t for t in said),
-                        'median length in tokens': float(np.median([len(t) for t in said]))})
-    rows = [(task, fact, value) for task, d in facts.items() for fact, value in d.items()]
-    return pd.DataFrame(rows, columns=['task', 'fact', 'value'])
-
-# %% ../../nbs/benchmarks/05_v1.ipynb #a0768898
-def _labeled_s_facts(items):
-    kinds = Counter(i.group for i in items)
-    return {'trials': len(items), 'categories': len(kinds),
-            'fewest trials of a category': min(kinds.values()),
-            'most trials of a category': max(kinds.values()),
-            'target is the first image': sum(i.gold == 0 for i in items),
-            'four different categories': sum(len(set(i.meta['categories'])) == 4 for i in items),
-            'distinct images': len({p for i in items for p in i.images}),
-            'distinct targets': len({i.images[i.gold] for i in items})}
-
-def _vtwt_facts(items, vocab):
-    words = [[o.split() for o in i.options] for i in items]
-    where = Counter((a[0] != b[0], a[-1] != b[-1]) for a, b in words)
-    facts = {'items': len(items), 'distinct phrase pairs': len({i.options for i in items}),
-             'only the first word differs': where[True, False],
-             'only the second word differs': where[False, True], 'both differ': where[True, True],
-             'only the order differs': sum(sorted(a) == sorted(b) for a, b in words)}
-    if vocab is None: return facts
-    rule, unknown = word_frequency_rule(items, vocab), unknown_words(items, vocab)
-    facts |= {f'unknown words: {k}': n for k, n in unknown.items() if k != 'items'}
-    return facts | {f'word-frequency rule, {m}': score('vtwt', rule, m)['acc'].value for m in MODES}

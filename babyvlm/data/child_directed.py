@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_WORDS', 'THING_WORDS', 'LOOKS', 'DOING', 'MOVES', 'ADULT_CUES', 'PROMPT', 'SCHEMA', 'MOST_BYTES', 'Rewrite',
            'Found', 'read_caption', 'say', 'Rules', 'Transferred', 'transfer', 'messages', 'parse_answer', 'LocalChat',
-           'Bill', 'EndpointError', 'Endpoint', 'word_table']
+           'Bill', 'EndpointError', 'Endpoint']
 
 # %% ../../nbs/data/04_child_directed.ipynb #33b44b9b
 import hashlib
@@ -14,13 +14,12 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 import torch
 from datasets import Dataset
 from fastcore.basics import patch
@@ -510,13 +509,3 @@ def rewrite(
     finally: pool.shutdown(cancel_futures=True)
     def read(uid, a): return Rewrite(uid, reason=a['reason']) if a['reason'] else parse_answer(uid, a['text'])
     return [read(uid, answers[c]) for uid, c in items]
-
-# %% ../../nbs/data/04_child_directed.ipynb #17602d92
-def word_table(
-    texts:Sequence[str],  # captions or utterances
-)->Mapping[str, float]:   # words a text, distinct words, share of the 50 most frequent words
-    "How long and how varied a set of texts is."
-    words = [tokenize(t.lower()) for t in texts]
-    flat = pd.Series([w for ws in words for w in ws])
-    top = flat.value_counts().head(50).sum()/len(flat)
-    return dict(texts=len(texts), words_per_text=len(flat)/len(texts), distinct=flat.nunique(), top_50=top)

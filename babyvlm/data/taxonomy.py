@@ -100,18 +100,6 @@ def lower(self:Taxonomy)->dict:  # leaf -> path, all lower case
     "Paths as the questions spell them; the released files do not agree on capitals."
     return _lower(self.paths)
 
-# %% ../../nbs/data/07_taxonomy.ipynb #6739239c
-@patch
-def siblings(self:Taxonomy,
-    path:Sequence[str],       # of a leaf
-    level:int,                # 1 is the coarsest
-)->list[str]:                 # lower case, sorted, the name itself among them
-    "Names under the same parent as a path's name at a level."
-    up = tuple(n.lower() for n in path[:level - 1])
-    found = {p[level - 1].lower() for p in self.paths.values()
-             if len(p) >= level and tuple(n.lower() for n in p[:level - 1]) == up}
-    return sorted(found)
-
 # %% ../../nbs/data/07_taxonomy.ipynb #01c65357
 @dataclass(frozen=True)
 class Released:

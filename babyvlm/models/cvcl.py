@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['CVCL_FAMILY', 'contrastive_loss', 'CVCLConfig', 'cvcl_toy', 'CVCLOutput', 'CVCLModel', 'cvcl_tokenizer', 'text_ids',
-           'encode_rows', 'CVCL', 'new_cvcl', 'read_lightning', 'cvcl_state', 'import_cvcl']
+           'encode_rows', 'DualEncoder', 'CVCL', 'new_cvcl', 'read_lightning', 'cvcl_state', 'import_cvcl']
 
 # %% ../../nbs/models/04_cvcl.ipynb #8e1eb1ee
 from .families import Family  # before transformers
 from .tokenizers import load_vocab, word_tokenizer
-from .vision import (BabyImageProcessor, ResNeXtConfig, folded, resnext50, resnext_toy,
-                                   vision_encoder)
+from .vision import (BabyImageProcessor, ResNeXtConfig, folded, open_rgb, resnext50,
+                                   resnext_toy, vision_encoder)
 from .weights import (count_parameters, model_card, naming, quiet, read_checkpoint, register,
                                     seeded, strict_load)
 
@@ -225,34 +225,45 @@ def encode_rows(
         raise ValueError(f'{len(bad)} of {len(items)} embeddings are zero or not finite: {some}')
     return F.normalize(rows, dim=-1)
 
+# %% ../../nbs/models/04_cvcl.ipynb #dualenc1
+class DualEncoder:
+    "Pictures and texts as unit rows; a model adds `pixel_preparation`, `encode_pixels`, `text_rows`."
+    batch_size = 64           # items embedded together
+
+    def encode_images(self,
+        images:Sequence,      # PIL images or paths
+    )->Tensor:                # (n, d), float32, unit rows
+        "Embed pictures."
+        self.model.eval()     # in training mode batch norm would mix the pictures of a batch
+        prepare = self.pixel_preparation()
+        ready = lambda batch: torch.stack([prepare(open_rgb(im)) for im in batch])
+        return encode_rows(images, lambda b: self.encode_pixels(ready(b)), self.batch_size)
+
+    def encode_texts(self,
+        texts:Sequence[str],  # utterances, captions or phrases; the bare phrase, without a template
+    )->Tensor:                # (n, d), float32, unit rows
+        "Embed texts."
+        return encode_rows(texts, self.text_rows, self.batch_size)
+
 # %% ../../nbs/models/04_cvcl.ipynb #eff6744f
-class CVCL:
+class CVCL(DualEncoder):
     "A CVCL model with what it needs to read words and pictures: a dual encoder."
     def __init__(self,
         model:CVCLModel,      # weights
         tokenizer:PreTrainedTokenizerBase,  # from `cvcl_tokenizer`
         image_processor:BabyImageProcessor=None,  # default: bicubic to the model's size, ImageNet statistics
         device:str|torch.device=None,  # default: the best at hand
-        batch_size:int=64,    # items embedded together
     ):
         if len(tokenizer) != model.config.vocab_size:
             raise ValueError(f'tokenizer has {len(tokenizer)} words, the model {model.config.vocab_size}')
         size = model.config.vision_config.image_size
         self.image_processor = image_processor or BabyImageProcessor(size, resample='bicubic')
         self.device = torch.device(device or pick_device())
-        self.model, self.tokenizer, self.batch_size = model.to(self.device).eval(), tokenizer, batch_size
+        self.model, self.tokenizer = model.to(self.device).eval(), tokenizer
 
 def _one(processor, image): return torch.from_numpy(processor.pixels(image).copy())
 
 # %% ../../nbs/models/04_cvcl.ipynb #d4615cdd
-@patch
-def encode_images(self:CVCL,
-    images:Sequence,          # PIL images or paths
-)->Tensor:                    # (n, d), float32, unit rows
-    "Embed pictures."
-    prepare = self.pixel_preparation()
-    return encode_rows(images, lambda b: self.encode_pixels(torch.stack([*map(prepare, b)])), self.batch_size)
-
 @patch
 def encode_pixels(self:CVCL,
     pixels:Tensor,            # (n, s, s, 3), uint8, from `pixel_preparation`
@@ -267,15 +278,13 @@ def pixel_preparation(self:CVCL)->Callable:  # PIL image to (s, s, 3), uint8; sm
     "How one picture is prepared."
     return partial(_one, self.image_processor)
 
-
-# %% ../../nbs/models/04_cvcl.ipynb #0858c58d
 @patch
-def encode_texts(self:CVCL,
+def text_rows(self:CVCL,
     texts:Sequence[str],      # utterances or phrases
-)->Tensor:                    # (n, d), float32, unit rows
-    "Embed texts."
-    ids = lambda b: text_ids(self.tokenizer, b, self.model.config.max_length).to(self.device)
-    return encode_rows(texts, lambda b: self.model.embed_texts(ids(b)), self.batch_size)
+)->Tensor:                    # (n, d), on the model's device, of any length
+    "Embed texts of one batch."
+    ids = text_ids(self.tokenizer, texts, self.model.config.max_length)
+    return self.model.embed_texts(ids.to(self.device))
 
 # %% ../../nbs/models/04_cvcl.ipynb #74660e62
 def new_cvcl(
@@ -316,14 +325,13 @@ def save_pretrained(self:CVCL,
 def from_pretrained(cls:CVCL,
     folder:str|Path,          # written by `save_pretrained`
     device:str|torch.device=None,  # default: the best at hand
-    batch_size:int=64,        # items embedded together
 )->CVCL:                      # ready to encode
     "Read a saved model."
     if not Path(folder, 'config.json').is_file():
         raise FileNotFoundError(f"no CVCL checkpoint in '{folder}': config.json is missing")
     with quiet():
         parts = [c.from_pretrained(folder) for c in (CVCLModel, PreTrainedTokenizerFast, BabyImageProcessor)]
-    return cls(*parts, device, batch_size)
+    return cls(*parts, device)
 
 # %% ../../nbs/models/04_cvcl.ipynb #d02a61f4
 CVCL_FAMILY = Family('CVCL', lambda source: source.config.get('model_type') == 'babyvlm_cvcl',

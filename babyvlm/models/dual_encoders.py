@@ -7,10 +7,9 @@ __all__ = ['OPEN_CLIP', 'HUB_CLIP', 'toy_clip_config', 'needs_quick_gelu', 'Open
            'load_dual_encoder']
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #c9efc5a2
-from .cvcl import CVCL_FAMILY, encode_rows
+from .cvcl import CVCL_FAMILY, DualEncoder
 from .families import Family, find_family
 from .tokenizers import load_vocab, word_tokenizer
-from .vision import open_rgb
 from .weights import count_parameters, model_card, seeded
 
 import json
@@ -81,19 +80,18 @@ def _build(name, pretrained, quick_gelu, seed):
     return model, prepare, open_clip.get_tokenizer(source)
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #66bc3842
-class OpenClip:
+class OpenClip(DualEncoder):
     "An open_clip model as a dual encoder."
     def __init__(self,
         name:str|Path,        # architecture, or a folder with open_clip_config.json
         pretrained:str=None,  # tag ('openai') or path of a weight file; None: the folder's, or random ones
         quick_gelu:bool=None, # activation; default: what the tag was trained with
         device:str|torch.device=None,  # default: the best at hand
-        batch_size:int=64,    # items embedded together
         seed:int=0,           # of weights that are not loaded
     ):
         source = Path(name)
         self.name = source.name if source.is_dir() else f'{name}/{pretrained}' if pretrained else str(name)
-        self.device, self.batch_size = torch.device(device or pick_device()), batch_size
+        self.device = torch.device(device or pick_device())
         weights = pretrained and str(pretrained)
         model, self.prepare, self.tokenizer = _build(str(name), weights, quick_gelu, seed)
         self.config = None    # `open_clip_config.json`, for folders
@@ -109,21 +107,24 @@ def text_ids(self:OpenClip,
     return self.tokenizer(list(texts))
 
 @patch
-def encode_images(self:OpenClip,
-    images:Sequence,          # PIL images or paths
-)->Tensor:                    # (n, d), float32, unit rows
-    "Embed pictures."
-    self.model.eval()         # in training mode batch norm would mix the pictures of a batch
-    pixels = lambda b: torch.stack([self.prepare(open_rgb(im)) for im in b]).to(self.device)
-    return encode_rows(images, lambda b: self.model.encode_image(pixels(b)), self.batch_size)
+def text_rows(self:OpenClip,
+    texts:Sequence[str],      # captions or phrases
+)->Tensor:                    # (n, d), on the model's device, of any length
+    "Embed texts of one batch."
+    return self.model.encode_text(self.text_ids(texts).to(self.device))
 
 @patch
-def encode_texts(self:OpenClip,
-    texts:Sequence[str],      # captions or phrases; the bare phrase, without a template
-)->Tensor:                    # (n, d), float32, unit rows
-    "Embed texts."
-    ids = lambda b: self.text_ids(b).to(self.device)
-    return encode_rows(texts, lambda b: self.model.encode_text(ids(b)), self.batch_size)
+def pixel_preparation(self:OpenClip)->Callable:  # PIL image to (3, s, s); small enough to send to a worker
+    "How one picture is prepared."
+    return self.prepare
+
+# %% ../../nbs/models/08_dual_encoders.ipynb #openpix1
+@patch
+def encode_pixels(self:OpenClip,
+    pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
+)->Tensor:                    # (n, d), on the model's device, of any length
+    "Embed pictures that are prepared already, perhaps in another process."
+    return self.model.encode_image(pixels.to(self.device, non_blocking=True))
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #713ba14b
 def new_clip(
@@ -165,18 +166,17 @@ def save_pretrained(self:OpenClip,
     return folder
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #20678f50
-class HubClip:
+class HubClip(DualEncoder):
     "A CLIP or SigLIP of `transformers` as a dual encoder."
     def __init__(self,
         model:PreTrainedModel,  # with `get_image_features` and `get_text_features`
         processor,            # its processor
         name:str='',          # what results call it; default: the type of the model
         device:str|torch.device=None,  # default: the best at hand
-        batch_size:int=64,    # items embedded together
     ):
         lacks = [f for f in ('get_image_features', 'get_text_features') if not hasattr(model, f)]
         if lacks: raise TypeError(f'{type(model).__name__} is no dual encoder: no {" and ".join(lacks)}')
-        self.name, self.batch_size = name or model.config.model_type, batch_size
+        self.name = name or model.config.model_type
         self.device = torch.device(device or pick_device())
         self.model, self.processor = model.float().to(self.device).eval(), processor
 
@@ -185,11 +185,10 @@ class HubClip:
 def from_pretrained(cls:HubClip,
     source:str|Path,          # a folder, or a name on the hub
     device:str|torch.device=None,  # default: the best at hand
-    batch_size:int=64,        # items embedded together
 )->HubClip:                   # ready to encode
     "Read a model and its processor."
     model, processor = AutoModel.from_pretrained(source), AutoProcessor.from_pretrained(source)
-    return cls(model, processor, Path(source).name, device, batch_size)
+    return cls(model, processor, Path(source).name, device)
 
 @patch
 def text_batch(self:HubClip,
@@ -209,35 +208,11 @@ def _features(output):
     return output if isinstance(output, Tensor) else output.pooler_output
 
 @patch
-def encode_images(self:HubClip,
-    images:Sequence,          # PIL images or paths
-)->Tensor:                    # (n, d), float32, unit rows
-    "Embed pictures."
-    def embed(batch):
-        prepared = self.processor.image_processor([open_rgb(im) for im in batch], return_tensors='pt')
-        return _features(self.model.get_image_features(pixel_values=prepared.pixel_values.to(self.device)))
-    return encode_rows(images, embed, self.batch_size)
-
-@patch
-def encode_texts(self:HubClip,
+def text_rows(self:HubClip,
     texts:Sequence[str],      # captions or phrases
-)->Tensor:                    # (n, d), float32, unit rows
-    "Embed texts."
-    embed = lambda b: _features(self.model.get_text_features(**self.text_batch(b)))
-    return encode_rows(texts, embed, self.batch_size)
-
-# %% ../../nbs/models/08_dual_encoders.ipynb #779dba51
-@patch
-def encode_pixels(self:OpenClip,
-    pixels:Tensor,            # (n, 3, s, s), from `pixel_preparation`
 )->Tensor:                    # (n, d), on the model's device, of any length
-    "Embed pictures that are prepared already, perhaps in another process."
-    return self.model.encode_image(pixels.to(self.device, non_blocking=True))
-
-@patch
-def pixel_preparation(self:OpenClip)->Callable:  # PIL image to (3, s, s); small enough to send to a worker
-    "How one picture is prepared."
-    return self.prepare
+    "Embed texts of one batch."
+    return _features(self.model.get_text_features(**self.text_batch(texts)))
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #dfbc81d2
 @patch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLACES', 'SEEN_IN', 'STANDING', 'DREAMS', 'LABELED_S', 'NOUNS', 'VERBS', 'ADJECTIVES', 'PAIRS', 'LIGHTS',
-           'DISTRACTORS', 'Scene', 'says', 'draw_scene', 'Subject', 'phrase_book', 'word_kind', 'place_thing', 'stage']
+           'DISTRACTORS', 'Scene', 'says', 'draw_scene', 'Subject', 'phrase_book', 'place_thing', 'stage']
 
 # %% ../../nbs/nursery/06_scenes.ipynb #d99ba365
 import random
@@ -138,15 +138,6 @@ def phrase_book()->list:    # `Subject`s
     pairs = [Subject(b, a, 'pair', r) for r,texts in PAIRS.items() for a,b in map(str.split,
         texts.split(','))]
     return verbs + adjectives + pairs
-
-def word_kind(
-    word:str,  # one word of a phrase
-)->str:        # 'noun', 'verb' or 'adjective'
-    "The part of speech of a word of the phrase book."
-    if word in VERBS: return 'verb'
-    if word in ADJECTIVES: return 'adjective'
-    if word.removesuffix('s') in NOUNS or word in NOUNS: return 'noun'
-    raise KeyError(f"'{word}' is not in the nursery's phrase book")
 
 # %% ../../nbs/nursery/06_scenes.ipynb #e7891315
 _WIDE = dict(car=(.74, .5), truck=(.76, .52), train=(.68, .56), table=(.86, .6), bed=(.88, .58),

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['ALL', 'V2_PHASE1', 'V2_PHASE2', 'V2_PHASE3', 'V2_PHASES', 'CHECKPOINTING', 'RecordPhase', 'Faults', 'Pictures',
-           'RecordData', 'BucketBatches', 'RecordTrainer', 'train_records', 'start_tuning', 'train_folder', 'main']
+           'RecordData', 'BucketBatches', 'RecordTrainer', 'train_records', 'train_folder', 'main']
 
 # %% ../../nbs/training/07_instructions.ipynb #daeb5fe0
 from ..models.babyllava_v2 import BabyLlavaV2, RecordProcessor  # before transformers
 from ..models.babyllava import BabyLlavaForConditionalGeneration
-from ..models.released import load_projector
 from ..models.vision import open_rgb
 from ..config import pick_device
 from ..data.conversations import Record, RecordError, load_records
@@ -46,7 +45,6 @@ V2_PHASES = {p.name: p for p in (V2_PHASE1, V2_PHASE2, V2_PHASE3)}
 class Faults:
     "Habits of the released training code, off by default."
     vision_lr:bool = False      # the vision encoder's own rate has no effect: it trains at the main rate
-    old_projector:bool = False  # phase 3 loads phase 1's projector over phase 2's
     silent_records:bool = False # a record without a supervised token is dropped with no more than a count
     image_string:bool = False   # `image` given as a bare string is read letter by letter
 
@@ -217,16 +215,6 @@ def train_records(
     run = RecordTrainer(model, args, *sets, vision_lr=rate, **still)
     history = run.fit()
     return model.eval() and history
-
-# %% ../../nbs/training/07_instructions.ipynb #44f6e1c7
-def start_tuning(
-    bundle:BabyLlavaV2,       # after phase 2; changed in place under the fault
-    phase1,                   # a folder or state of phase 1, whose projector upstream loads again
-    faults:Faults=Faults(),   # habits of the released code
-)->BabyLlavaV2:               # the same
-    "The model that instruction tuning starts from."
-    if faults.old_projector: load_projector(bundle.model, phase1)
-    return bundle
 
 # %% ../../nbs/training/07_instructions.ipynb #3ff94690
 def train_folder(

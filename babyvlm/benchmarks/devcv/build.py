@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'SHARES', 'VOCABULARY', 'LOOKING', 'LOCALIZE', 'LEFT_RIGHT', 'SPATIAL', 'VDR_BINARY', 'VDR_OPEN', 'MEMORY',
-           'sounds_like', 'relation', 'split_words', 'corner_crop', 'asymmetry', 'closest', 'oddest', 'memory_rounds']
+           'sounds_like', 'relation', 'corner_crop', 'asymmetry', 'closest', 'oddest', 'memory_rounds']
 
 # %% ../../../nbs/benchmarks/devcv/03_build.ipynb #08ac085a
 import difflib
@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from .crops import (SOURCES, Draft, Task, as_bytes, balanced, draw, need,
                                             plural)
-from ...data.annotations import Bank, mirrored, opposite, quadrant
+from ...data.annotations import mirrored, opposite, quadrant
 from ...data.conversations import IMAGE
 from ...items import open_image
 
@@ -111,16 +111,6 @@ def _picture_vocabulary(pool, n, rng, source, variant, options):
 
 def _looking_while_listening(pool, n, rng, source, variant, options):
     return _touch(pool, 'looking_while_listening', n, rng, source, 2, options)
-
-def split_words(
-    bank:Bank,            # annotated frames
-    unseen:float=.2,      # share of the words that training never asks for
-    seed:int=0,           # of the choice
-)->tuple:                 # (seen words, unseen words)
-    "Word lists for Picture Vocabulary: train on the first, test on both."
-    words = bank.categories(); rng = random.Random(f'words/{seed}'); rng.shuffle(words)
-    k = round(unseen*len(words))
-    return sorted(words[k:]), sorted(words[:k])
 
 # %% ../../../nbs/benchmarks/devcv/03_build.ipynb #2f3833ae
 def _named(questions, word, shows):
