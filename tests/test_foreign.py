@@ -308,3 +308,20 @@ def test_answers_of_an_endpoint_are_kept_beside_the_results(tmp_path, monkeypatc
     assert got.exit_code == 0, got.output
     assert not list(here.iterdir()) and len(list((tmp_path/'results'/'replies'/'endpoint').rglob('*.json'))) == 1
     server.shutdown(); server.server_close()
+
+
+@pytest.mark.parametrize('ending', ['.csv', '.CSV', '.json', '.Json', '.JSONL'])
+def test_endings_are_read_in_any_case(tmp_path, ending):
+    from babyvlm.benchmarks.trials import load_trials
+    row = dict(images='a.png', options='cup | dog', answer='cup', prompt='Which?')
+    text = {'.csv': ','.join(row) + '\n' + ','.join(row.values()) + '\n', '.json': json.dumps([row]), '.jsonl': json.dumps(row)}[ending.lower()]
+    path = tmp_path/f'mine{ending}'; path.write_text(text)
+    assert [i.options for i in load_trials(path)] == [('cup', 'dog')]
+
+
+def test_what_macos_leaves_beside_a_log_is_no_log(tmp_path):
+    from babyvlm.run.logs import read_answers
+    log = dict(eval=dict(model='m', task='t'), samples=[dict(id=1, input='q', target='a', scores=dict(match=dict(value='C')))])
+    (tmp_path/'a.JSON').write_text(json.dumps(log)); (tmp_path/'._a.json').write_bytes(b'\0\5\x16\7\xff')
+    found, = read_answers(tmp_path)
+    assert (found.model, [u.credit for u in found.units]) == ('m', [1.])

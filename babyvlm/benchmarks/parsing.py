@@ -85,7 +85,7 @@ _QUOTES = str.maketrans({**dict.fromkeys('‘’', "'"), **dict.fromkeys('“”
          **{chr(a + k): chr(65 + k) for a in (0x1f150, 0x1f170) for k in range(26)},   # 🅐, 🅰
  '½': ' 1/2', '¼': ' 1/4', '¾': ' 3/4', '\u2044': '/',
                          **dict.fromkeys('¹²³⁰⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉', '^')})
-_UNSEEN = re.compile('[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufe0e\ufe0f\u20e3]'   # joiners, marks of direction
+_UNSEEN = re.compile('[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufe0e\ufe0f\u20e3]'
                      r'|</?(?:b|i|u|p|em|strong|span|code|s)>|<\|[^|<>\n]{1,40}\|>|<end_of_turn>', re.I)
 
 def plain(

@@ -119,12 +119,12 @@ _FORMS = ((('text1', 'image1', 'image2'), _devbench),
 
 def _rows(path):
     "The rows of a list, each with where it stands."
-    if path.suffix == '.json':
+    if path.suffix.lower() == '.json':
         d = read_json(path)
         d = d.get('items') if isinstance(d, dict) else d
         return [(f'{path.name} item {n}', r) for n, r in enumerate(d, 1)] if isinstance(d, list) else []
     text = read_text(path)
-    if path.suffix == '.csv':
+    if path.suffix.lower() == '.csv':
         rows, at = csv_rows(text, path.name)[1], csv.reader(io.StringIO(text, newline=''))
         ends = [at.line_num for cells in at if cells][1:]
         return [(f'{path.name} line {n}', r) for n, r in zip(ends, rows, strict=True)]

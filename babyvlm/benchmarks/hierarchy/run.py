@@ -83,7 +83,7 @@ def taxonomy_of(
 def _labels(plan, labels):
     "Rows and, if it is at hand, their taxonomy."
     path = Path(labels) if labels else None
-    if path is not None and path.suffix in ('.jsonl', '.parquet'): return load_annotations(path), None
+    if path is not None and path.suffix.lower() in ('.jsonl', '.parquet'): return load_annotations(path), None
     rows = load_annotations(plan.taxonomy, plan.choices, path)
     known = released_file(plan.taxonomy, root=path).is_file()
     return rows, load_hierarchy(plan.taxonomy, path) if known else None
