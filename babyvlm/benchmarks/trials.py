@@ -19,7 +19,7 @@ from .audit import Benchmark, audit, surprises
 from .parsing import parse_letter
 from .v1 import ItemList, choice_outcome
 from ..estimate import Estimate, bootstrap, wilson
-from ..items import Item, Reply, Status
+from ..items import Item, Reply, Status, stay_inside
 from ..store import csv_rows, parse_json, read_json, read_text
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #c0tr17a1
@@ -165,6 +165,7 @@ def load_trials(
         if isinstance(item, str): left[item] += 1
         else: out.append(item)
     _unique(out, path.name)
+    stay_inside(out, root)
     out.faults = tuple(f'{n} rows of {path.name}: {why}' for why, n in left.items())
     return out
 

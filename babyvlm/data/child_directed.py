@@ -363,9 +363,9 @@ class Endpoint:
         http = openai.DefaultHttpxClient(event_hooks=dict(response=[lambda r: _bound(r, timeout)]))
         self.client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout,
                                     http_client=http)
-        self.model, self.cache, self.id = model, Path(cache), f'endpoint:{model}'
+        self.model, self.cache, self.id, self.most = model, Path(cache), f'endpoint:{model}', 2*timeout
         self.price_in, self.price_out, self.max_cost = price_in, price_out, max_cost
-        self.parallel, self.tries, self.pause, self.sleep, self.most = parallel, tries, pause, sleep, 2*timeout
+        self.parallel, self.tries, self.pause, self.sleep = parallel, tries, pause, sleep
         self.bill, self.lock, self.refused = Bill(), threading.Lock(), set()
         self.cache.mkdir(parents=True, exist_ok=True)
 
