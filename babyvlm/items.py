@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'FORMATS', 'MAX_PIXELS', 'PROTOCOLS', 'Item', 'score_shape', 'Status', 'Reply', 'scored', 'ImageError',
-           'looks_like', 'open_image', 'item_key', 'Journal', 'DualEncoder', 'LikelihoodModel', 'ChatModel',
-           'protocol_of', 'contrastive_scores', 'evaluate', 'parsed', 'show_item']
+           'looks_like', 'open_image', 'following', 'leads_out', 'stay_inside', 'item_key', 'Journal', 'DualEncoder',
+           'LikelihoodModel', 'ChatModel', 'protocol_of', 'contrastive_scores', 'evaluate', 'parsed', 'show_item']
 
 # %% ../nbs/06_items.ipynb #2f80ae63
 import functools
@@ -19,6 +19,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -192,6 +193,38 @@ def open_image(
     except Image.DecompressionBombError as e:
         raise ImageError(where, f'{e}; scale it down') from None
     except _DAMAGED as e: raise ImageError(where, f'damaged or cut short ({e})') from None
+
+# %% ../nbs/06_items.ipynb #5b5af2a6
+_LINKS, _LINKED = ContextVar('links', default=False), 'copy the file there, or allow links (--links)'
+
+@contextmanager
+def following(
+    links:bool=True,  # pictures may be links that lead out of their folder
+):
+    "Read label files with or without such links."
+    token = _LINKS.set(links)
+    try: yield
+    finally: _LINKS.reset(token)
+
+# %% ../nbs/06_items.ipynb #14aaaf9e
+def leads_out(
+    path,            # of a picture
+    root,            # the folder that it should lie in
+)->bool:             # False where links may be followed
+    "Whether a picture is a link out of its folder."
+    if _LINKS.get() or '\0' in str(path): return False
+    hubs = [p.parent/'blobs' for p in Path(os.path.abspath(root), '_').parents if p.name == 'snapshots']
+    end = Path(os.path.realpath(path))
+    return not any(end.is_relative_to(os.path.realpath(p)) for p in (root, *hubs))
+
+def stay_inside(
+    items:Sequence[Item],  # just read
+    root,            # the folder of their pictures
+):
+    "Refuse items whose pictures are links out of the folder."
+    for path, uid in {p: i.uid for i in items for p in i.images}.items():
+        why = f"a link out of its folder (item '{uid}'); {_LINKED}"
+        if leads_out(path, root): raise ImageError(path, why)
 
 # %% ../nbs/06_items.ipynb #3d49587b
 @functools.lru_cache(1 << 16)

@@ -44,7 +44,7 @@ def try_one(trial: Trial) -> dict:
     import pytest
     place = Path(tempfile.mkdtemp(prefix='babyvlm-trial-'))
     try:
-        for part in ('babyvlm', 'tests'): shutil.copytree(ROOT/part, place/part, ignore=shutil.ignore_patterns('*.pyc'))
+        for part in ('babyvlm', 'tests', 'tools'): shutil.copytree(ROOT/part, place/part, ignore=shutil.ignore_patterns('*.pyc'))
         if trial.file: (place/'babyvlm'/trial.file).write_text(trial.text)
         for k in ('BABYVLM_DATA', 'PYTEST_ADDOPTS'): os.environ.pop(k, None)
         os.environ |= dict(PYTHONPATH=str(place), HOME=str(place), BABYVLM_STORE=str(place/'store'), OMP_NUM_THREADS='1')
@@ -159,7 +159,7 @@ def mutate(text: str, number: int) -> tuple[str, str, str]:
 
 MODULES = {   # module -> the tests that stand nearest to it
     'benchmarks/hierarchy/metrics.py': 'hierarchy laws_metrics', 'estimate.py': 'estimate laws_metrics', 'credit.py': 'credit laws_metrics',
-    'benchmarks/v1.py': 'v1 credit laws_metrics', 'benchmarks/parsing.py': 'parsing', 'matching/exact.py': 'matching laws',
+    'benchmarks/v1.py': 'v1 credit laws_metrics', 'benchmarks/devcv/score.py': 'devcv laws_metrics', 'benchmarks/parsing.py': 'parsing', 'matching/exact.py': 'matching laws',
     'data/saycam.py:assign_splits,split_pairs': 'saycam laws', 'analysis/probing.py:group_split,_split,_given': 'probing laws'}
 ARGUED = {}   # (module, line as it was, as it is) -> why no test can tell, or need not
 

@@ -242,23 +242,61 @@ def test_every_devcv_file_of_a_folder_is_read_or_named(tmp_path):
     assert "'juggling' is no DevCV task" in said and 'read as compare_synthetic' in said and "'count/" not in said
 
 
-@pytest.mark.parametrize('part, pause', [(b' ', .05), (b' ' * 2**20, 0.)])
-def test_an_answer_without_end_is_cut_off(tmp_path, part, pause):
+def drips(parts, pause):
+    "A server that answers in these parts, with a pause after each; its address, and how to end it."
     import threading, time
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     class Drips(BaseHTTPRequestHandler):
         def log_message(self, *args): pass
         def do_POST(self):
-            self.send_response(200); self.send_header('content-type', 'application/json'); self.end_headers()
             try:
-                for _ in range(400): self.wfile.write(part); self.wfile.flush(); time.sleep(pause)
+                for part in parts: self.wfile.write(part); self.wfile.flush(); time.sleep(pause)
             except OSError: pass   # cut off
     server = ThreadingHTTPServer(('127.0.0.1', 0), Drips)
+    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    e = Endpoint('m', tmp_path, base_url=f'http://127.0.0.1:{server.server_port}/v1', api_key='none', timeout=1., tries=2, sleep=lambda s: None)
+    return f'http://127.0.0.1:{server.server_port}/v1', server
+
+
+HEAD_OF = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n'
+
+
+@pytest.mark.parametrize('parts, pause', [((HEAD_OF + b'\r\n', *[b' ']*400), .05), ((HEAD_OF + b'\r\n', *[b' ' * 2**20]*400), 0.),
+                                          ((HEAD_OF, *[b'x-%d: 1\r\n' % k for k in range(400)]), .05), ((HEAD_OF + b'x: ', *[b'1']*400), .05)],
+                         ids=['slow body', 'huge body', 'slow headers', 'slow header'])
+def test_an_answer_without_end_is_cut_off(tmp_path, parts, pause):
+    import time
+    url, server = drips(parts, pause)
+    e = Endpoint('m', tmp_path, base_url=url, api_key='none', timeout=.5, tries=2, sleep=lambda s: None)
     began = time.monotonic()
     with pytest.raises(EndpointError, match='no answer after 2 tries'): e._ask(dict(model='m', messages=[]))
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 6
+    server.shutdown(); server.server_close()
+
+
+def test_a_server_says_when_to_come_back(tmp_path):
+    from datetime import UTC, datetime, timedelta
+    from email.utils import format_datetime
+    from babyvlm.data.child_directed import _wait
+    def wait(said): return _wait(N(response=N(headers={'retry-after': said})), 2, 1.)
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert 25 < wait(soon) <= 30 and wait('12') == 12 and wait('1.5') == 1.5 and wait('99999') == 60 == wait('Fri, 31 Dec 2100 23:59:59 GMT')
+    assert wait('Thu, 01 Jan 1970 00:00:00 GMT') == 0 and [wait(s) for s in ('', 'soon', '-5', '٣', '9'*400 + 'x', 'Fri, 99 Dec 2100')] == [4.]*6 and wait('9'*400) == 60
+
+
+BODIES = {'cut': b'{"id": "x", "choices": [{"index": 0, "message": {"role": "assist', 'empty': b'', 'web page': b'<html>busy</html>', 'list': b'[1, 2]', 'null': b'null',
+          'no message': b'{"choices": [{"index": 0}]}', 'not UTF-8': b'{"choices": "\xff"}', 'deep': b'['*100_000, 'error': b'{"error": {"message": "no"}}',
+          'digits': b'{"choices": ' + b'9'*5000 + b'}', 'usage': b'{"choices": [{"message": {"content": "B"}, "finish_reason": "stop"}], "usage": 5}',
+          'usage is words': b'{"choices": [{"message": {"content": "B"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": "many"}}',
+          'choices': b'{"choices": {"0": 1}}', 'first is a word': b'{"choices": ["x"]}', 'content is a number': b'{"choices": [{"message": {"content": 5}}]}'}
+
+
+@pytest.mark.parametrize('body', BODIES.values(), ids=BODIES)
+def test_a_wrong_body_is_named_or_read(tmp_path, body):
+    url, server = drips([HEAD_OF + b'content-length: %d\r\n\r\n' % len(body) + body], 0)
+    e = Endpoint('m', tmp_path, base_url=url, api_key='none', timeout=5., tries=1, sleep=lambda s: None)
+    try: assert set(e._ask(dict(model='m', messages=[]))) == {'text', 'reason', 'tokens_in', 'tokens_out'} and b'"B"' in body
+    except EndpointError as err: assert 'no answer after 1 tries' in str(err)
     server.shutdown(); server.server_close()
 
 
@@ -308,3 +346,20 @@ def test_answers_of_an_endpoint_are_kept_beside_the_results(tmp_path, monkeypatc
     assert got.exit_code == 0, got.output
     assert not list(here.iterdir()) and len(list((tmp_path/'results'/'replies'/'endpoint').rglob('*.json'))) == 1
     server.shutdown(); server.server_close()
+
+
+@pytest.mark.parametrize('ending', ['.csv', '.CSV', '.json', '.Json', '.JSONL'])
+def test_endings_are_read_in_any_case(tmp_path, ending):
+    from babyvlm.benchmarks.trials import load_trials
+    row = dict(images='a.png', options='cup | dog', answer='cup', prompt='Which?')
+    text = {'.csv': ','.join(row) + '\n' + ','.join(row.values()) + '\n', '.json': json.dumps([row]), '.jsonl': json.dumps(row)}[ending.lower()]
+    path = tmp_path/f'mine{ending}'; path.write_text(text)
+    assert [i.options for i in load_trials(path)] == [('cup', 'dog')]
+
+
+def test_what_macos_leaves_beside_a_log_is_no_log(tmp_path):
+    from babyvlm.run.logs import read_answers
+    log = dict(eval=dict(model='m', task='t'), samples=[dict(id=1, input='q', target='a', scores=dict(match=dict(value='C')))])
+    (tmp_path/'a.JSON').write_text(json.dumps(log)); (tmp_path/'._a.json').write_bytes(b'\0\5\x16\7\xff')
+    found, = read_answers(tmp_path)
+    assert (found.model, [u.credit for u in found.units]) == ('m', [1.])

@@ -131,6 +131,27 @@ def test_a_no_that_speaks_of_something_else_is_no_answer(reply, right): assert p
 def test_diagonals_in_any_spelling(reply, right): assert parse_direction(reply).answer == right
 
 
+NEIGHBOURS = [   # written after the cases, without looking at the rules; (parser, reply, right)
+    ('letter', '<chain_of_thought>A</chain_of_thought>B', 'B'), ('letter', '< think >A</ think >B', 'B'), ('letter', '＜think＞A＜/think＞B', 'B'),
+    ('letter', '<reasoning_content>A?</reasoning_content>B', 'B'), ('letter', '<inner_monologue>The answer is A', None), ('letter', '<rationale>The answer is A.</rationale>B', 'B'),
+    ('letter', '<details><summary>Thinking</summary>The answer is A</details>B', 'B'), ('letter', '<details>B</details>', 'B'),
+    ('letter', 'Options: A. bird B. object C. label D. choice. Answer: object', 'B'), ('letter', 'A. bird, B. object, C. label, D. choice. My answer is label.', 'C'),
+    ('letter', 'Option A: bird\nOption B: object\nOption C: label\nOption D: choice\nAnswer: Option B', 'B'), ('letter', 'Option B: object', 'B'),
+    ('letter', 'A. bird | B. object | C. label | D. choice', None), ('letter', '🅑', 'B'), ('letter', '🅲', 'C'), ('letter', 'I would say A, but on reflection B', 'B'),
+    ('number', '−3', None), ('number', 'twenty‑three', 23), ('number', 'twenty–three', 23), ('number', '≥ 3', None), ('number', '>3', None), ('number', 'x > 3', None),
+    ('number', '> 3', 3), ('number', '<answer>3</answer>', 3), ('number', '3\ufe0f\u20e3', 3), ('number', '１２', 12),
+    ('direction', 'up & left', 'top left'), ('direction', 'top + left', 'top left'), ('direction', 'up-and-right', 'top right'), ('direction', 'up (right)', 'top right'),
+    ('direction', 'top‑left', 'top left'), ('direction', 'up and on the right', 'top right'), ('direction', 'left & right', None), ('direction', '↗', 'top right'), ('direction', '⬅️', 'left'),
+    ('direction', '⬆️➡️', None), ('direction', 'left → right', None), ('direction', 'Answer → left', 'left'), ('direction', 'exits (right)', 'right'),
+    ('yes_no', 'yes no', None), ('yes_no', 'yes | no', None), ('yes_no', 'yes, no other animals', True), ('yes_no', 'yes/no: yes', True)]
+
+
+@pytest.mark.parametrize('parser, reply, right', NEIGHBOURS)
+def test_neighbours_of_known_forms(parser, reply, right):
+    got = strict(dict(parser=parser, reply=reply, options=['bird', 'object', 'label', 'choice'])).answer
+    assert (got, type(got)) == (right, type(right))
+
+
 READERS = dict(letter=lambda t, rule='strict': parse_letter(t, BIRDS, rule), number=parse_number, direction=parse_direction, yes_no=parse_yes_no)
 SAID = dict(letter=(*'ABCD', None), direction=(*DIRECTIONS, None), yes_no=(True, False, None))
 PIECES = ['A', 'b)', '(C)', 'D. sea duck', 'a gull', 'not ', 'wait, ', 'no, ', 'yes', 'Is it ', '?', '. ', ', ', ' or ', '\n', '\n- ', '<think>', '</think>', '[THINK]', '<reasoning>',

@@ -42,14 +42,19 @@ def devcv_letter(
     return m[1].upper() if m else None
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f002
-_THINKS = r"(?:thinking|think|thoughts?|reasoning|reflection|scratchpad|analysis)"
+_THINKS = (r"(?:(?:chain|train)[-_ ]of[-_ ]thoughts?|cot|rationale|deliberation"
+           r"|(?:[a-z]{1,12}[-_])?(?:thinking|think|thoughts?|reasoning|reflection|scratchpad|analysis"
+           r"|monologue)(?:[-_](?:content|process|steps?|trace))?)")
 _MARK = re.compile(
-    rf"(?:<|◁|&lt;)\s?\|?\s?(?P<close>\\?/|end_of_)?(?:begin_of_)?(?:\w{{1,10}}:)?(?P<name>{_THINKS})"
-    r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?\s?(?:>|▷|&gt;)"
+    r"(?:[<＜◁]|&lt;)\s?\|?\s?(?P<close>\\?/\s?|end_of_)?(?:begin_of_)?(?:\w{1,10}:)?"
+    rf"(?P<name>{_THINKS})"
+    r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?\s?(?:[>＞▷]|&gt;)"
     r"|\[(?P<shut>/)?THINK(?:ING)?\]|^Thinking\.\.\.[ \t]{0,9}$|(?P<done>^\.\.\.done thinking\.)",
     re.I | re.M)
 _CHANNEL = re.compile(r"<\|channel\|?>\s?(\w{1,20})[^<\n]{0,60}(?:<\|constrain\|>[^<\n]{0,60})?"
                       r"(?:<\|?message\|>)?")
+_FOLDED = re.compile(r"<details[^>]{0,60}>\s*<summary>[^<]{0,40}(?:think|thought|reason)[^<]{0,40}</summary>"
+                     r"(?:(?!</?details)[\s\S])*</details>", re.I)   # as some chat pages show a thought
 _OVER = re.compile(r"<\|(?:end|return|start|call)\|>")
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #4f4d3fac
@@ -57,7 +62,8 @@ def final_message(
     reply:str,  # raw reply
 )->str:         # '' when a thought is never closed
     "The reply without the thoughts of a reasoning model."
-    text, channels = reply or '', list(_CHANNEL.finditer(reply or ''))
+    text = _FOLDED.sub('', reply or '')
+    channels = list(_CHANNEL.finditer(text))
     if channels:
         final = [m for m in channels if m[1].lower() == 'final']
         return _OVER.split(text[final[-1].end():], maxsplit=1)[0].strip() if final else ''
@@ -75,9 +81,11 @@ def final_message(
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #27bbb861
 _QUOTES = str.maketrans({**dict.fromkeys('‘’', "'"), **dict.fromkeys('“”„«»「」『』', '"'), '【': '(', '】': ')',
-                         '–': '-', '—': ' - ', '½': ' 1/2', '¼': ' 1/4', '¾': ' 3/4', '\u2044': '/',
+                         **dict.fromkeys('‐‑‒–−﹣', '-'), '—': ' - ',
+         **{chr(a + k): chr(65 + k) for a in (0x1f150, 0x1f170) for k in range(26)},   # 🅐, 🅰
+ '½': ' 1/2', '¼': ' 1/4', '¾': ' 3/4', '\u2044': '/',
                          **dict.fromkeys('¹²³⁰⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉', '^')})
-_UNSEEN = re.compile('[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]'   # joiners, marks of direction
+_UNSEEN = re.compile('[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufe0e\ufe0f\u20e3]'
                      r'|</?(?:b|i|u|p|em|strong|span|code|s)>|<\|[^|<>\n]{1,40}\|>|<end_of_turn>', re.I)
 
 def plain(
@@ -113,6 +121,7 @@ def _asked(text, start, end):
     return bool(_ASKS.search(before) and _UNCONFIRMED.match(after))
 
 _TURN = re.compile(r"(?:^|[.,;:!?…(\n-]\s*|\b(?:no|oh|but|hmm|is|it's|are),? )(?:wait|actually|correction"
+                   r"|on (?:further |second )?reflection|looking (?:again|closer)|let me correct"
                    r"|sorry|scratch that|on second thoughts?|I meant?|rather|my mistake|oops)\b", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a85eee2f
@@ -264,22 +273,25 @@ _DENIED = re.compile(r"\b(?:no|not|wrong|incorrect|false)\b|n't|[✗✘❌]", re
 _AFFIRMED = re.compile(r"\b(?:yes|correct|right|true|answer|match(?:es)?|best)\b|[✓✔✅←]", re.I)
 _GAP = re.compile(r"[\s,;.|/*>#•()\[\]\"'-]*(?:(?:and|or)\b[\s(\[]*)?")
 
+_HEAD = re.compile(r"[^\w\n]*(?:option|choice)\s*", re.I)   # 'Option A: gull'
+
 def _items(text, letters, texts):
     "Items of lists of options: (letter, start, end, is it the option's text, what is said of it)."
     own = ''.join(letters) + ''.join(letters).lower()
     label = re.compile(rf"(?<![\w.'-])[(\[]?([{own}])(?:([)\].:]{{1,3}})(?!\w)|(?= ))[ \t]*")
-    found, out = _weighed(label, text), []
+    found, out, hidden = _weighed(label, text), [], _hide(text, texts)
     for m, after in zip(found, [*(m.start() for m in found[1:]), len(text)]):
-        line = text[max(0, m.start() - _WINDOW):m.start()].rpartition('\n')[2]
+        line = hidden[max(0, m.start() - _WINDOW):m.start()].rpartition('\n')[2]
         rest = text[m.end():min(after, m.end() + 300)].partition('\n')[0]
         option = texts.get(m[1].upper())
         whole = bool(option) and _starts(rest.lower(), option)
         n = rest.lower().find(option) + len(option) if whole else len(rest)
         said = re.match(r"[ \t:,(=-]*([^.;\n]*)", rest[n:])[1] if whole else rest
         opens = not line.strip(' \t>*#"\'([•-')
-        cued = _SAYS.search(line) or _FINAL.search(line)
+        head = len(line) if _HEAD.fullmatch(line) else 0
+        cued = not head and (_SAYS.search(line) or _FINAL.search(line))
         if cued or not (whole or m[2]): continue
-        out.append((m[1].upper(), m.start(), m.end() + n, whole, opens, said))
+        out.append((m[1].upper(), m.start() - head, m.end() + n, whole, bool(opens or head), said))
     return out
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f009
@@ -404,7 +416,8 @@ def _not_a_count(before, word, after):
     return word == 'one' and bool(not _ONE.search(before) or re.match(r" (?:of|by|is|has)\b|'s", after))
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #8b9dd617
-_BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|under|up to|between) $|[/^]$",
+_BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|under|up to|between) $"
+                    r"|[/^]$|(?:[≤≥]|(?:^|(?<=\s))[<>]=?)(?: (?<!^> ))?$",
                     re.I)
 _VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|fewer|less)\b|/\d", re.I)
 _LISTED = re.compile(r"^[ >#-]*(\d{1,3})[.)] +\S", re.M)
@@ -458,13 +471,15 @@ _SIDE = {w: side for side, words in dict(
     right='right righthand rightward rightwards rightmost').items() for w in words.split()}
 def _any(*sides): return '|'.join(w for w in sorted(_SIDE, key=len, reverse=True) if _SIDE[w] in sides)
 _ROW, _SIDEWAYS, _WORD = _any('top', 'bottom'), _any('left', 'right'), _any('top', 'bottom', 'left', 'right')
-_JOIN = (r"(?:,? and |,? |_)(?:(?:slightly|somewhat|a bit|a little|also|diagonally) )?"
-         r"(?:(?:to|towards?) )?(?:(?:the|its|your|my) )?")
+_JOIN = (r"(?:,? and |-and-|,? | ?[&+] ?| ?\(|_)(?:(?:slightly|somewhat|a bit|a little|also|diagonally) )?"
+         r"(?:(?:to|towards?|on) )?(?:(?:the|its|your|my) )?")
 _PHRASE = re.compile(rf"(?<!\w)(?<!\w')(?:({_ROW}){_JOIN}({_SIDEWAYS})|({_SIDEWAYS}){_JOIN}({_ROW})"
                      rf"|({_WORD})(?:[ -]?({_WORD}))?)(?!\w|'\w)", re.I)
+_ARROWS = dict(zip('↑↓←→↗↖↘↙⬆⬇⬅➡⬈⬉⬊⬋', [*DIRECTIONS]*2))
+_ARROW = re.compile(f"[{''.join(_ARROWS)}]")
 _PLACE = re.compile(
     r"(?:\b(?:the|to|from|far|its|your|my|at|is|be|either|neither|nor|or|and|not|but|then|than|towards?"
-    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|[:,;.\"'(/>{-])\s*$", re.I)
+    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|[:,;.\"'(/>{→=-])\s*$", re.I)
 _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f020
@@ -481,6 +496,7 @@ _EXIT = re.compile(r"(?:\b(?:exit|leav|disappear|vanish|out\b)|¤)[^.;,\n]*$", r
 def _directions(text):
     "Mentions of directions."
     out, text = [], _LEFT.sub('¤¤¤¤', _IDIOM.sub('§', text))
+    if not _PHRASE.search(text): text = _ARROW.sub(lambda m: f' {_ARROWS[m[0]]} ', text)
     for m in _weighed(_PHRASE, text):
         before, after = _beside(text, *m.span())
         verb = before.strip() and not _PLACE.search(before) and not _BESIDE.match(after)
@@ -513,7 +529,7 @@ def parse_direction(
 # %% ../../nbs/benchmarks/02_parsing.ipynb #b65a84bf
 _YES_NO = re.compile(r"\b(?:yes|yeah|yep|yup|no|nope)\b"
                      r"|(?<=answer\": )(?:true|false)\b|^(?:true|false)(?=\W*$)")
-_BOTH = re.compile(r"\b(?:yes|no)\s*(?:or|and|/)\s*(?:yes|no)\b")
+_BOTH = re.compile(r"\b(?:yes|no)\s*(?:(?:or|and|/|\||&)\s*(?:yes|no)\b|(?:yes|no)\W*$)")
 _ASIDE = re.compile(r"\.? ?\d|\s+(?:doubt|question|problem|worries|kidding|idea|clue|wonder|way of|way to"
                     r"|matter|image|picture|photo|information|context|answer|response|comment)\b")
 

@@ -19,7 +19,7 @@ from .audit import Benchmark, audit, surprises
 from .parsing import parse_letter
 from .v1 import ItemList, choice_outcome
 from ..estimate import Estimate, bootstrap, wilson
-from ..items import Item, Reply, Status
+from ..items import Item, Reply, Status, stay_inside
 from ..store import csv_rows, parse_json, read_json, read_text
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #c0tr17a1
@@ -119,12 +119,12 @@ _FORMS = ((('text1', 'image1', 'image2'), _devbench),
 
 def _rows(path):
     "The rows of a list, each with where it stands."
-    if path.suffix == '.json':
+    if path.suffix.lower() == '.json':
         d = read_json(path)
         d = d.get('items') if isinstance(d, dict) else d
         return [(f'{path.name} item {n}', r) for n, r in enumerate(d, 1)] if isinstance(d, list) else []
     text = read_text(path)
-    if path.suffix == '.csv':
+    if path.suffix.lower() == '.csv':
         rows, at = csv_rows(text, path.name)[1], csv.reader(io.StringIO(text, newline=''))
         ends = [at.line_num for cells in at if cells][1:]
         return [(f'{path.name} line {n}', r) for n, r in zip(ends, rows, strict=True)]
@@ -165,6 +165,7 @@ def load_trials(
         if isinstance(item, str): left[item] += 1
         else: out.append(item)
     _unique(out, path.name)
+    stay_inside(out, root)
     out.faults = tuple(f'{n} rows of {path.name}: {why}' for why, n in left.items())
     return out
 

@@ -226,7 +226,7 @@ def _read(path):
     path = Path(path)
     places = path/'frames.json', path/'frames.parquet'
     if path.is_dir(): path = next((p for p in places if p.exists()), path)
-    if path.suffix == '.parquet':
+    if path.suffix.lower() == '.parquet':
         table, clips = pq.read_table(path), path.with_name('clips.parquet')
         source = ((table.schema.metadata or {}).get(b'source') or b'saycam').decode()
         moving = pq.read_table(clips).to_pylist() if clips.exists() else []

@@ -17,6 +17,10 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from multiprocessing import TimeoutError as SlowError
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -350,7 +354,7 @@ class Endpoint:
         max_cost:float=None,  # stop before a request once this session has cost so much
         parallel:int=4,       # requests under way at once
         tries:int=6,          # of one request, before the run stops
-        timeout:float=60.,    # seconds to wait for an answer, and for all of its body
+        timeout:float=60.,    # seconds to wait for an answer, and for all of its body; twice that in all
         pause:float=1.,       # seconds before the second try; doubles, at most 60
         sleep:Callable=time.sleep,  # how to wait
     ):
@@ -358,7 +362,7 @@ class Endpoint:
         http = openai.DefaultHttpxClient(event_hooks=dict(response=[lambda r: _bound(r, timeout)]))
         self.client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout,
                                     http_client=http)
-        self.model, self.cache, self.id = model, Path(cache), f'endpoint:{model}'
+        self.model, self.cache, self.id, self.most = model, Path(cache), f'endpoint:{model}', 2*timeout
         self.price_in, self.price_out, self.max_cost = price_in, price_out, max_cost
         self.parallel, self.tries, self.pause, self.sleep = parallel, tries, pause, sleep
         self.bill, self.lock, self.refused = Bill(), threading.Lock(), set()
@@ -388,10 +392,25 @@ def _price(self:Endpoint, answer):
 class _Garbled(ValueError):
     "A reply that is no chat completion: a proxy's page, a broken body."
 
+def _after(asked):
+    "Seconds in a Retry-After: a number, or a date; None when it is neither."
+    if re.fullmatch(r'[0-9]+(\.[0-9]+)?', asked): return float(asked)
+    try: when = parsedate_to_datetime(asked)
+    except (ValueError, TypeError, OverflowError): return None
+    return max(0., (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
 def _wait(error, attempt, pause):
     "Seconds until the next try: what the server says, else a doubling pause."
-    asked = getattr(getattr(error, 'response', None), 'headers', {}).get('retry-after', '')
-    return min(float(asked), 60.) if re.fullmatch(r'\d+(\.\d+)?', asked) else min(pause*2**attempt, 60.)
+    headers = getattr(getattr(error, 'response', None), 'headers', {})
+    said = _after(str(headers.get('retry-after', '')).strip())
+    return min(pause*2**attempt if said is None else said, 60.)
+
+def _within(seconds, call):
+    "What a call gives in time; headers that drip for ever are left to a thread that no exit waits for."
+    pool = ThreadPool(1)
+    done = pool.apply_async(call)
+    pool.close()
+    return done.get(seconds)
 
 # %% ../../nbs/data/04_child_directed.ipynb #c8cb60ec
 def _content(content):
@@ -440,8 +459,9 @@ def _ask(self:Endpoint, body):
     import openai
     attempt = 0
     while True:
-        try: return _unpack(self.client.chat.completions.create(**_taken(body, self.refused)))
-        except (openai.APIError, _Garbled, json.JSONDecodeError, UnicodeDecodeError) as e:
+        def send(): return _unpack(self.client.chat.completions.create(**_taken(body, self.refused)))
+        try: return _within(self.most, send)
+        except (openai.APIError, ValueError, RecursionError, SlowError) as e:   # or a body of any kind
             last, status, code = e, getattr(e, 'status_code', 0), getattr(e, 'code', None)
         name = _refused(last, body) if status == 400 else None
         if name and name not in self.refused: self.refused.add(name); continue   # asked again without it

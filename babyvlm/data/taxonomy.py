@@ -249,9 +249,9 @@ def load_annotations(
 )->list[Annotation]:      # in file order
     "Question rows; a bad line is named."
     path = Path(source)
-    if path.suffix not in ('.jsonl', '.parquet'): path = released_file(source, kind, root)
+    if path.suffix.lower() not in ('.jsonl', '.parquet'): path = released_file(source, kind, root)
     if not path.is_file(): raise FileNotFoundError(f"no annotation file '{path}'")
-    if path.suffix == '.parquet': return _from_parquet(path)
+    if path.suffix.lower() == '.parquet': return _from_parquet(path)
     out = []
     for number, line in enumerate(read_text(path).split('\n'), 1):
         if not line.strip(): continue

@@ -185,7 +185,7 @@ def reading_model(
         settings = folder/'config.json'
         quantized = settings.is_file() and 'quantization_config' in read_text(settings)
         for p in sorted(folder.iterdir()):
-            if p.suffix in (*_KINDS, '.json'): _check_file(p, quantized)
+            if p.suffix in (*_KINDS, '.json') and p.name[0] != '.': _check_file(p, quantized)
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
             yield

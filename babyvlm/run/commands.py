@@ -8,7 +8,7 @@ __all__ = ['survey', 'one_line', 'benchmark_items', 'survey_build', 'survey_anal
 
 # %% ../../nbs/run/10_commands.ipynb #e8c6a574
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import typer
@@ -19,12 +19,20 @@ survey = typer.Typer(no_args_is_help=True)
 @survey.callback()
 def _group(): "Ask people the items of a benchmark, and read what they answered."
 
+def _following(links):
+    if not links: return nullcontext()
+    from babyvlm.items import following
+    return following()
+
 @contextmanager
-def one_line():
+def one_line(
+    links:bool=False,     # pictures of label files may be links that lead out of their folder
+):
     "Mistakes of a user end in a line, and so does a warning."
     usual = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f'babyvlm: {message}\n'
-    try: yield
+    try:
+        with _following(links): yield
     except (ValueError, RuntimeError, OSError, TypeError) as e:
         typer.echo(f'babyvlm: {e}', err=True)
         raise typer.Exit(2) from None
@@ -66,12 +74,13 @@ def survey_build(
     save:str=typer.Option('csv', help="'csv' or 'json'"),
     split:str=typer.Option('test', help='where a benchmark has splits'),
     seed:int=typer.Option(0, help='of the draw and the orders'),
+    links:bool=typer.Option(False, '--links', help='pictures may be links that lead out of their folder'),
 ):
     "Write a survey page that needs no server and sends nothing."
     from babyvlm.analysis.survey.page import CONSENT, Wording, build_survey
-    with one_line():
+    with one_line(links):
         asked = benchmark_items(benchmark, labels, images, split, items, seed)
-        own = '' if consent is None else consent.read_text(encoding='utf-8')
+        own = consent.read_text(encoding='utf-8') if consent else ''
         text = own.replace('{', '{{').replace('}', '}}') or CONSENT   # braces of the text are not fields
         page = build_survey(asked, out, None, per_task, checks, Wording(title, text), save, seed)
     typer.echo(f"{page}: {len(asked)} items, {page.stat().st_size/1e6:.1f} MB; it needs no server")
@@ -267,10 +276,11 @@ def rescore(
     images:Path=typer.Option(None, help='folder of the pictures; default: beside the labels'),
     mode:list[str]=typer.Option(None, help='rules for ties and answers; default: all of the benchmark'),
     split:str=typer.Option('test', help='where a benchmark has splits'),
+    links:bool=typer.Option(False, '--links', help='pictures may be links that lead out of their folder'),
 ):
     "Score kept replies by other rules, without the model."
     from babyvlm.run.results import rescored
-    with one_line():
+    with one_line(links):
         for path in journal:
             for e in rescored(benchmark, path, labels, images, mode or (), split): typer.echo(e)
 

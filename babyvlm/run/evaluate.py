@@ -15,6 +15,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ from ..benchmarks.likelihood import CAPTION, Generative, HubRanked
 from ..benchmarks.v1 import FILES, LOADERS, MODES, TASKS, benchmark, score
 from ..config import data_root
 from ..estimate import Estimate
-from ..items import Item, Journal, Reply, Status, evaluate, item_key, open_image, protocol_of
+from ..items import (Item, Journal, Reply, Status, evaluate, item_key, open_image, protocol_of,
+                           stay_inside)
 from ..models.babyllava import BABYLLAVA
 from ..models.babyllava_v2 import BABYLLAVA_V2, BabyLlavaV2
 from ..models.cvcl import CVCL_FAMILY
@@ -100,7 +102,10 @@ def find_items(
         path = next((p for p in places if p.exists()), places[0])
     if images is not None and not Path(images).is_dir():
         raise FileNotFoundError(f"no folder of pictures '{images}'")
-    return LOADERS[task](path, images or _pictures(task, path))
+    root = images or _pictures(task, path)
+    items = LOADERS[task](path, root)
+    stay_inside(items, root)
+    return items
 
 # %% ../../nbs/run/01_evaluate.ipynb #c0unit02
 @dataclass(frozen=True)
@@ -263,9 +268,21 @@ register(Suite(
     score=lambda task, items, replies, mode: score(task, replies, mode, items), audit=_audit_v1,
     protocol=lambda model, task, items: protocol_of(_as_v1(model, items), items), modes=MODES))
 
+# %% ../../nbs/run/01_evaluate.ipynb #f246d928
+def _read_items(suite, task, labels, images, split, must):
+    "The items of a task, or why there are none, where the other tasks can do without."
+    try:
+        items = suite.find_items(task, labels, images, split)
+        if items: return items
+        raise ValueError('\n'.join([f'{suite.name}/{task}: no item can be asked',
+                                    *map(str, getattr(items, 'faults', ())[:9])]))
+    except (ValueError, OSError, TypeError) as e:
+        if must: raise
+        return e
+
 # %% ../../nbs/run/01_evaluate.ipynb #5d529c3b
 def evaluations(
-    model,                # from `load_model`, or any model that the protocols know
+    model,                # that the protocols know, or a `partial` that loads it once all labels are read
     name:str,             # 'v1/vtwt', 'devcv/count', or 'devcv' for all tasks of a folder
     labels:str|Path=None, # label file, or its folder; None: BABYVLM_DATA
     images:str|Path=None, # folder of the pictures; None: beside the labels
@@ -276,15 +293,15 @@ def evaluations(
 )->Iterator[Evaluation]:  # one a task, as it is done
     "Ask a model a benchmark, score it and set the audit beside it."
     suite, tasks, mode, labels = _tasks(name, labels, split, mode)
-    for t in tasks:
-        try:
-            items = suite.find_items(t, labels, images, split)
-            done = _evaluate(model, suite, t, items, journal, mode, len(tasks) == 1)
-            yield replace(done, source=_called(suite, t, labels))
+    must = strict or strict is None and len(tasks) == 1
+    read = {t: _read_items(suite, t, labels, images, split, must) for t in tasks}
+    if isinstance(model, partial): model = model()
+    for t, items in read.items():
+        try: done = _evaluate(model, suite, t, items, journal, mode, len(tasks) == 1)
         except (ValueError, OSError, TypeError) as e:
-            if strict or strict is None and len(tasks) == 1: raise
-            yield Evaluation(_name(model), _full(suite, t), mode, {}, [], problem=str(e),
-                             source=_called(suite, t, labels))
+            if must: raise
+            done = Evaluation(_name(model), _full(suite, t), mode, {}, [], problem=str(e))
+        yield replace(done, source=_called(suite, t, labels))
 
 def _called(suite, task, labels):
     return Path(labels).resolve().name if labels else Path(task).name if suite.finds else ''
@@ -397,8 +414,7 @@ def scored_evaluation(
 # %% ../../nbs/run/01_evaluate.ipynb #dc15f788
 def _evaluate(model, suite, task, items, journal, mode, alone):
     "One task; when it is the only one, it must not be lost whole."
-    faults = tuple(map(str, getattr(items, 'faults', ())))
-    if not items: raise ValueError('\n'.join([f'{suite.name}/{task}: no item can be asked', *faults[:9]]))
+    if isinstance(items, Exception): raise items
     how, labels = _protocol(suite, model, task, items), labels_id(items)
     path = journal and Path(journal(task, f'{_name(model)}.{how}.{labels}'))
     if path: _carry_over(path, items)

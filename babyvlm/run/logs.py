@@ -111,7 +111,7 @@ def read_vlmevalkit(
 # %% ../../nbs/run/04_logs.ipynb #65be27db
 def _inspect(path):
     "The header and the samples of a log."
-    if path.suffix == '.json':
+    if path.suffix.lower() == '.json':
         d = read_json(path)
         return d, d.get('samples') if isinstance(d, dict) else None
     try:
@@ -147,10 +147,10 @@ def read_inspect(
 # %% ../../nbs/run/04_logs.ipynb #eebf9596
 def _one(path, metric):
     "The answers of one file, or None when it is of no known kind."
-    if path.suffix == '.eval': return read_inspect(path, metric)
-    if path.suffix in ('.tsv', '.xlsx'): return read_vlmevalkit(path)
-    if path.suffix == '.jsonl': return read_lmms_eval(path, metric)
-    if path.suffix != '.json': return None
+    if path.suffix.lower() == '.eval': return read_inspect(path, metric)
+    if path.suffix.lower() in ('.tsv', '.xlsx'): return read_vlmevalkit(path)
+    if path.suffix.lower() == '.jsonl': return read_lmms_eval(path, metric)
+    if path.suffix.lower() != '.json': return None
     d = read_json(path)
     if isinstance(d, dict) and d.get('record') == 1: return answers_of(load_result(path))
     return read_inspect(path, metric) if isinstance(d, dict) and 'eval' in d else None
@@ -172,4 +172,5 @@ def read_answers(
     return [Answers(name, *list(vars(a).values())[1:]) if rest else a for a in found]
 
 def _a_log(p):
-    return p.is_file() and (p.suffix in ('.eval', '.tsv', '.xlsx', '.json') or '_samples_' in p.name)
+    known = p.suffix.lower() in ('.eval', '.tsv', '.xlsx', '.json') or '_samples_' in p.name
+    return known and p.is_file() and not p.name.startswith('.')   # macOS leaves ._a.json beside a.json

@@ -107,11 +107,11 @@ def evaluate_models(
 )->Scores:                # what came out and what did not
     "Ask every model every benchmark."
     scores, asked = Scores(), [(suite_of(b)[0], b) for b in benchmarks]
+    for _, name in asked: scores.absent |= dict.fromkeys(absent_tasks(name, labels, split))
     for path in find_models(folder):
         model, why = _read(path)
         if model is None: scores.broken[path.name] = why; say(f'{path.name}: NOT READ: {why}'); continue
         for suite, name in asked:
-            scores.absent |= dict.fromkeys(absent_tasks(name, labels, split))
             def journal(task, key): return journal_of(out, suite.name, task, key)
             for e in evaluations(model, name, labels, images, journal, mode, split, strict=False):
                 if not e.problem: save_result(e)

@@ -51,7 +51,7 @@ def read_model(
 )->Said:                   # options named as in the file
     "What a model says, to be set beside people."
     path, scores, answers = Path(path), {}, {}
-    if path.suffix == '.jsonl': return _journal(path)
+    if path.suffix.lower() == '.jsonl': return _journal(path)
     rows, name = _table_rows(path), path.name
     ranks = {'item', 'option', 'score'} <= set(rows[0])
     if not ranks and not {'item', 'answer'} <= set(rows[0]):

@@ -8,7 +8,6 @@ __all__ = ['find_file', 'find_tasks', 'Fault', 'options_of', 'Items', 'load_item
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #ae5e4d02
 import difflib
 import json
-import os
 import re
 import warnings
 from dataclasses import replace
@@ -19,7 +18,7 @@ from ..parsing import DIRECTIONS, parse_direction
 from ..v1 import ItemList
 from ...data.conversations import IMAGE, Record, RecordError, Turn, check_record
 from ...data.saycam import Ledger
-from ...items import Item
+from ...items import _LINKED, Item, leads_out
 from ...store import read_text
 
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #703b7740
@@ -217,11 +216,6 @@ def _labels(d):
     if not isinstance(rows, list) or not all(isinstance(r, list) for r in rows): return None
     return rows if all(isinstance(w, str) for r in rows for w in r) else None
 
-def _stays(path, root):
-    "Whether a picture lies below the root; in a snapshot of the hub's cache, files are links to its blobs."
-    above = [p.parent for p in Path(os.path.abspath(root), '_').parents if p.name == 'snapshots']
-    return any(path.resolve().is_relative_to(p.resolve()) for p in (root, *(a/'blobs' for a in above)))
-
 def _files(paths, root, links, fail):
     "The pictures of a record, all of which must be there, and below the root unless links may lead out."
     for p in paths:
@@ -229,8 +223,8 @@ def _files(paths, root, links, fail):
         except (OSError, ValueError): there = False   # a name that no file can have
         short = p if len(p) < 99 else p[:60] + '...'
         if not there: fail('missing picture', f"{short!r} is not there; copy it, or pass its root")
-        if not links and not _stays(root/p, root):
-            fail('link leaves the folder', f"{short!r} is a link out of it; copy it, or pass links=True")
+        if not links and leads_out(root/p, root):
+            fail('link leaves the folder', f"{short!r} is a link out of it; {_LINKED}, links=True")
     return tuple(str(root/p) for p in paths)
 
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #57def283

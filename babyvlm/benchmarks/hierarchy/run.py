@@ -24,7 +24,7 @@ from ...data.question_wordings import STYLES, style
 from ...data.taxonomy import (RELEASED, Annotation, Taxonomy, check_annotations, load_annotations,
                                    load_hierarchy, released_file, taxonomy_name)
 from ...estimate import Estimate
-from ...items import Item, Reply, evaluate, parsed
+from ...items import Item, Reply, evaluate, parsed, stay_inside
 
 # %% ../../../nbs/benchmarks/hierarchy/03_run.ipynb #13223f44
 WORDS = dict(choices=('similar', 'random'), kind=('image', 'text'), how=('letters', 'words'),
@@ -83,7 +83,7 @@ def taxonomy_of(
 def _labels(plan, labels):
     "Rows and, if it is at hand, their taxonomy."
     path = Path(labels) if labels else None
-    if path is not None and path.suffix in ('.jsonl', '.parquet'): return load_annotations(path), None
+    if path is not None and path.suffix.lower() in ('.jsonl', '.parquet'): return load_annotations(path), None
     rows = load_annotations(plan.taxonomy, plan.choices, path)
     known = released_file(plan.taxonomy, root=path).is_file()
     return rows, load_hierarchy(plan.taxonomy, path) if known else None
@@ -109,7 +109,9 @@ def load_items(
     look = style(plan.style, reference=plan.order == 'reference', **extra)
     ask = Ask(tree, plan.kind, int(plan.variant[1]), look, plan.order, RELEASED[plan.taxonomy].thing,
               benchmark=f'hierarchy/{plan}')
-    return Items(question_items(rows, ask, images), rows, faults)
+    found = Items(question_items(rows, ask, images), rows, faults)
+    if images is not None: stay_inside(found, images)
+    return found
 
 # %% ../../../nbs/benchmarks/hierarchy/03_run.ipynb #3b736b1e
 def ask(
