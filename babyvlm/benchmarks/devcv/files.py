@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .crops import Draft, Pool
+from .crops import OF_POOL, Draft, Pool
 from .tasks import TASKS, build
 from ...data.annotations import Bank
 from ...data.conversations import Record, Turn, save_records
@@ -98,7 +98,7 @@ def write_devcv(
     **options,            # words, shares, groups, augment ... of `build`
 )->dict:                  # task -> its JSON file
     "Write all tasks of a split in the released format."
-    of_pool = {k: options.pop(k) for k in ('words', 'min_side', 'min_score') if k in options}
+    of_pool = {k: options.pop(k) for k in OF_POOL if k in options}
     pool, out = Pool(bank, **of_pool), {}
     if tasks is None: tasks = [t for t, x in TASKS.items() if variant in x.variants and _split_has(t, split)]
     options = dict(augment=split == 'train') | options
