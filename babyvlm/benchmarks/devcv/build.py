@@ -102,16 +102,27 @@ def _painted(pool):
         for f, b in pool.boxes[c]: out.setdefault(c, {}).setdefault(b.colour, []).append((f, b))
     return out
 
-def _distractors(painted, box, k, rng, options):
-    "k boxes of other categories with their frames, how each relates to the word, and how it looks."
-    shares, looks = options.get('shares', SHARES), options.get('looks', LOOKS)
-    groups, shapes, out = options.get('groups', GROUPS), options.get('shapes', SHAPES), []
-    left = {c: (relation(box.category, c, groups), {p: likeness(box, x[0][1], shapes) for p, x in of.items()})
+def _ways(painted, box, options):
+    "category -> (how it relates to the word, colour -> how a thing of that colour looks beside this one)."
+    groups, shapes = options.get('groups', GROUPS), options.get('shapes', SHAPES)
+    return {c: (relation(box.category, c, groups), {p: likeness(box, x[0][1], shapes) for p, x in of.items()})
             for c, of in painted.items() if c != box.category}
-    for _ in range(k):
-        want, look = (rng.choices(list(s), s.values())[0] for s in (shares, looks))
-        if not box.colour: look = None
-        seen = {c: [p for p, l in of.items() if look in (l, None)] for c, (_, of) in left.items()}
+
+# %% ../../../nbs/benchmarks/devcv/03_build.ipynb #alike004
+def _dealt(shares, n, rng):
+    "n names in random order, as near to their shares as can be."
+    total, edges = sum(shares.values()), [0.]
+    for s in shares.values(): edges.append(edges[-1] + s*n/total)
+    out = [name for name, a, b in zip(shares, edges, edges[1:]) for _ in range(round(b) - round(a))]
+    rng.shuffle(out)
+    return out
+
+def _distractors(painted, ways, looks, rng, options, coloured=True):
+    "A box of another category for each look, with its frame, how it relates to the word, and how it looks."
+    shares, left, out = options.get('shares', SHARES), dict(ways), []
+    for look in looks:
+        want = rng.choices(list(shares), shares.values())[0]
+        seen = {c: [p for p, l in of.items() if l == look or not coloured] for c, (_, of) in left.items()}
         fit = [c for c in seen if seen[c] and left[c][0] == want] or [c for c in seen if seen[c]]
         fit = fit or [c for c in left if left[c][0] == want] or list(left)
         c = rng.choice(fit); paint = rng.choice(seen[c] or list(painted[c]))
@@ -122,10 +133,14 @@ def _distractors(painted, box, k, rng, options):
 def _touch(pool, task, n, rng, source, k, options):
     words = need(task, pool.targets(), 1, 'words'); need(task, pool.boxes, k, 'categories')
     order = [words[i] for i in balanced(len(words), n, rng)]
-    places, painted = balanced(k, n, rng), _painted(pool)
+    places, painted, ways = balanced(k, n, rng), _painted(pool), {}
+    looks = _dealt(options.get('looks', LOOKS), n*(k - 1), rng)
     def make(i):
         word = order[i]; target = rng.choice(pool.boxes[word])
-        others = _distractors(painted, target[1], k - 1, rng, options)
+        box = target[1]; like = word, box.colour
+        if like not in ways: ways[like] = _ways(painted, box, options)
+        others = _distractors(painted, ways[like], looks[i*(k - 1):(i + 1)*(k - 1)], rng, options,
+                              bool(box.colour))
         picked = [o for o, *_ in others]; picked.insert(places[i], target)
         if len({f.image for f, _ in picked}) < k: return None, None
         pictures, shows = zip(*(pool.cut(f, b, '.png') for f, b in picked))
@@ -338,7 +353,7 @@ def _spatialdetails(pool, n, rng, source, variant, options):
         others = sorted({f.image: f for f, _ in pool.boxes[word] if f != frame}.items())
         frames = [f for _, f in rng.sample(others, 2)]; frames.insert(places[i], frame)
         (data, suffix), known = pool.cut(frame, box, '.jpeg')
-        if source == 'ego4d': data = _letterbox(data, pool.shown(frame.image, frame.width, frame.height))
+        if source == 'ego4d': data = _letterbox(data, pool.whole_size(frame.image, (frame.width, frame.height)))
         pictures, shows = zip(*(pool.whole(f) for f in frames))
         return (frame.image, box.xywh), Draft(
             f'spatialdetails_{i}', ((_SPATIAL[source], 'ABC'[places[i]]),), ((data, suffix), *pictures),

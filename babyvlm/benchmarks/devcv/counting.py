@@ -53,7 +53,7 @@ def _canvas(stamp, at, canvas, word):
 def _stamp(pool, rng, words):
     "A word, one of its boxes, and the sizes at which the box and the canvas of its frame are shown."
     word = rng.choice(words); f, b = rng.choice(pool.boxes[word])
-    canvas = pool.shown(f.image, f.width, f.height); k = canvas[0]/f.width
+    canvas = pool.whole_size(f.image, (f.width, f.height)); k = canvas[0]/f.width
     left, top, right, bottom = _edges(b.xywh)
     return word, f, b, (round((right - left)*k), round((bottom - top)*k)), canvas
 
@@ -81,7 +81,6 @@ def _many(shown, word):
 
 # %% ../../../nbs/benchmarks/devcv/02_counting.ipynb #cca9e567
 def _how_many(pool, task, n, rng, top, ask, variant, options):
-    top = options.get('top', top)
     words = need(task, pool.targets(), 1, 'categories'); numbers = balanced(top, n, rng)
     def make(i):
         word, f, b, crop, canvas = _stamp(pool, rng, words); N = numbers[i] + 1

@@ -68,7 +68,7 @@ class Pool:
         min_side:float=.06,  # smallest side of a box, share of the frame's height
         min_score:float=.3,  # of the detector
         words:Sequence[str]=None,  # categories that may be asked for; None: all
-        side:int=64,      # smallest side of a picture whose scene is known, pixels; 160 for people
+        side:int=64,      # least side of an object, and least width of a frame, drawn again; 160 for people
         style:str=None,   # to draw known scenes in, one of `STYLES`; None: their own
         clutter:int=0,    # small things of other kinds behind known scenes, at most 20
         occlusion:float=0.,  # share of each thing in known scenes that a card hides, below 1
@@ -114,9 +114,19 @@ def shown(
     w:float,              # width of a part of it, pixels of the frame
     h:float,              # height
 )->tuple:                 # width and height in pixels
-    "How large a part of a frame is shown: never smaller than `side` where its scene is known."
+    "How large a part is shown: no side of it smaller than `side` where the scene is known."
     k = max(1., self.side/min(w, h)) if path in self.scenes else 1.
     return max(1, round(w*k)), max(1, round(h*k))
+
+@patch
+def whole_size(
+    self:Pool,
+    path:str,             # of a frame, below the bank's root
+    size:tuple,           # its width and height, pixels
+)->tuple:                 # width and height in pixels
+    "How large a whole frame is shown: never narrower than `side` where its scene is known."
+    k = max(1., self.side/size[0]) if path in self.scenes else 1.
+    return tuple(round(v*k) for v in size)
 
 @patch
 def view(
@@ -141,10 +151,10 @@ def frame(
     flip:bool=False,      # mirrored left and right
 )->tuple:                 # (bytes, suffix)
     "A whole frame as a file; one that is not changed keeps its bytes."
-    anew = path in self.scenes and (self.shown(path, *size) != tuple(size) or any(self.harder.values()))
-    saved = self.bank.root/path
+    large, saved = self.whole_size(path, size), self.bank.root/path
+    anew = path in self.scenes and (large != tuple(size) or any(self.harder.values()))
     if not (flip or anew) and saved.suffix in ('.jpg', '.jpeg'): return saved.read_bytes(), suffix
-    picture = self.view(path, (0, 0, *size)) if anew else self.picture(path)
+    picture = self.view(path, (0, 0, *size), large) if anew else self.picture(path)
     return as_bytes(ImageOps.mirror(picture) if flip else picture, suffix), suffix
 
 @patch

@@ -138,10 +138,11 @@ def toy_devcv(
     test:int=80,          # items a task, or task -> number; elsewhere and hardened as many
     recordings:int=24,    # of the home, dealt to train, val and test
     layout:str='nested',  # or 'flat'
+    side:int=64,          # least side of an object in pixels, see `Pool`; 160 for people
 )->dict:                  # (source, split) -> {task: JSON file}
     "Small DevCV sets of the nursery: home/{train,val,test}, elsewhere/test, hardened/test."
     root, there = Path(root), visits(world, recordings)
-    how = dict(layout=layout, seed=world.seed, truth=True, start='canvas')
+    how = dict(layout=layout, seed=world.seed, truth=True, start='canvas', side=side)
     where, out = assign_splits([v.name for v in there], (.5, .2, .3), world.seed), {}
     for s, n in dict(train=train, val=val, test=test).items():
         n = _wanted(n, s)
