@@ -30,17 +30,21 @@ class Knob:
     rule:str              # who answers without training, a key of `RULES`
     cost:float = 1.5      # how much harder simulated people find the last setting than the first, logits
 
+# %% ../../nbs/analysis/09_knobs.ipynb #knobx001
 _VOCABULARY = dict(task='picture_vocabulary', rule='nearest example')
 KNOBS = {
     'share of distractors in the target\'s colour': Knob(settings={
         str(v): dict(looks=dict(colour=v, neither=1 - v)) for v in (0, .5, 1)}, **_VOCABULARY),
-    'number of pictures': Knob(settings={str(v): dict(choices=v) for v in (2, 3, 4)}, cost=.5, **_VOCABULARY),
-    'share of each thing hidden': Knob(settings={str(v): dict(occlusion=v) for v in (0, .3, .6)}, **_VOCABULARY),
+    'number of pictures': Knob(settings={
+        str(v): dict(choices=v) for v in (2, 3, 4)}, cost=.5, **_VOCABULARY),
+    'share of each thing hidden': Knob(settings={
+        str(v): dict(occlusion=v) for v in (0, .3, .6)}, **_VOCABULARY),
     'drawing style': Knob(settings={v: dict(style=v) for v in ('infant', 'web', 'elsewhere')}, cost=.3,
                           **_VOCABULARY),
     'small things in the background': Knob('spatialdetails', {str(v): dict(clutter=v) for v in (0, 8, 16)},
                                            'pixel matcher'),
-    'frames after the thing has left': Knob('vdr-open', {str(v): dict(delay=v) for v in (0, 3, 6)}, 'last step')}
+    'frames after the thing has left': Knob('vdr-open', {str(v): dict(delay=v) for v in (0, 3, 6)},
+                                            'last step')}
 
 # %% ../../nbs/analysis/09_knobs.ipynb #knob0009
 def colours_of(
@@ -62,6 +66,7 @@ def nearest_example(
         out.append(Reply(i.uid, text=i.options[int(np.argmax(near))], rule='nearest example'))
     return out
 
+# %% ../../nbs/analysis/09_knobs.ipynb #knobx002
 def last_step(
     items:Sequence[Item], # Visual Delayed Response, open
     examples:Mapping=None,  # not used

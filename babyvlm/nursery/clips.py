@@ -126,7 +126,8 @@ def boxes_of(
 )->tuple:                 # (`Box`es in view, smallest share in view)
     "Every thing of a scene with its box."
     found = [(t, *clipped(located(t, scene.camera, width), width)) for t in scene.things]
-    return tuple(Box(t.category, b, colour=t.colour) for t, b, _ in found if b), min((s for *_, s in found), default=1.)
+    seen = tuple(Box(t.category, b, colour=t.colour) for t, b, _ in found if b)
+    return seen, min((s for *_, s in found), default=1.)
 
 # %% ../../nbs/nursery/10_clips.ipynb #draw0002
 @dataclass(frozen=True)
@@ -159,12 +160,14 @@ def _cards(picture, drawn, window, share):
     "A card before each thing hides a share of its box; the same part of it, whatever the window."
     k, pen = picture.size[0]/window[2], ImageDraw.Draw(picture)
     for i, t in enumerate(drawn.scene.things):
-        rng, (x, y, w, h) = random.Random(f'card/{drawn.decor}/{i}'), located(t, drawn.scene.camera, drawn.width)
+        rng = random.Random(f'card/{drawn.decor}/{i}')
+        x, y, w, h = located(t, drawn.scene.camera, drawn.width)
         side = math.sqrt(share); w, h, dx, dy = w*side, h*side, w*(1 - side), h*(1 - side)
         x, y = (x + rng.uniform(0, dx) - window[0])*k, (y + rng.uniform(0, dy) - window[1])*k
         pen.rectangle((x, y, x + w*k, y + h*k), fill=(176, 158, 140))
     return picture
 
+# %% ../../nbs/nursery/10_clips.ipynb #draw0007
 @patch
 def view(
     self:Drawn,

@@ -322,6 +322,7 @@ def part_paper(
     pen.ink = round(style.outline*x*(1 + 2*MARGIN))
     return pen
 
+# %% ../../nbs/nursery/01_drawing.ipynb #part0009
 def develop_part(
     pen:Pen,              # a finished drawing on a `part_paper`
     part:tuple,           # left, top, right, bottom of the part; the picture is 0 to 1

@@ -97,6 +97,7 @@ def _paint(pen, scene, style, decor):
         if t.action in ACTIONS: ACTIONS[t.action](pen.at(x, y, w, h), t)
     return pen
 
+# %% ../../nbs/nursery/06_scenes.ipynb #part0010
 def draw_scene(
     scene:Scene,          # what to draw
     size:int|tuple=64,    # side of the picture, pixels; of a part its width and height

@@ -78,9 +78,9 @@ def relation(
     return 'phonological' if sounds_like(a, b) else 'unrelated'
 
 # %% ../../../nbs/benchmarks/devcv/03_build.ipynb #c2c3d2ea
-SHAPES = dict(round='ball apple cookie', square='block book box puzzle', hollow='cup bucket basket bowl bottle',
-              wheels='car truck train', legs='dog cat bear', wings='duck bird plane', long='spoon banana fish shoe',
-              tall='doll toy lamp flower hat chair')
+SHAPES = dict(round='ball apple cookie', square='block book box puzzle', legs='dog cat bear',
+              hollow='cup bucket basket bowl bottle', wheels='car truck train', wings='duck bird plane',
+              long='spoon banana fish shoe', tall='doll toy lamp flower hat chair')
 
 def likeness(
     a:Box,                # a thing
@@ -353,7 +353,8 @@ def _spatialdetails(pool, n, rng, source, variant, options):
         others = sorted({f.image: f for f, _ in pool.boxes[word] if f != frame}.items())
         frames = [f for _, f in rng.sample(others, 2)]; frames.insert(places[i], frame)
         (data, suffix), known = pool.cut(frame, box, '.jpeg')
-        if source == 'ego4d': data = _letterbox(data, pool.whole_size(frame.image, (frame.width, frame.height)))
+        size = pool.whole_size(frame.image, (frame.width, frame.height))
+        if source == 'ego4d': data = _letterbox(data, size)
         pictures, shows = zip(*(pool.whole(f) for f in frames))
         return (frame.image, box.xywh), Draft(
             f'spatialdetails_{i}', ((_SPATIAL[source], 'ABC'[places[i]]),), ((data, suffix), *pictures),

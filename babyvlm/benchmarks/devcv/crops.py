@@ -128,6 +128,7 @@ def whole_size(
     k = max(1., self.side/size[0]) if path in self.scenes else 1.
     return tuple(round(v*k) for v in size)
 
+# %% ../../../nbs/benchmarks/devcv/01_crops.ipynb #side0005
 @patch
 def view(
     self:Pool,
@@ -169,6 +170,7 @@ def whole(
                  objects=[[b.category, *b.xywh] for b in frame.boxes])
     return self.frame(frame.image, (frame.width, frame.height), suffix, flip), known
 
+# %% ../../../nbs/benchmarks/devcv/01_crops.ipynb #side0006
 @patch
 def cut(
     self:Pool,
