@@ -10,11 +10,11 @@ import pytest
 import typer
 
 from babyvlm.benchmarks.audit import guess
-from babyvlm.benchmarks.devcv.build import corner_crop
+from babyvlm.benchmarks.devcv.build import LOOKS, corner_crop, likeness
 from babyvlm.benchmarks.devcv.crops import Pool
 from babyvlm.benchmarks.devcv.files import toy_devcv, truth_file
 from babyvlm.benchmarks.devcv.read import Fault, find_file, find_tasks, load_items
-from babyvlm.benchmarks.devcv.score import (ask, by_number, evaluate_devcv, ideal_replies, leaderboard_scores,
+from babyvlm.benchmarks.devcv.score import (ask, build_items, by_number, evaluate_devcv, ideal_replies, leaderboard_scores,
                                             overall, score_items)
 from babyvlm.benchmarks.devcv.shortcuts import open_ways, option_table, shortcut_audit
 from babyvlm.benchmarks.devcv.tasks import TASKS, build, task_name
@@ -94,7 +94,6 @@ def test_answers_are_even(toy):
 
 
 def test_hardened_variants_close_the_way(bank, tmp_path):
-    from babyvlm.benchmarks.devcv.score import build_items
     loose = {t: build_items(bank, t, tmp_path/'a', n, start='canvas') for t, n in dict(leftright=30, count=120, localize=60).items()}
     tight = {t: build_items(bank, t, tmp_path/'b', n, variant='hardened') for t, n in dict(leftright=30, count=120, localize=40).items()}
     for task, rules in dict(leftright=['pixel matcher', 'odd one out'], count=['object size only'], localize=['busiest corner']).items():
@@ -301,6 +300,76 @@ def test_other_corpora_by_the_annotation_format(tmp_path):
         drafts = build(task, bank, 8)
         assert len(drafts) == 8 and all(len(d.pictures) == sum(q.count('<image>') for q, _ in d.turns) for d in drafts)
     assert 'toycups' in ' '.join(q for d in build('count', bank, 40) for q, _ in d.turns)
+
+
+def size(file): return open_image(file[0]).size
+
+
+@pytest.mark.parametrize('side', [64, 160])
+def test_objects_are_drawn_at_the_size_they_are_shown(bank, side):
+    for task in ('picture_vocabulary', 'looking_while_listening', 'memory', 'spatialdetails', 'localize'):
+        for d in build(task, bank, 4, side=side):
+            for file, shown in zip(d.pictures, d.shows):
+                if 'box' in shown or task == 'localize': assert min(size(file)) >= side, (task, size(file))
+                else: assert size(file)[0] >= side
+    for task in ('count', 'compare_real', 'leftright', 'vdr-open'):
+        for d in build(task, bank, 3, side=side): assert all(size(f)[0] >= side for f in d.pictures)
+
+
+def test_what_is_drawn_again_is_what_was_cut(bank):
+    for f in bank.frames[:6]:
+        for b in f.boxes:
+            cut = open_image(bank.root/f.image).crop([round(v) for v in (b.xywh[0], b.xywh[1], b.xywh[0] + b.xywh[2], b.xywh[1] + b.xywh[3])])
+            drawn = Pool(bank, side=96).view(f.image, b.xywh)
+            a, c = (np.asarray(p.resize((4, 4)), float).ravel() for p in (cut, drawn))
+            assert np.abs(a - c).mean() < 14, (f.image, b.category)
+
+
+def test_photographs_are_cut_as_they_are(bank, tmp_path):
+    shutil.copytree(bank.root/'images', tmp_path/'images'); bank.save()
+    shutil.copy(bank.root/'frames.json', tmp_path)
+    photographs = load_bank(tmp_path)
+    for f in photographs.frames[:5]:
+        for b in f.boxes: assert abs(Pool(photographs, side=160).view(f.image, b.xywh).size[0] - b.xywh[2]) < 2
+    assert [size(p)[0] for p in build('count', photographs, 3)[0].pictures] == [64]
+    for knob in (dict(style='web'), dict(clutter=2), dict(occlusion=.2)):
+        with pytest.raises(ValueError, match='no drawn frame'): Pool(photographs, **knob)
+
+
+def test_each_canvas_holds_something_unless_it_may_be_empty(bank, tmp_path):
+    assert all(s['counts'][d.facts['word']] > 0 for d in build('compare_synthetic', bank, 80) for s in d.shows)
+    items = build_items(bank, 'compare_synthetic', tmp_path, 80, least=0)      # as the published format allows
+    assert any(not np.asarray(open_image(p)).any() for i in items for p in i.images)
+    assert {e.value for e in score_items(items, ideal_replies(items)).values()} == {1.}
+
+
+@pytest.mark.parametrize('task', ['picture_vocabulary', 'looking_while_listening'])
+def test_neither_colour_nor_shape_gives_the_word_away(bank, task):
+    boxes = {(f.image, b.xywh): b for f in bank.frames for b in f.boxes}
+    drafts, found = build(task, bank, 160), Counter()
+    for d in drafts:
+        target, *others = sorted((boxes[s['frame'], tuple(s['box'])] for s in d.shows), key=lambda b: b.category != d.facts['word'])
+        found.update(likeness(target, o) for o in others)
+    for look, share in LOOKS.items(): assert abs(found[look]/found.total() - share) < .1, (look, found)
+    assert all(c.colour for c in boxes.values())
+    plain = build(task, bank, 20, looks=dict(neither=1))
+    assert {l for d in plain for l in d.facts['looks']} == {'neither'}
+
+
+KNOBS = [('picture_vocabulary', dict(looks=dict(colour=1))), ('picture_vocabulary', dict(looks=dict(shape=1))), ('picture_vocabulary', dict(choices=2)),
+         ('looking_while_listening', dict(occlusion=.6)), ('count', dict(clutter=12, style='web')), ('compare_synthetic', dict(least=0)),
+         ('vdr-open', dict(delay=4)), ('vdr-binary', dict(occlusion=.4)), ('memory', dict(learned=3)), ('memory', dict(learned=7)), ('localize', dict(clutter=12)),
+         ('spatialdetails', dict(style='generated')), ('leftright', dict(style='elsewhere', clutter=6)), ('compare_real', dict(occlusion=.4))]
+
+
+@pytest.mark.parametrize('task,knob', KNOBS, ids=lambda x: '-'.join(map(str, x)) if isinstance(x, dict) else x)
+def test_knobs_make_it_harder_and_nothing_else(bank, tmp_path, task, knob):
+    n = {'memory': 12, 'vdr-open': 16, 'vdr-binary': 16}.get(task, 40)
+    items = build_items(bank, task, tmp_path, n, start='canvas', **knob)
+    assert len(items) == n and {e.value for e in score_items(items, ideal_replies(items)).values()} == {1.}
+    table = shortcut_audit(items, names=('most frequent answer', 'text only'))
+    assert not open_ways(table), open_ways(table)
+    assert build(task, bank, 4, **knob) == build(task, bank, 4, **knob)
 
 
 GUESSES = {'whohasmore_synthetic': 'compare_synthetic', 'whohasmore_real': 'compare_real', 'picture_vocab_selected': 'picture_vocabulary', 'left_right': 'leftright',

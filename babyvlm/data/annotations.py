@@ -29,6 +29,7 @@ class Box:
     category:str          # what it is, in the words of the corpus
     xywh:tuple            # left, top, width, height in pixels of the frame
     score:float = 1.      # how sure the detector was, 0 to 1
+    colour:str = ''       # its main colour, one word; '' when nobody said
 
     @property
     def centre(self):
@@ -201,7 +202,8 @@ def split(
 def _frame(d):
     counts = d.get('counts') or {}
     if not isinstance(counts, Mapping): counts = {c['category']: c['n'] for c in counts}
-    boxes = tuple(Box(b['category'], tuple(b['xywh']), b.get('score', 1.)) for b in d.get('boxes') or ())
+    boxes = tuple(Box(b['category'], tuple(b['xywh']), b.get('score', 1.), b.get('colour') or '')
+                  for b in d.get('boxes') or ())
     return Frame(d['image'], d['recording'], d['width'], d['height'], boxes, dict(counts))
 
 def _clip(d):
@@ -255,7 +257,8 @@ def load_bank(
     return Bank(root, tuple(good['frame']), tuple(good['clip']), source, ledger)
 
 # %% ../../nbs/data/09_annotations.ipynb #f5dfe4cb
-_BOX = pa.struct([('category', pa.string()), ('xywh', pa.list_(pa.float64())), ('score', pa.float64())])
+_BOX = pa.struct([('category', pa.string()), ('xywh', pa.list_(pa.float64())), ('score', pa.float64()),
+                 ('colour', pa.string())])
 _SCHEMA = dict(
     frames=pa.schema([('image', pa.string()), ('recording', pa.string()), ('width', pa.int64()),
                       ('height', pa.int64()), ('boxes', pa.list_(_BOX)),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'INFANT', 'WEB', 'GENERATED', 'ELSEWHERE', 'STYLES', 'MARGIN', 'tone', 'Style', 'Pen', 'paper', 'Camera',
-           'develop', 'Sheet', 'contact_sheet']
+           'develop', 'part_paper', 'develop_part', 'Sheet', 'contact_sheet']
 
 # %% ../../nbs/nursery/01_drawing.ipynb #ccc8d808
 import io
@@ -263,8 +263,9 @@ class Camera:
 
 # %% ../../nbs/nursery/01_drawing.ipynb #69aad88e
 @lru_cache(maxsize=64)
-def _light(size, kind, tint):
-    y,x = np.mgrid[0:1:size*1j, 0:1:size*1j]
+def _light(size, kind, tint, part=(0, 0, 1, 1)):
+    "The light on a part of a picture; `size` is that part's width and height."
+    y,x = np.mgrid[part[1]:part[3]:size[1]*1j, part[0]:part[2]:size[0]*1j]
     side = (x if kind % 2 else 1 - x)*(.7 if kind % 4 < 2 else .2)
     shade = 1.1 - .13*side - .08*y - .16*((x - .5)**2 + (y - .5)**2)
     if kind in (4, 5): shade,tint = shade*.95,(tint[0], tint[1]*.93, tint[2]*.8)
@@ -277,6 +278,16 @@ def _grain(size, kind, sd):
     return (rng.normal(0, sd, (size, size, 1)) + rng.normal(0, sd/2, (size, size, 3))).astype('float32')
 
 # %% ../../nbs/nursery/01_drawing.ipynb #87f1fbc8
+def _exposed(img, style, blur, light, part=(0, 0, 1, 1)):
+    "What the lens, the light and the grain make of a drawing."
+    (w,h),size = img.size,max(img.size)
+    if blur: img = img.filter(ImageFilter.BoxBlur(blur*size/64))
+    pixels = np.asarray(img)*_light((w, h), light % 8, style.tint, part)
+    if style.grain:
+        tile = size if w == h else 64*math.ceil(size/64)   # parts of many sizes share a few tiles
+        pixels += _grain(tile, light % 4, style.grain*min(1., tile/128 + .4))[:h, :w]
+    return Image.fromarray(pixels.clip(0, 255, out=pixels).astype('uint8'))
+
 def develop(
     pen:Pen,              # a finished drawing
     size:int,             # side of the picture, pixels
@@ -290,10 +301,37 @@ def develop(
     h = size/2
     img = pen.image.transform((size, size), Image.Transform.AFFINE,
         (co, si, cx - co*h - si*h, -si, co, cy + si*h - co*h), Image.Resampling.BILINEAR)
-    if camera.blur: img = img.filter(ImageFilter.BoxBlur(camera.blur*size/64))
-    pixels = np.asarray(img)*_light(size, light % 8, pen.style.tint)
-    if pen.style.grain: pixels += _grain(size, light % 4, pen.style.grain*min(1., size/128 + .4))
-    return Image.fromarray(pixels.clip(0, 255, out=pixels).astype('uint8'))
+    return _exposed(img, pen.style, camera.blur, light)
+
+# %% ../../nbs/nursery/01_drawing.ipynb #part0002
+def part_paper(
+    part:tuple,           # left, top, right, bottom of the part; the picture is 0 to 1
+    size:tuple,           # width and height of the part, pixels
+    style:Style=INFANT,   # how to draw
+    camera:Camera=Camera(),  # where to look
+    supersample:int=2,    # paper pixels per final pixel
+    skin:tuple=(238, 196, 164),  # skin colour of hands, feet and faces, (r, g, b)
+)->Pen:                   # a pen in the coordinates of the whole world
+    "A sheet for a part of a picture, seen through the camera."
+    w,h = size[0]*supersample,size[1]*supersample
+    x,y = w/(part[2] - part[0]),h/(part[3] - part[1])      # sides of the whole picture, paper pixels
+    co,si = (f(math.radians(camera.tilt))*camera.zoom/2 for f in (math.cos, math.sin))
+    u,v = .5 - co*camera.dx + si*camera.dy - part[0],.5 - si*camera.dx - co*camera.dy - part[1]
+    pen = Pen(Image.new('RGB', (w, h), style.colour('white')), style,
+        (co*x, -si*x, u*x, si*y, co*y, v*y), skin)
+    pen.ink = round(style.outline*x*(1 + 2*MARGIN))
+    return pen
+
+# %% ../../nbs/nursery/01_drawing.ipynb #part0009
+def develop_part(
+    pen:Pen,              # a finished drawing on a `part_paper`
+    part:tuple,           # left, top, right, bottom of the part; the picture is 0 to 1
+    size:tuple,           # width and height of the part, pixels
+    camera:Camera=Camera(),  # for its blur, in units of 1/64 of the part's longer side
+    light:int=0,          # 0 to 7, as in `develop`
+)->Image.Image:           # RGB picture of that size
+    "The part under the same light and grain as the whole picture."
+    return _exposed(pen.image.reduce(pen.image.size[0]//size[0]), pen.style, camera.blur, light, part)
 
 # %% ../../nbs/nursery/01_drawing.ipynb #683c42ff
 @dataclass(repr=False)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLACES', 'SEEN_IN', 'STANDING', 'DREAMS', 'LABELED_S', 'NOUNS', 'VERBS', 'ADJECTIVES', 'PAIRS', 'LIGHTS',
-           'DISTRACTORS', 'Scene', 'says', 'draw_scene', 'Subject', 'phrase_book', 'place_thing', 'stage']
+           'DISTRACTORS', 'Scene', 'scene_of', 'says', 'draw_scene', 'Subject', 'phrase_book', 'place_thing', 'stage']
 
 # %% ../../nbs/nursery/06_scenes.ipynb #d99ba365
 import random
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from fastcore.basics import patch
 from PIL import Image
 from .backdrops import ACTIONS, BACKDROPS
-from .drawing import COLOURS, INFANT, Camera, Style, develop, paper
+from .drawing import COLOURS, INFANT, Camera, Style, develop, develop_part, paper, part_paper
 from .objects import PAINTS, Thing, draw_thing
 
 # %% ../../nbs/nursery/06_scenes.ipynb #8ccbbcb4
@@ -47,6 +47,16 @@ def graph(
     return dict(place=self.place, nouns=sorted(self.nouns()), things=things,
         relations=[list(r) for r in self.relations])
 
+# %% ../../nbs/nursery/06_scenes.ipynb #part0005
+def scene_of(
+    values:dict,          # `dataclasses.asdict` of a scene, or the same after JSON
+)->Scene:
+    "A scene from plain JSON values, to be drawn again."
+    d = dict(values); wall,floor,pattern = d.pop('room')
+    things = tuple(Thing(**{**t, 'box': tuple(t['box'])}) for t in d.pop('things'))
+    return Scene(things, d['place'], tuple(map(tuple, d['relations'])), (tuple(wall), tuple(floor), pattern),
+        Camera(**d['camera']), tuple(d['skin']), d['light'])
+
 # %% ../../nbs/nursery/06_scenes.ipynb #af05c902
 def says(
     graph:dict,   # `Scene.graph()`
@@ -69,16 +79,9 @@ DREAMS = (((208, 178, 240), (136, 206, 218)), ((250, 190, 206), (160, 170, 226))
     ((160, 214, 236), (242, 196, 150)), ((250, 214, 150), (206, 150, 200)))
 
 # %% ../../nbs/nursery/06_scenes.ipynb #6f451324
-def draw_scene(
-    scene:Scene,          # what to draw
-    size:int=64,          # side of the picture, pixels
-    style:Style=INFANT,   # how to draw
-    decor:int=0,          # seed of the backdrop's details
-    supersample:int=2,    # paper pixels per final pixel; 3 or 4 for large pictures on a page
-)->Image.Image:           # RGB picture, (size, size)
-    "Draw a scene graph as one picture."
-    pen = paper(size, style, supersample, scene.skin); rng = random.Random(decor)
-    wall,floor,pattern = scene.room
+def _paint(pen, scene, style, decor):
+    "Everything that a scene holds, on paper, back to front."
+    (wall,floor,pattern),rng = scene.room,random.Random(decor)
     if style.name == 'generated': wall,floor = DREAMS[decor % len(DREAMS)]
     BACKDROPS[scene.place](pen, rng, (wall, floor, pattern))
     if style.name == 'generated':
@@ -91,7 +94,23 @@ def draw_scene(
             pen.veil((x, y + .94*h, w*1.02, .16*h), (52, 36, 64), .26)
         draw_thing(pen, t)
         if t.action in ACTIONS: ACTIONS[t.action](pen.at(x, y, w, h), t)
-    return develop(pen, size, scene.camera, scene.light)
+    return pen
+
+# %% ../../nbs/nursery/06_scenes.ipynb #part0010
+def draw_scene(
+    scene:Scene,          # what to draw
+    size:int|tuple=64,    # side of the picture, pixels; of a part its width and height
+    style:Style=INFANT,   # how to draw
+    decor:int=0,          # seed of the backdrop's details
+    supersample:int=2,    # paper pixels per final pixel; 3 or 4 for large pictures on a page
+    part:tuple=None,      # left, top, right, bottom of a part, the picture is 0 to 1; None: all of it
+)->Image.Image:           # RGB picture, (size, size) or the part's size
+    "Draw a scene graph, or a part of it, as one picture."
+    if part is None:
+        pen = _paint(paper(size, style, supersample, scene.skin), scene, style, decor)
+        return develop(pen, size, scene.camera, scene.light)
+    pen = _paint(part_paper(part, size, style, scene.camera, supersample, scene.skin), scene, style, decor)
+    return develop_part(pen, part, size, scene.camera, scene.light)
 
 # %% ../../nbs/nursery/06_scenes.ipynb #006db276
 LABELED_S = tuple('ball basket car cat chair computer crib door floor foot ground hand kitchen paper puzzle '

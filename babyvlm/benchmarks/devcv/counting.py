@@ -10,7 +10,7 @@ import random
 
 from PIL import Image
 
-from .crops import Draft, Task, as_bytes, balanced, draw, need, plural
+from .crops import Draft, Task, _edges, as_bytes, balanced, draw, need, plural
 from ...data.conversations import IMAGE
 
 # %% ../../../nbs/benchmarks/devcv/02_counting.ipynb #0422fa92
@@ -42,17 +42,20 @@ def scatter(
         scale *= .9
 
 # %% ../../../nbs/benchmarks/devcv/02_counting.ipynb #157764a4
-def _canvas(pool, crop, size, at, canvas, word):
+def _canvas(stamp, at, canvas, word):
     "A canvas as a file, and what it shows."
-    out, stamp = Image.new('RGB', canvas), crop.resize(size, Image.Resampling.BILINEAR)
+    out = Image.new('RGB', canvas)
     for corner in at: out.paste(stamp, corner)
-    known = dict(objects=[[word, *corner, *size] for corner in at], counts={word: len(at)}, size=list(canvas))
+    known = dict(objects=[[word, *corner, *stamp.size] for corner in at], counts={word: len(at)},
+                 size=list(canvas))
     return (as_bytes(out, '.jpeg'), '.jpeg'), known
 
 def _stamp(pool, rng, words):
-    "A word, its crop and the canvas of its frame."
+    "A word, one of its boxes, and the sizes at which the box and the canvas of its frame are shown."
     word = rng.choice(words); f, b = rng.choice(pool.boxes[word])
-    return word, (f.image, b.xywh), pool.crop(f, b), (f.width, f.height)
+    canvas = pool.whole_size(f.image, (f.width, f.height)); k = canvas[0]/f.width
+    left, top, right, bottom = _edges(b.xywh)
+    return word, f, b, (round((right - left)*k), round((bottom - top)*k)), canvas
 
 def _first(crop, canvas, options):
     "The first scale to try."
@@ -80,13 +83,12 @@ def _many(shown, word):
 def _how_many(pool, task, n, rng, top, ask, variant, options):
     words = need(task, pool.targets(), 1, 'categories'); numbers = balanced(top, n, rng)
     def make(i):
-        word, key, crop, canvas = _stamp(pool, rng, words); N = numbers[i] + 1
-        scale = (_free_size(crop.size, canvas, rng) if variant == 'hardened'
-                 else _first(crop.size, canvas, options))
-        size, at = scatter(crop.size, N, canvas, rng, scale)
-        picture, known = _canvas(pool, crop, size, at, canvas, word)
-        return (key, N), Draft(f'{task}_{i}', ((ask(word), str(N)),), (picture,), (known,),
-                               facts=dict(word=word, number=N))
+        word, f, b, crop, canvas = _stamp(pool, rng, words); N = numbers[i] + 1
+        scale = _free_size(crop, canvas, rng) if variant == 'hardened' else _first(crop, canvas, options)
+        size, at = scatter(crop, N, canvas, rng, scale)
+        picture, known = _canvas(pool.view(f.image, b.xywh, size), at, canvas, word)
+        return (f.image, b.xywh, N), Draft(f'{task}_{i}', ((ask(word), str(N)),), (picture,), (known,),
+                                           facts=dict(word=word, number=N))
     return draw(task, n, make)
 
 def _count(pool, n, rng, source, variant, options):
@@ -135,16 +137,18 @@ SUBITIZE_REAL = Task('subitize_real', 'Subitizing, naturalistic', 'number', 4, _
 # %% ../../../nbs/benchmarks/devcv/02_counting.ipynb #999be4ab
 def _compare_synthetic(pool, n, rng, source, variant, options):
     words = need('compare_synthetic', pool.targets(), 1, 'categories'); places = balanced(2, n, rng)
-    tail = 'Answer ' if source != 'babyview' else ''
+    tail, least = 'Answer ' if source != 'babyview' else '', options.get('least', 1)
     def make(i):
-        word, key, crop, canvas = _stamp(pool, rng, words)
-        few, lots = sorted(rng.sample(range(9), 2))
-        size, at = scatter(crop.size, lots, canvas, rng, _first(crop.size, canvas, options))
-        both = [_canvas(pool, crop, size, a, canvas, word) for a in (at, rng.sample(at, few))]
+        word, f, b, crop, canvas = _stamp(pool, rng, words)
+        few, lots = sorted(rng.sample(range(least, 9), 2))
+        size, at = scatter(crop, lots, canvas, rng, _first(crop, canvas, options))
+        stamp = pool.view(f.image, b.xywh, size)
+        both = [_canvas(stamp, a, canvas, word) for a in (at, rng.sample(at, few))]
         pictures, shows = zip(*both[::-1 if places[i] else 1])
         ask = f'Which image has more {plural(word)}? {tail}(A) {IMAGE} (B) {IMAGE}'
-        return (key, few, lots), Draft(f'compare_synthetic_{i}', ((ask, 'AB'[places[i]]),), pictures, shows,
-                                       facts=dict(word=word, few=few, lots=lots))
+        facts = dict(word=word, few=few, lots=lots)
+        return (f.image, b.xywh, few, lots), Draft(
+            f'compare_synthetic_{i}', ((ask, 'AB'[places[i]]),), pictures, shows, facts=facts)
     return draw('compare_synthetic', n, make)
 
 def _more(questions, word, shows):

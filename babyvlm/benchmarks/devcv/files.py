@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .crops import Draft, Pool
+from .crops import OF_POOL, Draft, Pool
 from .tasks import TASKS, build
 from ...data.annotations import Bank
 from ...data.conversations import Record, Turn, save_records
@@ -98,7 +98,7 @@ def write_devcv(
     **options,            # words, shares, groups, augment ... of `build`
 )->dict:                  # task -> its JSON file
     "Write all tasks of a split in the released format."
-    of_pool = {k: options.pop(k) for k in ('words', 'min_side', 'min_score') if k in options}
+    of_pool = {k: options.pop(k) for k in OF_POOL if k in options}
     pool, out = Pool(bank, **of_pool), {}
     if tasks is None: tasks = [t for t, x in TASKS.items() if variant in x.variants and _split_has(t, split)]
     options = dict(augment=split == 'train') | options
@@ -138,10 +138,11 @@ def toy_devcv(
     test:int=80,          # items a task, or task -> number; elsewhere and hardened as many
     recordings:int=24,    # of the home, dealt to train, val and test
     layout:str='nested',  # or 'flat'
+    side:int=64,          # least side of an object in pixels, see `Pool`; 160 for people
 )->dict:                  # (source, split) -> {task: JSON file}
     "Small DevCV sets of the nursery: home/{train,val,test}, elsewhere/test, hardened/test."
     root, there = Path(root), visits(world, recordings)
-    how = dict(layout=layout, seed=world.seed, truth=True, start='canvas')
+    how = dict(layout=layout, seed=world.seed, truth=True, start='canvas', side=side)
     where, out = assign_splits([v.name for v in there], (.5, .2, .3), world.seed), {}
     for s, n in dict(train=train, val=val, test=test).items():
         n = _wanted(n, s)

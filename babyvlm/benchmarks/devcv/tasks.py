@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from .build import (LEFT_RIGHT, LOCALIZE, LOOKING, MEMORY, SPATIAL, VDR_BINARY,
                                             VDR_OPEN, VOCABULARY)
 from .counting import COUNT, MORE, MORE_REAL, SUBITIZE, SUBITIZE_REAL
-from .crops import ANSWERS, SOURCES, Draft, Pool, Task
+from .crops import ANSWERS, OF_POOL, SOURCES, Draft, Pool, Task
 from ...data.annotations import Bank
 
 # %% ../../../nbs/benchmarks/devcv/04_tasks.ipynb #8c5136aa
@@ -57,12 +57,12 @@ def build(
     seed:int=0,           # of the draws
     variant:str='released',  # 'released', 'hardened' or 'clean': one of the task's variants
     source:str=None,      # wording: 'saycam', 'ego4d' or 'babyview'; None: the bank's
-    **options,            # words, min_side, min_score; shares, groups; augment (VDR); start (canvases)
+    **options,            # of the pool, see `OF_POOL`, or of the task, see the pages of the builders
 )->list[Draft]:           # n items, twice as many clips with augment
     "Items of one task."
     task = task_name(task); known = TASKS[task].variants
     if variant not in known: raise ValueError(f"{task} has no variant '{variant}': {', '.join(known)}")
-    of_pool = {k: options.pop(k) for k in ('words', 'min_side', 'min_score') if k in options}
+    of_pool = {k: options.pop(k) for k in OF_POOL if k in options}
     pool = bank if isinstance(bank, Pool) and not of_pool else Pool(getattr(bank, 'bank', bank), **of_pool)
     source = source or (pool.bank.source if pool.bank.source in SOURCES else 'saycam')
     if source not in SOURCES: raise ValueError(f"unknown wording '{source}': one of {', '.join(SOURCES)}")
