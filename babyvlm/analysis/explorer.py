@@ -271,7 +271,8 @@ def _row(self, item, place, disagree):
     said = [dict(model=m, verdict=verdict(item, r, self.judge), chosen=_chosen(item, r), text=r.text or '',
                  scores=_scores(item, r), rule=r.rule, reason=r.reason) for m, r in self.said[item.uid][1]]
     reference = item.gold if isinstance(item.gold, str) and not item.rounds else ''
-    return dict(uid=item.uid, title=_title(item, self.names), task=self.names.get(item.benchmark, item.benchmark), prompt=item.prompt,
+    task = self.names.get(item.benchmark, item.benchmark)
+    return dict(uid=item.uid, title=_title(item, self.names), task=task, prompt=item.prompt,
                 options=_asked(item), reference=reference, gold_image=_gold_image(item), answers=said,
                 images=[place.get(str(p), -1) for p in item.images], disagree=disagree)
 
