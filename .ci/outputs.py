@@ -1,9 +1,12 @@
 """Copy the outputs of the last batch into the paper notebooks: `python .ci/outputs.py [v1 ...]`, after `make reproduce`."""
+import base64
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+
+from babyvlm.reporting.tables import lighter
 
 root = Path(__file__).resolve().parent.parent
 WIDGET = 'application/vnd.jupyter.widget-view+json'  # a finished progress bar teaches nothing
@@ -13,6 +16,8 @@ def shown(outputs):
     "Outputs a reader should see."
     kept = [o for o in outputs if o.output_type != 'stream' and WIDGET not in o.get('data', {})]
     if errors := [o for o in outputs if o.output_type == 'error']: raise ValueError(f'{errors[0].ename}: {errors[0].evalue}')
+    for data in (o.data for o in kept if 'image/png' in o.get('data', {})):
+        data['image/png'] = base64.b64encode(lighter(base64.b64decode(data['image/png']))).decode() + '\n'
     return kept
 
 

@@ -72,8 +72,32 @@ def results_first(page, nb):
             c.source, waiting = '\n\n'.join([*waiting, c.source]), []
         cells.append(c)
     if waiting: cells.append(nbformat.v4.new_code_cell('\n\n'.join(waiting), metadata=dict(alt='')))
-    nb.cells = cells
+    nb.cells = figure_first(cells)
     return nb
+
+
+def figure_first(cells):
+    "The first figure stands above everything but the introduction; its code stays where it was."
+    k = next((k for k, c in enumerate(cells) if c.cell_type == 'code' and any(is_picture(o) for o in c.outputs)), None)
+    if k is None: return cells
+    drawn = [o for o in cells[k].outputs if is_picture(o)]
+    cells[k].outputs = [o for o in cells[k].outputs if not is_picture(o)]
+    above = nbformat.v4.new_code_cell('', outputs=drawn, metadata=dict(alt=cells[k].metadata['alt'], transient=dict(remove_source=True)))
+    start = next((j for j, c in enumerate(cells) if c.cell_type == 'markdown'), -1) + 1
+    return [*cells[:start], above, *cells[start:]]
+
+
+def is_picture(output): return any(k.startswith('image/') for k in output.get('data', {}))
+
+
+def shorter(page, body):
+    "On pages of results a long table is a click away, under its caption."
+    if not page.startswith('papers/'): return body
+    def one(m):
+        said = re.search(r'<(?:caption|td class="gt_heading[^"]*")[^>]*>(.*?)</(?:caption|td)>', m[0], re.S)
+        rows, words = m[0].count('<tr') - 2, re.sub('<[^>]+>', '', said[1]).strip() if said else 'Table'
+        return m[0] if rows < 16 else f'<details class="long"><summary>{words} ({rows} rows)</summary>{m[0]}</details>'
+    return re.sub(r'<table\b.*?</table>', one, body, flags=re.S)
 
 
 def folded(page, body):
@@ -99,6 +123,7 @@ def shown(nb):
                 if 'text/markdown' in o.get('data', {}):
                     text = re.sub(r'(?<=\))\{[^{}\n]*\}', '', ''.join(o.data['text/markdown']))   # attributes that only Quarto reads
                     o.data['text/markdown'] = equations(text)
+                if 'text/html' in o.get('data', {}): o.data['text/html'] = unlinked(''.join(o.data['text/html']))
                 if any('widget' in k for k in o.get('data', {})): o.data = {k: v for k, v in o.data.items() if 'widget' not in k}
             if said.get('echo') == 'false': c.metadata['transient'] = dict(remove_source=True)
             c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
@@ -106,6 +131,11 @@ def shown(nb):
         cells.append(c)
     nb.cells = cells
     return nb
+
+
+def unlinked(part):
+    "A piece of another file, as a cell shows it: what its links lead to is not here."
+    return re.sub(r' href="(?![a-z]+:)([^"]*)"', lambda m: m[0] if m[1][:1] == '#' and f'id="{m[1][1:]}"' in part else '', part)
 
 
 def with_alt(body, alts):
@@ -122,7 +152,7 @@ def body_of(site, page):
         nb = results_first(page, shown(nb))
         alts = [c.metadata['alt'] for c in nb.cells if c.cell_type == 'code' for o in c.get('outputs', ())
                 if any(k in o.get('data', {}) for k in ('image/png', 'image/jpeg')) and 'text/html' not in o.get('data', {})]
-        return front, folded(page, with_alt(exporter.from_notebook_node(nb)[0], alts))
+        return front, shorter(page, folded(page, with_alt(exporter.from_notebook_node(nb)[0], alts)))
     front, text = front_matter((site/page).read_text(encoding='utf-8'))
     return front, markdown2html(equations(text))
 
@@ -135,6 +165,9 @@ def relinked(body, page, out, targets):
         if goal not in targets: return m[0]
         return f'{m[1]}{os.path.relpath(targets[goal], os.path.dirname(out) or ".")}{hash_}{part}"'
     return re.sub(r'((?:href|src)=")((?![a-z]+:|#)[^"]+)"', one, body)
+
+
+def said(text): return re.sub('`([^`]+)`', r'<code>\1</code>', html.escape(str(text)))
 
 
 def side(sections, titles, targets, page, out):
@@ -190,7 +223,7 @@ def render(site=root/'_proc', to=root/'_site', only=None):
         front, body = body_of(site, p)
         body, out = anchored(relinked(body, p, targets[p], targets)), targets[p]
         up = os.path.relpath('.', os.path.dirname(out) or '.')
-        lead = f'<h1>{html.escape(titles[p])}</h1><p class="lead">{html.escape(str(front.get("description") or ""))}</p>'
+        lead = f'<h1>{html.escape(titles[p])}</h1><p class="lead">{said(front.get("description") or "")}</p>'
         parts = dict(title='babyvlm' if p == 'index.ipynb' else f'{html.escape(titles[p])} – babyvlm', up=up, nav=side(sections, titles, targets, p, out),
                      body=lead + contents(body) + body + neighbours(pages, titles, targets, p))
         (to/out).parent.mkdir(parents=True, exist_ok=True)

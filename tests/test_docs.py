@@ -1,9 +1,11 @@
 """The documentation builds offline: everything up to the call of Quarto."""
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
@@ -76,36 +78,89 @@ def test_no_dead_link(path):
             assert slug(part) in heads or file.suffix == '.ipynb', f'{path.name}: no heading {part} in {file.name}'
 
 
-SOME = ['index.ipynb', 'run/11_cli.ipynb', 'guides/01_start_toy.ipynb', 'guides/07_questions.ipynb', 'reporting/01_published.ipynb', 'papers/v1/63_main_results.ipynb',
-        'data_cards/vtwt/index.md']
-
-
 @pytest.fixture(scope='module')
 def plain(site, tmp_path_factory):
-    "Some pages as plain HTML, by the renderer that `make docs` uses where Quarto is missing."
+    "All pages as plain HTML, by the renderer that `make docs` uses where Quarto is missing."
     pytest.importorskip('latex2mathml', reason='latex2mathml is not installed')
     sys.path.insert(0, str(ROOT/'.ci'))
     try: import render
     finally: sys.path.remove(str(ROOT/'.ci'))
-    return render.render(site, tmp_path_factory.mktemp('site'), SOME), {render.target(p, render.head(site, p)) for p in
-                                                                       [q for _, ps in render.outline(site) for q in ps]}
+    to = render.render(site, tmp_path_factory.mktemp('site'))
+    return to, {f.relative_to(to).as_posix(): Page(f) for f in sorted(to.rglob('*.html'))}
 
 
-def test_links_of_the_site_lead_to_pages_of_the_site(plain):
+class Page(HTMLParser):
+    "What a reader meets on a page: the words, the links, the places that can be linked to, the pictures."
+    def __init__(self, file):
+        super().__init__()
+        self.words, self.links, self.ids, self.pictures, self.silent = [], [], set(), [], 0
+        self.feed(file.read_text(encoding='utf-8'))
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        self.silent += tag in ('script', 'style')
+        if a.get('id'): self.ids.add(a['id'])
+        if tag == 'img': self.pictures.append(a.get('alt') or '')
+        self.links += [t for t in (a.get('href'), a.get('src')) if t is not None and not re.match(r'[a-z]+:', t)]
+
+    def handle_endtag(self, tag): self.silent -= tag in ('script', 'style')
+    def handle_data(self, data):
+        if not self.silent: self.words.append(data)
+
+    @property
+    def text(self): return ' '.join(' '.join(self.words).split())
+
+
+def test_links_of_the_site_lead_to_pages_and_places_of_the_site(plain):
     to, pages = plain
-    for file in to.rglob('*.html'):
-        if file.name in ('report.html', 'explorer.html'): continue
-        here = file.relative_to(to).parent
-        for attribute, target in re.findall(r'(href|src)="((?!data:|#|[a-z]+:)[^"]+)"', file.read_text(encoding='utf-8')):
-            goal = os.path.normpath(here/target.partition('#')[0])
-            assert goal in pages or (to/goal).exists(), f'{file.relative_to(to)}: {attribute} {target} leads nowhere'
+    dead = []
+    for name, page in pages.items():
+        for target in page.links:
+            path, _, part = target.partition('#')
+            goal = os.path.normpath(Path(name).parent/path) if path else name
+            found = (to/goal).exists() and (not part or goal not in pages or Path(goal).name == 'explorer.html' or part in pages[goal].ids)
+            if not found: dead.append((name, target))
+    assert dead == [], dead
 
 
 def test_every_picture_has_words(plain):
-    for file in plain[0].rglob('*.html'):
-        for image in re.findall(r'<img\b[^>]*>', file.read_text(encoding='utf-8')):
-            alt = re.search(r'alt="([^"]*)"', image)
-            assert alt and len(alt[1]) > 3 and 'No description' not in alt[1], f'{file.name}: {image[:80]}'
+    for name, page in plain[1].items():
+        for alt in page.pictures: assert len(alt) > 3 and 'No description' not in alt, name
+
+
+OBJECT = re.compile(r'object at 0x|\bat 0x[0-9a-f]{6}|<[\w.]+ object|OptionInfo')
+
+
+def test_no_page_shows_an_address_an_object_or_this_machine(plain):
+    "What a cell echoes for its author is not for readers, and a signature shows the defaults of a user."
+    to, pages = plain
+    for name, page in pages.items():
+        for wrong in (OBJECT, re.compile('|'.join(re.escape(str(p)) + r'\b' for p in (ROOT, Path.home(), Path(sys.prefix))) + r'|/tmp/\w{6}|site-packages')):
+            found = wrong.search(page.text)
+            assert not found, f'{name}: .. {page.text[max(0, found.start() - 60):found.end() + 40]} ..'
+    lines = (to/'llms.txt').read_text(encoding='utf-8').splitlines()
+    own = [n for n in pages if not n.startswith('figures/')]
+    assert lines[0] == '# babyvlm' and sum(l.startswith('- [') for l in lines) == len(own)
+
+
+def test_every_page_has_contents_neighbours_and_a_place_in_the_search(plain):
+    to, pages = plain
+    index = json.loads((to/'search-index.js').read_text(encoding='utf-8').removeprefix('const PAGES = ').removesuffix(';\n').replace('<\\/', '</'))
+    own = {n: p for n, p in pages.items() if not n.startswith('figures/')}
+    assert {p['url'] for p in index} == set(own)
+    for name, page in own.items():
+        text = (to/name).read_text(encoding='utf-8')
+        assert 1 <= len(re.findall(r'<a rel="(?:prev|next)"', text)) <= 2, name
+        assert len(re.findall('<h2 ', text)) < 3 or 'class="contents"' in text, name
+
+
+def test_pages_of_results_begin_with_the_figure_and_show_no_trace_of_their_cells(plain):
+    to, pages = plain
+    for name in (n for n in pages if n.startswith('papers/')):
+        text = (to/name).read_text(encoding='utf-8')
+        figure, table = text.find('<img'), text.find('<table')
+        assert min(figure, table) < 0 or figure < table, f'{name}: the figure stands below a table'
+        assert 'jp-OutputArea-executeResult' not in text or not re.search(r'<pre>\s*[\d.]+\s*</pre>', text), f'{name}: a bare number'
 
 
 def test_site_in_a_real_browser(plain):
@@ -137,16 +192,6 @@ def test_site_in_a_real_browser(plain):
             assert not phone.locator('#pages').is_visible() and phone.complaints == []
             phone.click('#menu')
             assert phone.locator('#pages').is_visible()
-
-
-def test_no_page_shows_an_address_or_an_object(plain):
-    "What a cell echoes for its author is not for readers, and a signature shows the defaults of a user."
-    for file in plain[0].rglob('*.html'):
-        if file.name in ('report.html', 'explorer.html'): continue
-        text = re.sub(r'<[^>]+>', ' ', file.read_text(encoding='utf-8'))
-        assert not re.search(r'object at 0x|&lt;typer|OptionInfo|\bat 0x[0-9a-f]{6}', text), file.name
-    lines = (plain[0]/'llms.txt').read_text(encoding='utf-8').splitlines()
-    assert lines[0] == '# babyvlm' and sum(l.startswith('- [') for l in lines) == len(plain[1])
 
 
 @pytest.mark.skipif(not shutil.which('quarto'), reason='Quarto is not on the PATH; the pages are checked up to its call')

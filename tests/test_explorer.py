@@ -14,6 +14,9 @@ from babyvlm.benchmarks.devcv.read import load_items
 from babyvlm.benchmarks.v1 import load_baby_winoground, load_labeled_s, load_saycam_caption, load_vtwt
 from babyvlm.items import Item, Reply, score_shape
 from babyvlm.nursery.world import Nursery
+from babyvlm.reporting.coverage import collect, explored
+from babyvlm.reporting.page import _cell_row
+from babyvlm.store import Store
 from browser import browser, opened
 
 NASTY = '</script><script>document.title="TAKEN"</script><img src=x onerror="document.title=\'TAKEN\'"> {{data}} <b>&amp;'
@@ -149,3 +152,15 @@ def test_work_grows_with_the_answers_not_with_their_square():
         e.data(pictures=False); e.select(find='x'); e.item_html(items[-1].uid)
         return Uid.compared
     assert cost(400) < 3*cost(200)
+
+
+def test_tests_have_their_names_and_the_report_links_to_those_that_are_shown(shown, tmp_path):
+    _, e = shown
+    named = Explorer(e.items, e.replies, names=dict(vtwt='VTWT', labeled_s='Labeled-S'))
+    found = explored(named.export(tmp_path/'explorer.html', pictures=False))
+    assert found['vtwt', 'CVCL'] == 'VTWT' and found['labeled-s', NASTY] == 'Labeled-S'
+    assert set(dict(named.widget().controls['task'].options)) == {'all', 'VTWT', 'Labeled-S', 'baby_winoground', 'saycam_caption'}
+    cells = collect(tmp_path, Store(tmp_path/'store')).cells
+    cell = cells[(cells.model == 'CVCL') & (cells.task == 'VTWT')].iloc[0].copy()
+    cell['value'], cell['part'] = .5, 'v1/63_main_results'
+    assert 'explorer.html#task=VTWT&' in _cell_row(cell, [], found) and 'explorer.html' not in _cell_row(cell, [], {})

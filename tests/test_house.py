@@ -160,3 +160,10 @@ def test_every_public_name_has_a_user():
     "A name that only its own lesson mentions is a line to maintain for nobody: use it, delete it, or say here whom it is for."
     found = set(idle_names()) - set(KEPT)
     assert not found, 'nobody uses: ' + ', '.join(sorted(found))
+
+
+def test_no_committed_file_is_heavier_than_a_mebibyte():
+    "Every clone downloads every version of every picture."
+    heavy = {f: n for f in (p for g in ('figures/**/*', 'nbs/**/*', 'tests/**/*', 'babyvlm/**/*', 'tools/**/*') for p in ROOT.glob(g))
+             if f.is_file() and '.ipynb_checkpoints' not in f.parts and f.name != 'report.html' and (n := f.stat().st_size) > 2**20}
+    assert not heavy, f'use fewer colours or pixels: {heavy}'

@@ -79,9 +79,11 @@ class Explorer:
     items:Sequence[Item] = field(repr=False)  # unique uids
     replies:Mapping[str, Sequence[Reply]] = field(repr=False)  # model -> replies to all or some of the items
     judge:Callable = field(default=None, repr=False)  # a rule for free text, see `verdict`
+    names:Mapping[str, str] = field(default_factory=dict, repr=False)  # benchmark -> what people call it
 
     def __post_init__(self):
         known = {i.uid for i in self.items}
+        if len(known) < len(self.items): raise ValueError('two items have the same uid')
         for model, said in self.replies.items():
             strange = [r.uid for r in said if r.uid not in known]
             if strange: raise ValueError(f"{model} answered '{strange[0]}', which is not among the items")
@@ -159,7 +161,8 @@ def picture_address(
 
 def _gold_image(item): return item.gold if item.choice == 'images' and isinstance(item.gold, int) else None
 
-def _title(item):
+def _title(item, names):
+    if item.benchmark in names: return f'{names[item.benchmark]} ({item.uid})'
     named = item.uid.startswith(item.benchmark.split('/')[-1])
     return item.uid if named else f'{item.benchmark}: {item.uid}'
 
@@ -217,7 +220,7 @@ def item_html(self:Explorer,
     answers = ''.join(_answer_row(item, m, r, self.judge) for m, r in said)
     columns = ('model', 'verdict', 'chosen', 'scores', 'reply', 'rule')
     head = ''.join(f'<th scope="col">{h}</th>' for h in columns)
-    return (f'<h4>{html.escape(_title(item))}</h4>{images}<p>{html.escape(item.prompt)}</p>'
+    return (f'<h4>{html.escape(_title(item, self.names))}</h4>{images}<p>{html.escape(item.prompt)}</p>'
             f'<ul>{options}</ul><table><tr>{head}</tr>{answers}</table>')
 
 # %% ../../nbs/analysis/08_explorer.ipynb #7669d826
@@ -225,7 +228,7 @@ def _controls(self):
     "The filters, each with its choices."
     d = self.verdicts
     def choose(name, values):
-        return Dropdown(options=[('all', '')] + [(v, v) for v in values], description=name)
+        return Dropdown(options=[('all', '')] + [(self.names.get(v, v), v) for v in values], description=name)
     verdicts = [v for v in VERDICTS if v in set(d.verdict)]
     return dict(task=choose('task', dict.fromkeys(d.task)), model=choose('model', self.replies),
                 verdict=choose('verdict', verdicts),
@@ -268,7 +271,8 @@ def _row(self, item, place, disagree):
     said = [dict(model=m, verdict=verdict(item, r, self.judge), chosen=_chosen(item, r), text=r.text or '',
                  scores=_scores(item, r), rule=r.rule, reason=r.reason) for m, r in self.said[item.uid][1]]
     reference = item.gold if isinstance(item.gold, str) and not item.rounds else ''
-    return dict(uid=item.uid, title=_title(item), task=item.benchmark, prompt=item.prompt,
+    task = self.names.get(item.benchmark, item.benchmark)
+    return dict(uid=item.uid, title=_title(item, self.names), task=task, prompt=item.prompt,
                 options=_asked(item), reference=reference, gold_image=_gold_image(item), answers=said,
                 images=[place.get(str(p), -1) for p in item.images], disagree=disagree)
 

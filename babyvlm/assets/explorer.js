@@ -66,7 +66,10 @@ function answers(row) {
       ...shown.map(([name, get]) => make('td', get(a), { scores: 'num', reply: 'said' }[name])));
     table.append(line);
   }
-  const box = make('div', undefined, 'scroll');
+  const box = make('div', undefined, 'scroll');   // wide tables scroll, by keys too
+  box.tabIndex = 0;
+  box.setAttribute('role', 'region');
+  box.setAttribute('aria-label', `answers to ${row.uid}`);
   box.append(table);
   return box;
 }

@@ -26,7 +26,7 @@ from ..benchmarks.likelihood import Generative
 from ..config import Profile, pick_device
 from ..data.taxonomy import Taxonomy, build_questions, random_taxonomy
 from ..estimate import Estimate, crossed
-from ..items import Item, Journal, evaluate
+from ..items import Item, Journal, Reply, evaluate
 from ..models.babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration,
                                       BabyLlavaProcessor, llama_text)
 from ..models.tokenizers import SPECIAL_TOKENS, word_tokenizer
@@ -260,19 +260,29 @@ def items(self:Planted,
 
 # %% ../../nbs/experiments/06_planted.ipynb #eacb9679
 @patch
+def said(self:Planted,
+    arm:Arm,              # who answers
+    kind:str='image',     # 'image' or 'text'
+    tuning:str='',        # '' as trained, or one of `TUNINGS`
+)->list[Reply]:           # one an item of `items`
+    "What an arm answers."
+    weights = self.tuned(arm, tuning) if tuning else self.model(arm)
+    def build(path):
+        model = Generative(BabyLlava.from_pretrained(weights.path, device=pick_device()))
+        for k in ('image', 'text'): evaluate(model, self.items(k), path/f'{k}.jsonl', batch_size=256)
+    made = self._made('planted_replies', build, [weights], **asdict(arm))
+    done = Journal(made.path/f'{kind}.jsonl').done
+    return [done[i.uid] for i in self.items(kind)]
+
+@patch
 def replies(self:Planted,
     arm:Arm,              # who answers
     kind:str='image',     # 'image' or 'text'
     tuning:str='',        # '' as trained, or one of `TUNINGS`
 )->np.ndarray:            # (pictures or species, levels) 0..1; options that tie share the point
     "Which questions an arm gets right."
-    weights = self.tuned(arm, tuning) if tuning else self.model(arm)
-    def build(path):
-        model = Generative(BabyLlava.from_pretrained(weights.path, device=pick_device()))
-        for k in ('image', 'text'): evaluate(model, self.items(k), path/f'{k}.jsonl', batch_size=256)
-    made = self._made('planted_replies', build, [weights], **asdict(arm))
-    done, items = Journal(made.path/f'{kind}.jsonl').done, self.items(kind)
-    right = np.array([credit(i, done[i.uid]) for i in items])
+    items = self.items(kind)
+    right = np.array([credit(i, r) for i, r in zip(items, self.said(arm, kind, tuning))])
     return right.reshape(-1, max(i.meta['level'] for i in items))
 
 # %% ../../nbs/experiments/06_planted.ipynb #eacb96b2

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Saved', 'read_saved', 'run_cells', 'Need', 'needs', 'need_of', 'counted', 'computed', 'guessed', 'published_cells',
-           'noise_floors', 'tables_named', 'claims_of', 'run_records', 'runs_of', 'Report', 'collect', 'unfilled',
-           'page_list']
+           'noise_floors', 'tables_named', 'claims_of', 'run_records', 'runs_of', 'Report', 'explored', 'collect',
+           'unfilled', 'page_list']
 
 # %% ../../nbs/reporting/04_coverage.ipynb #64c4af5f
 import csv
@@ -314,7 +314,7 @@ class Report:
     saved:list = field(repr=False)  # of `read_saved`
     cells:pd.DataFrame = field(repr=False)  # of `published_cells`
     records:dict = field(repr=False)  # of `run_records`
-    explorer:bool = False # whether explorer.html lies beside the report
+    explorer:dict = field(default_factory=dict)  # of `explored`
 
     @property
     def status(self)->pd.DataFrame:  # paper x status, counts of published values
@@ -330,6 +330,15 @@ class Report:
                 f"this run; {kinds.count('table')} tables and {kinds.count('figure')} figures.")
 
 # %% ../../nbs/reporting/04_coverage.ipynb #53257524
+def explored(
+    page:Path,            # explorer.html, which may be absent
+)->dict:                  # (key of the task, model) -> the task as the page spells it
+    "Of what an exported explorer shows items."
+    if not page.exists(): return {}
+    data = re.search(r'id="data">(.*?)</script>', page.read_text(encoding='utf-8'), re.S)
+    rows = json.loads(data[1])['rows']
+    return {(key_of(r['task']), a['model']): r['task'] for r in rows for a in r['answers']}
+
 def collect(
     folder,               # figures/<profile>
     store:Store=None,     # default: the store of this checkout
@@ -339,8 +348,8 @@ def collect(
     saved = read_saved(folder)
     cells = published_cells(saved, [*computed(), *guessed(), *counted(root)])
     wanted = [*(r for s in saved for r in s.record['runs']), *(c for c in cells.run)]
-    items = (Path(folder)/'explorer.html').exists()
-    return Report(Path(folder).name, saved, cells, run_records(wanted, store), items)
+    shown = explored(Path(folder)/'explorer.html')
+    return Report(Path(folder).name, saved, cells, run_records(wanted, store), shown)
 
 # %% ../../nbs/reporting/04_coverage.ipynb #cover002
 _PAPERS = dict(v1='BabyVLM V1', v2='BabyVLM-V2', hierarchy='Hierarchical recognition')

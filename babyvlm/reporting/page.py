@@ -21,7 +21,7 @@ from PIL import Image
 from ..items import open_image
 from .coverage import (Report, claims_of, collect, noise_floors, run_cells, runs_of,
                                         tables_named, unfilled)
-from .published import PAPERS
+from .published import PAPERS, key_of
 from .tables import asset, tex_safe
 from ..store import Store, sha256_text, write_whole
 
@@ -72,7 +72,7 @@ def _links(runs, most=3):
 _HEADS = ['paper', 'table', 'model', 'setting', 'task', 'metric', 'published', 'this run', 'difference',
           '95 % interval', 'n', 'status', 'why', 'runs']
 
-def _cell_row(c, runs, explorer=False):
+def _cell_row(c, runs, explorer={}):
     "One published value as a table row that others can link to."
     interval = f'[{_num(c.low)}, {_num(c.high)}]' if c.low == c.low else ''
     value = _num(c.value)
@@ -83,13 +83,15 @@ def _cell_row(c, runs, explorer=False):
     right = ''.join(f'<td class="num">{t}</td>' for t in numbers)
     grey = '' if value else ' class="no"'
     marks = f'id="cell-{esc(c.id)}" data-paper="{c.paper}" data-status="{esc(c.status)}"{grey}'
+    items = _items(c, explorer) if value and c.part else ''
     why = f'<td class="why">{esc(c.why)}{folded("source", esc(c.source)) if c.source else ""}</td>'
     return (f'<tr {marks}>{left}{right}<td>{esc(c.status)}</td>{why}'
-            f'<td class="num">{_links(runs)} {_items(c) if explorer and value and c.part else ""}</td></tr>')
+            f'<td class="num">{_links(runs)} {items}</td></tr>')
 
-def _items(c):
-    "Link to the items behind a cell."
-    return f'<a href="explorer.html#{urlencode(dict(task=c.task, model=c.model))}">items</a>'
+def _items(c, explorer):
+    "Link to the items behind a cell, where the explorer has them."
+    task = explorer.get((key_of(c.task), c.model))
+    return task and f'<a href="explorer.html#{urlencode(dict(task=task, model=c.model))}">items</a>' or ''
 
 # %% ../../nbs/reporting/05_page.ipynb #44455da6
 def _cells_html(r):

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['STATUS', 'NUMBERS', 'TEXT_WIDTH', 'COLUMN_WIDTH', 'row', 'compare', 'measured_in', 'tidy', 'from_row', 'as_text',
            'readable', 'Table', 'figure_path', 'provenance', 'tex_safe', 'text_points', 'as_latex', 'save_table',
-           'save_figure', 'plot_comparison', 'asset']
+           'lighter', 'save_figure', 'plot_comparison', 'asset']
 
 # %% ../../nbs/reporting/02_tables.ipynb #a6a388b8
 import html
+import io
 import json
 import math
 import os
@@ -25,6 +26,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from great_tables import GT, html as gt_html, loc, style as gt_style
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ..config import profile as get_profile, repo_root
 from ..estimate import Estimate
@@ -477,6 +480,20 @@ def save_table(
     _write_json(path.with_suffix('.json'), record)
     return Table(frame, caption, below)
 
+# %% ../../nbs/reporting/02_tables.ipynb #light002
+_MOST = 400_000           # bytes of a PNG that keeps all of its colours
+
+def lighter(
+    png:bytes,            # a picture
+)->bytes:                 # the same where it is small; else with 256 colours
+    "A picture that a repository can hold; its texts and its resolution stay."
+    if len(png) <= _MOST: return png
+    im, out, said = Image.open(io.BytesIO(png)), io.BytesIO(), PngInfo()
+    for k, v in im.text.items(): said.add_text(k, v)
+    few = im.convert('RGB').quantize(256)
+    few.save(out, 'PNG', optimize=True, pnginfo=said, **{k: v for k, v in im.info.items() if k == 'dpi'})
+    return out.getvalue()
+
 # %% ../../nbs/reporting/02_tables.ipynb #385247f1
 def save_figure(
     fig,                  # matplotlib figure
@@ -494,8 +511,9 @@ def save_figure(
         wrong = faults(fig)
         with writing(path.with_suffix('.svg')) as new:
             fig.savefig(new, format='svg', metadata={'Date': None, 'Title': name, 'Description': alt})
-        with writing(path.with_suffix('.png')) as new:
-            fig.savefig(new, format='png', dpi=160, metadata={'Software': None, 'Description': alt})
+        png = io.BytesIO()
+        fig.savefig(png, format='png', dpi=160, metadata={'Software': None, 'Description': alt})
+        write_whole(path.with_suffix('.png'), lighter(png.getvalue()))
     _write_json(path.with_suffix('.json'), provenance(name, 'figure', runs, settings, alt=alt, faults=wrong))
     return path
 

@@ -201,17 +201,17 @@ def leaderboard(
     model_py:Path=typer.Option(None, help='model.py of your own; default: one that loads a BabyLLaVA'),
     facts:Path=typer.Option(None, help='JSON file with the facts that the challenge asks for'),
     issue:Path=typer.Option(None, help='text of a submission issue, to be checked'),
-    egobaby:Path=typer.Option(None, help='submission file of the EgoBabyVLM challenge, to be checked'),
+    egobaby:Path=typer.Option(None, help='EgoBabyVLM: file to check, or with --facts a folder to write in'),
 ):
     "Validate and collate scores for the BabyVLM 2026 leaderboard; write a submission."
     from babyvlm.benchmarks.leaderboard import check_issue
     if not (scores or submission or issue or egobaby):
         raise typer.BadParameter('give scores, --submission, --issue or --egobaby')
     with one_line():
-        if scores is not None: _scores(scores, out)
+        if scores is not None and egobaby is None: _scores(scores, out)
         if submission is not None: _submit(submission, name, checkpoint, weights, model_py, facts)
         if issue is not None: _report(issue, *check_issue(issue.read_text(encoding='utf-8')))
-    if egobaby is not None: _egobaby(egobaby)
+    if egobaby is not None: _egobaby(egobaby, facts, scores)
 
 # %% ../../nbs/run/10_commands.ipynb #c9f5c652
 def _submit(folder, name, checkpoint, weights, model_py, facts):
@@ -241,9 +241,13 @@ def _scores(scores, out):
     if len(set(origin.values())) > 1: typer.echo(f'read from: {origin}')
     if out is not None: typer.echo(f'score file: {write_scores(known, out)}')
 
-def _egobaby(path):
-    "A line for each fault with the file's name, and exit 1 if there is one."
-    from babyvlm.benchmarks.egobaby import check_egobaby
+def _egobaby(path, facts, scores):
+    "Write a submission where there are facts and scores; name faults, and exit 1 for one."
+    from babyvlm.benchmarks.egobaby import check_egobaby, write_egobaby
+    from babyvlm.store import read_json
+    with one_line():
+        if (facts is None) != (scores is None): raise ValueError('to write an entry give scores and --facts')
+        if facts is not None: path = write_egobaby(path, read_json(facts), read_json(scores))
     wrong, notes = check_egobaby(path)
     for line in wrong: typer.echo(f'{path.name}: {line}', err=True)
     if wrong: raise typer.Exit(1)
