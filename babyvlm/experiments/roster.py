@@ -75,9 +75,10 @@ def sighted(
     paper:str='hierarchy',  # whose models
 )->list[str]:             # names, in the roster's order; tuned checkpoints are not among them
     "The chat models of a paper that look at pictures."
-    asked = [e for e in roster().values() if paper in e.papers and e.protocol in ('letters', 'words') and e.id]
-    return [e.name for e in asked if not e.family.startswith(('qwen2', 'internlm')) or '_vl' in e.family
-            if not e.name.endswith('-tuned')]
+    chats = [e for e in roster().values() if e.protocol in ('letters', 'words') and e.id]
+    asked = [e for e in chats if paper in e.papers]
+    blind = ('qwen2', 'internlm2')   # language models alone
+    return [e.name for e in asked if e.family not in blind and not e.name.endswith('-tuned')]
 
 # %% ../../nbs/experiments/08_roster.ipynb #8c76391f
 def _snapshot(name, revision):

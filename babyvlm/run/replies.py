@@ -6,6 +6,7 @@
 __all__ = ['cards_of', 'Replies', 'class_pictures']
 
 # %% ../../nbs/run/12_replies.ipynb #f49c45a3
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -81,6 +82,8 @@ def _synsets(folder):
     lines = file.read_text(encoding='utf-8').splitlines() if file.is_file() else []
     return {l.split(' ', 1)[0]: l.split(' ', 1)[1].split(',')[0] for l in lines if ' ' in l}
 
+
+# %% ../../nbs/run/12_replies.ipynb #classpic2
 def class_pictures(
     taxonomy,             # `Taxonomy`, one of `RELEASED`
     train:bool=False,     # those below `train*`, which nobody is asked about
@@ -90,7 +93,7 @@ def class_pictures(
     top = root/RELEASED[taxonomy.name].folder
     names, leaves = _synsets(top), {_plain(l): l for l in taxonomy}
     def leaf_of(folder):
-        name = names.get(folder, folder)
+        name = names.get(folder, re.sub(r'^\d+\.', '', folder))   # CUB-200 numbers its classes
         tails = [_plain('_'.join(name.split('_')[k:])) for k in range(name.count('_') + 1)]
         return next((leaves[t] for t in tails if t in leaves), None)
     def wanted(p):
