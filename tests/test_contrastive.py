@@ -217,7 +217,7 @@ def test_pictures_on_disk_give_the_same_run(world):
 def test_training_sees_the_pictures_evaluation_sees(world):
     root, train, _ = world
     clip = new_clip(VOCAB, device='cpu', image_size=32)
-    network, data, _, loss = contrastive._prepared(clip, (train, None), root, 6e9)
+    network, data, _, loss = contrastive._prepared(clip, (train, None), root, 6e9, root)
     pixels = (data.columns['pixel_values'][:4].float() - loss.mean)/loss.std
     shown = torch.stack([clip.prepare(Image.open(root/f)) for f in train['image'][:4]])
     torch.testing.assert_close(pixels, shown, atol=1e-5, rtol=1e-5)
@@ -237,7 +237,7 @@ def test_temperature_stays_below_100(world):
     root, train, _ = world
     clip = new_clip(VOCAB, device='cpu', image_size=32)
     with torch.no_grad(): clip.model.logit_scale.fill_(9.)  # a scale of 8,103
-    _, data, _, loss = contrastive._prepared(clip, (train, None), root, 6e9)
+    _, data, _, loss = contrastive._prepared(clip, (train, None), root, 6e9, root)
     batch = data.__getitems__(range(8))
     value = loss(clip.model, batch)
     value.backward()

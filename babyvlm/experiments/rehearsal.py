@@ -120,19 +120,20 @@ def _where(name, root):
     return root/'images'/r.folder/('images' if r.folder in ('cub200', 'food101') else 'val')
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #7ef19475
-def _draw_classes(root, name, tree, each):
+def _draw_classes(root, name, tree, each, first=0, part=''):
     "Pictures of every leaf in the folders of the image set; (path below the image set, leaf)."
     zoo, rows, synsets = Zoo(tree, 0), [], []
     for n, (leaf, path) in enumerate(tree.items()):
-        folder = _where(name, root)/_class_folder(name, n, leaf, path)
+        top = _where(name, root)
+        folder = (top.with_name(part) if part else top)/_class_folder(name, n, leaf, path)
         folder.mkdir(parents=True, exist_ok=True)
         synsets.append(f'{folder.name} {leaf}')
         suffix = 'JPEG' if name.startswith('ImgNet') else 'jpg'
-        for k in range(each):
+        for k in range(first, first + each):
             file = folder/f'{leaf.replace(" ", "_")}_{k:04}.{suffix}'
             with writing(file, flush=False) as new: zoo.picture(leaf, k, 48).save(new, 'JPEG')
             rows.append((file.relative_to(root/'images').as_posix(), leaf))
-    if name.startswith('ImgNet'):
+    if name.startswith('ImgNet') and not part:
         with open(_where(name, root).parent/'LOC_synset_mapping.txt', 'a') as f:
             f.writelines(f'{s}\n' for s in synsets)
     return rows
@@ -150,7 +151,10 @@ def write_taxonomy_cards(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps(dict(tree.items())))
         rows = _draw_classes(root, name, tree, each)
-        if name == 'CUB-200': _write_questions(root/'hierarchy', name, tree, *zip(*rows))
+        if name == 'iNat21-Plant': _draw_classes(root, name, tree, 1, each, 'train')   # to tune on
+        if name != 'CUB-200': continue
+        _draw_classes(root, name, tree, 5, each)   # pictures that nobody is asked about train the probes
+        _write_questions(root/'hierarchy', name, tree, *zip(*rows))
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #18873ca2
 def _write_questions(root, name, tree, images, labels):
@@ -236,7 +240,7 @@ def rehearsal_data(
         write_stand_ins(path, settings.models)
         write_whole(path/MARK, 'Drawn by the nursery: no number made from these files means anything.\n')
     sizes = settings.model_dump(mode='json', include={'nursery', 'v2_data', 'models'})
-    return (store or Store()).get('rehearsal-data', sizes, build, version=4)
+    return (store or Store()).get('rehearsal-data', sizes, build, version=5)
 
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #3fcf00db

@@ -48,6 +48,10 @@ STAGES |= {s.name: s for s in (
     Stage('planted_probes', ('planted',), ('hierarchy',)),
     Stage('planted_replies', ('planted', 'planted_tuned'), ('hierarchy',), shards=True),
     Stage('questions', (), ('hierarchy',), 1, 16),
+    Stage('hub-features', papers=('hierarchy',), gpus=1, memory_gib=64, shards=True),
+    Stage('hub-probes', ('hub-features',), ('hierarchy',), 1, 64),
+    Stage('hub-text-probe', papers=('hierarchy',), gpus=1, memory_gib=64),
+    Stage('hub-tuned', papers=('hierarchy',), gpus=4, memory_gib=128),
     Stage('roster-replies', ('questions',), ('v1', 'v2', 'hierarchy'), 3, 128, True))}
 
 # %% ../../nbs/experiments/09_stages.ipynb #4638a460

@@ -39,6 +39,7 @@ from ..training.contrastive import load_pixels, train_cvcl
 from ..training.dino import RESNEXT50, TOY, VIT_L16, pretrain
 from ..training.generative import PHASE1, PHASE2, Features, encode_once, train_phase
 from ..training.language import train_language
+from ..training.trainer import open_rows
 
 # %% ../../nbs/experiments/03_v1.ipynb #fc52dc68
 PARTS = ('data', 'clip', 'vision', 'cvcl', 'babyllava')   # sections of a profile behind V1's numbers
@@ -155,10 +156,11 @@ def eyes(self:V1,
         encoder = seeded(lambda: vision_encoder(config), 0)
         if c.weights: return _save(load_teacher(encoder, _teacher(c.weights, config)), path)
         paths = [root/p for p in self.splits()['train']['image'][:]]
-        frames = load_pixels(paths, image_processor(config.image_size))
+        frames = load_pixels(paths, image_processor(config.image_size), path/'frames.npy')
         recipe = replace(real if c.real_size else TOY, epochs=c.epochs, batch=c.batch, lr=c.lr)
         dino, _ = pretrain(encoder, frames, path/'checkpoints', recipe, threads=self.profile.threads)
         _save(dino.teacher['backbone'], path)
+        (path/'frames.npy').unlink(missing_ok=True)
     more = dict(kind=kind) if kind == 'vit' else {}
     if c.weights: more['files'] = contents(_teacher(c.weights, config))
     return self._made('dino', c, build, self.sources.folder('saycam')[1], **more)
@@ -197,26 +199,26 @@ def _cvcl(self:V1, spec, path):
 
 # %% ../../nbs/experiments/03_v1.ipynb #v1looks1
 @patch
-def _looks(self:V1, bundle, images, eyes):
+def _looks(self:V1, bundle, images, eyes, file):
     "Features of pictures; the child's frames, their mean and spread are the same for all mixes and seeds."
     even, frames = self.profile.babyllava.standardize, [r['image'] for r in self.saycam_rows()]
     names, model = sorted(set(frames)), bundle.model
     def build(path):
         if even: bundle.fit_features(frames)
-        seen = encode_once(bundle, names, '/')
+        seen = encode_once(bundle, names, '/', path=path/'looks.npy')
         scale = dict(mean=model.feature_mean, std=model.feature_std) if even else {}
-        with writing(path/'looks.safetensors') as new: save_file(dict(scale, values=seen.values), new)
+        with writing(path/'scale.safetensors') as new: save_file(scale, new)
         return dict(square=seen.all_square)
     key = sha256_text('\n'.join(Path(f).name for f in frames))
     made = self.store.get('looks', dict(standardize=even, threads=self.profile.threads), build,
-                          [eyes, self.scored().artifact, key])
-    got, square = load_file(made.path/'looks.safetensors'), made.manifest['extra']['square']
+                          [eyes, self.scored().artifact, key], 2)
+    got, square = load_file(made.path/'scale.safetensors'), made.manifest['extra']['square']
     if even: model.feature_mean.copy_(got['mean']), model.feature_std.copy_(got['std'])
-    values, rest = got['values'], sorted(set(images) - set(names))
+    files, rest = [made.path/'looks.npy'], sorted(set(images) - set(names))
     if rest:
-        more = encode_once(bundle, rest, '/')
-        values, square = torch.cat([values, more.values]), square and more.all_square
-    return Features({n: i for i, n in enumerate(names + rest)}, values, True, square)
+        more = encode_once(bundle, rest, '/', path=file)
+        files, square = [*files, file], square and more.all_square
+    return Features({n: i for i, n in enumerate(names + rest)}, open_rows(*files), True, square)
 
 # %% ../../nbs/experiments/03_v1.ipynb #c3c86f3a
 @patch
@@ -232,13 +234,15 @@ def _babyllava(self:V1, spec, path):
     bundle = BabyLlava(model.to(pick_device()), processor)
     pictures = [r['image'] for r in rows]
     if c.standardize and c.real_size: bundle.fit_features([r['image'] for r in self.saycam_rows()])
-    if c.real_size: seen = encode_once(bundle, pictures, '/')   # tens of GB: not kept
-    else: seen = self._looks(bundle, pictures, self.eyes(spec.model))
+    file = path/'features.npy'   # tens of GB at the real size: gone after the phases
+    if c.real_size: seen = encode_once(bundle, pictures, '/', path=file)
+    else: seen = self._looks(bundle, pictures, self.eyes(spec.model), file)
     data = dict(features=seen)
     for phase, p in ((PHASE1, c.phase1), (PHASE2, c.phase2)):
         phase = replace(phase, **p.model_dump(include={'epochs', 'batch', 'lr', 'weight_decay', 'warmup'}))
         train_phase(bundle, rows, phase, '/', path/'checkpoints'/phase.name, seed=spec.seed,
                     threads=self.profile.threads, data=data)
+    file.unlink(missing_ok=True)
     bundle.save_pretrained(path, data=spec.mix, seed=spec.seed)
 
 # %% ../../nbs/experiments/03_v1.ipynb #43810328

@@ -101,10 +101,12 @@ def eyes(self:V2)->Artifact:   # weights of the vision encoder
     vision = c.vision
     def build(path):
         encoder = self.fresh(0).vision_tower
-        pixels = load_pixels([root/p for p in shots.pairs['image']], image_processor(c.image_size))
+        paths = [root/p for p in shots.pairs['image'][:]]
+        pixels = load_pixels(paths, image_processor(c.image_size), path/'frames.npy')
         recipe = VIT_L16 if c.real_size else replace(TOY, global_size=c.image_size)
         recipe = replace(recipe, epochs=vision.epochs, batch=vision.batch, lr=vision.lr)
         dino, _ = pretrain(encoder, pixels, path/'checkpoints', recipe, threads=self.profile.threads)
+        (path/'frames.npy').unlink(missing_ok=True)
         backbone = dict(dino.teacher['backbone'].state_dict())
         with writing(path/'model.safetensors') as new: save_file(backbone, new)
     return self._made('v2-dino', vision, build, *self._rests_on('frames'), image_size=c.image_size)

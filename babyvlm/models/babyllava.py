@@ -449,11 +449,17 @@ def fit_features(self:BabyLlava,
     if not model.config.standardize: raise ValueError('this model was built with standardize=False')
     if not len(images): raise ValueError('no frames to measure: give the frames of the training pairs')
     model.feature_mean.zero_(), model.feature_std.fill_(1)
-    parts = [prepare(list(images[i:i + batch])).to(self.device) for i in range(0, len(images), batch)]
-    seen = torch.cat([model.vision_features(p).flatten(0, 1) for p in parts]).double()
-    model.feature_mean.copy_(seen.mean(0))
+    n, mean, squares = 0, 0., 0.   # batch after batch: memory does not grow with the frames
+    for i in range(0, len(images), batch):
+        pixels = prepare(list(images[i:i + batch])).to(self.device)
+        seen = model.vision_features(pixels).flatten(0, 1).double()
+        new, away = len(seen), seen.mean(0) - mean
+        squares = squares + ((seen - seen.mean(0))**2).sum(0) + away**2*n*new/(n + new)
+        mean, n = mean + away*new/(n + new), n + new
+    std = (squares/(n - 1)).sqrt()
+    model.feature_mean.copy_(mean)
     # a channel that never changes stays as it is: nothing is known about its spread
-    model.feature_std.copy_(torch.where(seen.std(0) > 1e-6, seen.std(0), 1.))
+    model.feature_std.copy_(torch.where(std > 1e-6, std, 1.))
     return self
 
 # %% ../../nbs/models/05_babyllava.ipynb #828a2db2

@@ -6,6 +6,7 @@
 __all__ = ['cards_of', 'Replies', 'class_pictures']
 
 # %% ../../nbs/run/12_replies.ipynb #f49c45a3
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -81,21 +82,28 @@ def _synsets(folder):
     lines = file.read_text(encoding='utf-8').splitlines() if file.is_file() else []
     return {l.split(' ', 1)[0]: l.split(' ', 1)[1].split(',')[0] for l in lines if ' ' in l}
 
+
+# %% ../../nbs/run/12_replies.ipynb #classpic2
 def class_pictures(
     taxonomy,             # `Taxonomy`, one of `RELEASED`
+    train:bool=False,     # those below `train*`, which nobody is asked about
 )->list[tuple]:           # (path below `images`, leaf), sorted
     "The pictures of a taxonomy's leaves, by the names of their folders."
     root = data_root()/'images'
     top = root/RELEASED[taxonomy.name].folder
     names, leaves = _synsets(top), {_plain(l): l for l in taxonomy}
     def leaf_of(folder):
-        name = names.get(folder, folder)
+        name = names.get(folder, re.sub(r'^\d+\.', '', folder))   # CUB-200 numbers its classes
         tails = [_plain('_'.join(name.split('_')[k:])) for k in range(name.count('_') + 1)]
         return next((leaves[t] for t in tails if t in leaves), None)
-    files = sorted(p for p in top.glob('*/*/*') if p.suffix.lower() in ('.jpg', '.jpeg', '.png'))
+    def wanted(p):
+        picture = p.suffix.lower() in ('.jpg', '.jpeg', '.png')
+        return picture and p.parts[-3].startswith('train') == train
+    files = sorted(filter(wanted, top.glob('*/*/*')))
     known = {d: leaf_of(d) for d in {p.parent.name for p in files}}
     out = [(p.relative_to(root).as_posix(), known[p.parent.name]) for p in files if known[p.parent.name]]
-    if not out: raise FileNotFoundError(f"no folder below images/{top.name} is a leaf of {taxonomy.name}")
+    place = f"images/{top.name}{'/train*' * train}"
+    if not out: raise FileNotFoundError(f'no folder below {place} is a leaf of {taxonomy.name}')
     return out
 
 # %% ../../nbs/run/12_replies.ipynb #266d6b65
@@ -220,3 +228,25 @@ def rows(self:Replies,
         out += [row(n, task, metrics[k], e, setting, made, self.status(n, benchmark))
                 for k, e in found.items() if k in metrics]
     return out
+
+# %% ../../nbs/run/12_replies.ipynb #ways0001
+@patch
+def ways(self:Replies,
+    names:Sequence[str],  # of models in the roster
+    ways:dict,            # words of a plan, such as 'v1' or 'random' -> how the table calls them
+    metrics:dict,         # as scored -> as the table spells it
+)->list[dict]:            # rows of a table; empty where nothing can be asked
+    "Scores under several ways to ask, on the profile's taxonomies."
+    return [r for t in self.profile.taxonomies for w, said in ways.items()
+            for r in self.rows(names, f'hierarchy/{t}/{w}'.rstrip('/'), t, metrics, said)]
+
+@patch
+def absentees(self:Replies,
+    names:Sequence[str],  # of models in the roster
+    ways:Sequence[str]=('',),  # words of a plan
+)->str:                   # a sentence for the note below a table; '' in the nursery
+    "Which models are not in a table, and what is missing."
+    if self.profile.world == 'nursery': return ''
+    asked = [f'hierarchy/{t}/{w}'.rstrip('/') for t in self.profile.taxonomies for w in ways]
+    why = self.reasons(names, asked)
+    return ' '.join(['Not asked here:', '; '.join(f'{n} ({w})' for n, w in why.items()) + '.']) if why else ''

@@ -19,7 +19,7 @@ from ..estimate import Estimate, wilson
 from ..models.vision import IMAGENET_MEAN, IMAGENET_STD, ResNeXtModel
 from ..models.weights import seeded
 from ..store import writing
-from .trainer import BabyTrainer, Columns, LossHistory, training_arguments
+from .trainer import BabyTrainer, Columns, FileRows, LossHistory, training_arguments
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
@@ -211,7 +211,7 @@ def _settings(r, n):
 # %% ../../nbs/training/03_dino.ipynb #1b58dddb
 def pretrain(
     encoder:nn.Module,        # ResNeXtModel or ViTModel, fresh; trained in place as the student
-    frames,                   # uint8 tensor (n, 3, h, w), or a data set with `uid` and `pixels`
+    frames,                   # uint8 rows (n, 3, h, w), in memory or in a file, or a data set with `pixels`
     out,                      # folder for checkpoints
     recipe:DinoRecipe=TOY,    # sizes, crops, schedule
     seed:int=0,               # head, order, crops
@@ -219,7 +219,8 @@ def pretrain(
     **more,                   # anything `training_arguments` takes: device, precision, save_every, ...
 )->tuple[Dino, LossHistory]:  # student and teacher; what happened
     "Train an encoder on frames without labels."
-    if isinstance(frames, Tensor): frames = Columns([f'frame-{i}' for i in range(len(frames))], pixels=frames)
+    names = [f'frame-{i}' for i in range(len(frames))]
+    if isinstance(frames, Tensor | FileRows): frames = Columns(names, pixels=frames)
     dino = seeded(lambda: Dino(encoder, recipe), seed)
     args = training_arguments(out, **(_settings(recipe, len(frames)) | dict(seed=seed) | more))
     crops = lambda batch, g: dict(views=views(batch['pixels'], recipe, g))

@@ -11,7 +11,8 @@ from ..models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, Bab
 from ..models.vision import open_rgb
 from ..models.weights import count_parameters
 from ..config import pick_device
-from .trainer import BabyTrainer, LossHistory, training_arguments
+from .trainer import (BabyTrainer, FileRows, LossHistory, open_rows, training_arguments,
+                                      write_rows)
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ def set_trainable(
 class Features:
     "What the frozen encoder saw: one row a distinct picture."
     row: Mapping[str, int]    # picture to row
-    values: object            # (rows, T, channels), a tensor or a memory-mapped array
+    values: Tensor|FileRows   # (rows, T, channels)
     pad_to_square: bool       # how the pictures were prepared
     all_square: bool          # whether that makes no difference
 
@@ -84,8 +85,7 @@ def take(self:Features,
     images:Sequence[str],     # pictures by name
 )->Tensor:                    # (n, T, channels)
     "Features of some pictures."
-    rows = [self.row[name] for name in images]
-    return self.values[rows] if isinstance(self.values, Tensor) else torch.from_numpy(self.values[rows])
+    return self.values[[self.row[name] for name in images]]
 
 # %% ../../nbs/training/06_generative.ipynb #5932439b
 def check_precompute(
@@ -114,17 +114,19 @@ def encode_once(
     path=None,                # write to this .npy file instead of memory
 )->Features:                  # float32
     "Encode each distinct picture once."
-    model, names = bundle.model, sorted(set(images))
-    prepare, modes, out, square = _prepare(bundle.processor, pad_to_square), model.training, None, True
+    model, names, square = bundle.model, sorted(set(images)), [True]
+    prepare, modes = _prepare(bundle.processor, pad_to_square), model.training
+    @torch.no_grad()
+    def seen():
+        for i in range(0, len(names), batch):
+            ims = [open_rgb(_open(n, source)) for n in names[i:i + batch]]
+            square.append(all(im.width == im.height for im in ims))
+            yield model.vision_features(prepare(ims).to(model.device)).float().cpu()
     model.eval()
-    for i in range(0, len(names), batch):
-        ims = [open_rgb(_open(n, source)) for n in names[i:i + batch]]
-        square = square and all(im.width == im.height for im in ims)
-        seen = model.vision_features(prepare(ims).to(model.device)).float().cpu()
-        if out is None: out = _room((len(names), *seen.shape[1:]), path)
-        out[i:i + len(ims)] = seen if path is None else seen.numpy()
+    if path is None: out = torch.cat(list(seen()))
+    else: out = open_rows(write_rows(path, seen(), len(names)), limit=0)
     model.train(modes)
-    return Features({n: i for i, n in enumerate(names)}, out, pad_to_square, square)
+    return Features({n: i for i, n in enumerate(names)}, out, pad_to_square, all(square))
 
 # %% ../../nbs/training/06_generative.ipynb #6efb702a
 def _prepare(processor, pad_to_square):
@@ -133,10 +135,6 @@ def _prepare(processor, pad_to_square):
     prepare.pad_to_square = pad_to_square
     return prepare
 
-def _room(shape, path):
-    "Where features go: memory, or a file as large as they are."
-    if path is None: return torch.empty(shape)
-    return np.lib.format.open_memmap(path, mode='w+', dtype=np.float32, shape=shape)
 
 # %% ../../nbs/training/06_generative.ipynb #799ba375
 class ImageTexts(Dataset):

@@ -13,7 +13,7 @@ from ..models.vision import open_rgb
 from ..config import pick_device
 from ..data.conversations import Record, RecordError, load_records
 from .generative import BOTH, Phase, set_trainable
-from .trainer import BabyTrainer, LossHistory, training_arguments
+from .trainer import ROOM, BabyTrainer, LossHistory, training_arguments
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -54,7 +54,7 @@ class Pictures:
     def __init__(self,
         root,                 # folder that names count from
         processor:RecordProcessor,  # says how pictures are prepared
-        keep:bool=False,      # hold every prepared picture in memory (3 x side x side bytes each)
+        keep:bool=False,      # hold prepared pictures in memory, up to `ROOM` bytes (3 x side x side each)
         blind:bool=False,     # every picture is grey: a baseline that is trained on words alone
     ):
         self.root, self.prepare, self.kept = Path(root), processor.image_processor, {}
@@ -77,7 +77,7 @@ def one(self:Pictures,
     "Open one picture."
     if name in self.kept: return self.kept[name]
     got = torch.from_numpy(self.prepare.pixels(open_rgb(self.root/name)).copy()).permute(2, 0, 1)
-    if self.keep: self.kept[name] = got
+    if self.keep and len(self.kept)*got.nbytes < ROOM: self.kept[name] = got
     return got
 
 # %% ../../nbs/training/07_instructions.ipynb #7177cc64
