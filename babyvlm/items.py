@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CHOICES', 'FORMATS', 'MAX_PIXELS', 'PROTOCOLS', 'Item', 'score_shape', 'Status', 'Reply', 'scored', 'ImageError',
            'looks_like', 'open_image', 'following', 'leads_out', 'stay_inside', 'item_key', 'Journal', 'DualEncoder',
-           'LikelihoodModel', 'ChatModel', 'protocol_of', 'contrastive_scores', 'evaluate', 'parsed', 'show_item']
+           'LikelihoodModel', 'ChatModel', 'protocol_of', 'contrastive_scores', 'by_picture', 'read_shard', 'of_shard',
+           'elsewhere', 'evaluate', 'parsed', 'show_item']
 
 # %% ../nbs/06_items.ipynb #2f80ae63
 import functools
@@ -13,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -261,6 +263,9 @@ class Journal:
         if self.path.exists(): self._read()
         self.claim(model=model, benchmark=benchmark)
 
+    @property
+    def shard(self)->str: return self.header.get('shard', '')   # '2/4', '' for a whole run
+
     def __len__(self): return len(self.done)
     def __contains__(self, uid): return uid in self.done
     def __repr__(self): return f"Journal('{self.path.name}', {self.header}, {len(self)} replies)"
@@ -482,6 +487,49 @@ def _words(model, items):
         if r.scores is not None and i.choice != 'open': scored(i, r.scores)
     return replies
 
+# %% ../nbs/06_items.ipynb #shards01
+def by_picture(
+    items:Sequence[Item],    # in any order
+    size:int,                # items of a batch, > 0
+)->list[list[Item]]:         # a picture is cut only if it has more questions than `size`
+    "Items in the order in which their pictures first appear, in batches."
+    groups, out = {}, [[]]
+    for n, i in enumerate(items): groups.setdefault(i.images or n, []).append(i)
+    for same in groups.values():
+        if out[-1] and len(out[-1]) + len(same) > size: out.append([])
+        for i in same:
+            if len(out[-1]) == size: out.append([])
+            out[-1].append(i)
+    return out if out[0] else []
+
+# %% ../nbs/06_items.ipynb #shards03
+def read_shard(
+    shard:str,               # '2/4': the second of four
+)->tuple[int, int]:          # number and count
+    "Which part of how many."
+    found = re.fullmatch(r'([1-9]\d*)/([1-9]\d*)', str(shard))
+    k, n = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= k <= n: raise ValueError(f"shard '{shard}': expected k/n with 1 <= k <= n, such as 2/4")
+    return k, n
+
+def of_shard(
+    batches:Sequence[list[Item]],  # of `by_picture`
+    shard:str='',            # '2/4'; '': all of them
+)->list[list[Item]]:         # the shards' batches, put one after another, are all batches
+    "The batches of a shard; no picture is in two of them."
+    if not shard: return list(batches)
+    k, n = read_shard(shard)
+    def new(b): return not b or not batches[b][0].images or batches[b][0].images != batches[b - 1][-1].images
+    heads = [*filter(new, range(len(batches))), len(batches)]
+    first, last = (heads[(len(heads) - 1) * j // n] for j in (k - 1, k))
+    return list(batches[first:last])
+
+def elsewhere(
+    item:Item,               # of another shard
+)->Reply:                    # skipped
+    "What stands for the reply of another shard."
+    return Reply(item.uid, status=Status.SKIPPED, reason='asked in another shard')
+
 # %% ../nbs/06_items.ipynb #2a45f579
 def _check(items, journal):
     double = [u for u, n in Counter(i.uid for i in items).items() if n > 1]
@@ -503,22 +551,24 @@ def _opened(journal, model, items, kind):
 def evaluate(
     model,                       # a `DualEncoder`, `LikelihoodModel` or `ChatModel`
     items:Sequence[Item],        # unique uids
-    journal=None,                # `Journal` or path; the run resumes from it
+    journal=None,                # `Journal` or path; the run resumes from it; one of a shard asks that shard
     skip_unreadable:bool=True,   # False: a picture that does not open stops the run
     batch_size:int=64,           # items asked together, and images embedded together, > 0
     protocol:str=None,           # force 'contrastive', 'loglik' or 'chat'
     parser:Callable=None,        # (item, text) -> verdict with `answer` and `rule`; for chat replies
+    whole:bool=False,            # these items are of the journal's shard: ask them all
 )->list[Reply]:                  # one an item, same order; `rule` says how it was asked
     "Ask a model all items."
     items = list(items)
     kind = protocol or protocol_of(model, items)
     journal = _opened(journal, model, items, kind)
-    ask, done, out = _asker(model, items, kind, batch_size), {} if journal is None else journal.done, []
-    for start in range(0, len(items), batch_size):
-        batch = items[start:start + batch_size]
+    ask, done, out = _asker(model, items, kind, batch_size), {} if journal is None else journal.done, {}
+    shard = '' if whole or journal is None else journal.shard
+    for batch in of_shard(by_picture(items, batch_size), shard):
         known = all(i.uid in done for i in batch)
-        out += [done[i.uid] for i in batch] if known else _answer(ask, batch, journal, skip_unreadable)
-    return [parsed(i, r, parser) for i, r in zip(items, out)]
+        said = [done[i.uid] for i in batch] if known else _answer(ask, batch, journal, skip_unreadable)
+        out |= {r.uid: r for r in said}
+    return [parsed(i, out.get(i.uid) or elsewhere(i), parser) for i in items]
 
 # %% ../nbs/06_items.ipynb #d87be128
 def _answer(ask, batch, journal, skip_unreadable):

@@ -10,6 +10,7 @@ from babyvlm.benchmarks.likelihood import HubRanked
 from babyvlm.items import Item, evaluate
 from babyvlm.models.hub_models import HubLLM, HubVLM, Question, RemoteVLM, load_vlm
 from babyvlm.models.tiny import FAMILIES, tiny_llm, tiny_vlm
+from babyvlm.run.evaluate import load_model
 
 TEXTS = ['What is the creature in this picture? A. cup B. dog C. hat D. cat'] * 5
 
@@ -256,3 +257,22 @@ def test_a_batch_with_pictures_leaves_nothing_for_the_next(here):
     used._inputs([used._ask(words[0])])
     assert used.model.model.rope_deltas is None
     assert np.abs(np.array(used.score_letters(words, [2])) - fresh.score_letters(words, [2])).max() < 1e-6
+
+
+@pytest.mark.parametrize('kind', ['qwen2_5_vl', 'llm'])
+def test_weights_that_are_spread_answer_as_those_in_one_place(here, tmp_path, kind):
+    folder = here/kind if kind != 'llm' else tiny_llm(tmp_path/'llm', TEXTS)
+    qs = [Question(f'Which {i}?\nA. cup\nB. dog', (str(here/'0.png'),) if kind != 'llm' else ()) for i in range(3)]
+    one = load_vlm(folder, device='cpu').score_letters(qs, [2] * 3)
+    for place in ('auto', 'cpu'):
+        v = load_model(folder, device_map=place, dtype='float32', batch=2, max_tokens=64)
+        assert (v.batch_size, v.tokens, '+' in v.name) == (2, 64, False)
+        assert apart(v.score_letters(qs, [2] * 3), one) < 1e-4
+    half = load_model(folder, dtype='bfloat16')
+    assert half.name.endswith('+bfloat16') and half.model.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize('how,said', [(dict(dtype='int3'), 'one of float32, bfloat16, float16'), (dict(device_map='gpu7'), "'gpu7' is not available"),
+                                      (dict(batch=0), 'batch_size 0'), (dict(max_tokens=-1), 'tokens -1'), (dict(parallel=2), 'takes no --parallel')])
+def test_wrong_ways_to_load_are_named(here, how, said):
+    with pytest.raises(ValueError, match=said): load_model(here/'internvl', **how)

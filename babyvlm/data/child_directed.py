@@ -315,6 +315,7 @@ class Bill:
     asked:int = 0         # answers paid for in this session
     cached:int = 0        # answers found on disk
     retries:int = 0       # requests sent again
+    requests:int = 0      # sent in this session, tries included
     tokens_in:int = 0     # prompt tokens paid for in this session
     tokens_out:int = 0    # answer tokens paid for in this session
     cost:float = 0.       # of this session, in the currency of the prices
@@ -352,6 +353,7 @@ class Endpoint:
         price_in:float=0.,    # per million prompt tokens
         price_out:float=0.,   # per million answer tokens
         max_cost:float=None,  # stop before a request once this session has cost so much
+        max_requests:int=None,  # stop before this session asks more, tries included
         parallel:int=4,       # requests under way at once
         tries:int=6,          # of one request, before the run stops
         timeout:float=60.,    # seconds to wait for an answer, and for all of its body; twice that in all
@@ -359,14 +361,21 @@ class Endpoint:
         sleep:Callable=time.sleep,  # how to wait
     ):
         import openai   # here: only this engine needs it
-        http = openai.DefaultHttpxClient(event_hooks=dict(response=[lambda r: _bound(r, timeout)]))
-        self.client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout,
-                                    http_client=http)
-        self.model, self.cache, self.id, self.most = model, Path(cache), f'endpoint:{model}', 2*timeout
+        bounded = dict(response=[lambda r: _bound(r, timeout)])
+        how = dict(max_retries=0, timeout=timeout, http_client=openai.DefaultHttpxClient(event_hooks=bounded))
+        self.client = openai.OpenAI(base_url=base_url, api_key=api_key, **how)
+        self.model, self.cache, self.id, self.parallel = model, Path(cache), f'endpoint:{model}', parallel
+        self.most = 2*timeout
         self.price_in, self.price_out, self.max_cost = price_in, price_out, max_cost
-        self.parallel, self.tries, self.pause, self.sleep = parallel, tries, pause, sleep
-        self.bill, self.lock, self.refused = Bill(), threading.Lock(), set()
-        self.cache.mkdir(parents=True, exist_ok=True)
+        self.max_requests, self.tries, self.pause, self.sleep = max_requests, tries, pause, sleep
+        self._begin()
+
+# %% ../../nbs/data/04_child_directed.ipynb #epbegin1
+@patch
+def _begin(self:Endpoint):
+    "Nothing was asked so far."
+    self.bill, self.lock, self.refused = Bill(), threading.Lock(), set()
+    self.cache.mkdir(parents=True, exist_ok=True)
 
 # %% ../../nbs/data/04_child_directed.ipynb #d1b69ed4
 @patch
@@ -424,6 +433,17 @@ def _content(content):
     if not all(isinstance(x, str) for x in said): raise _Garbled('a part of its text is no text')
     return ''.join(said)
 
+def _top(logprobs):
+    "The likeliest first tokens of an answer, [token, log-probability]; None where the server sends none."
+    content = getattr(logprobs, 'content', None)
+    listed = getattr(content[0], 'top_logprobs', None) if isinstance(content, list) and content else None
+    if not listed: return None
+    pairs = [(getattr(t, 'token', None), getattr(t, 'logprob', None)) for t in listed]
+    if not all(isinstance(t, str) and isinstance(p, (int, float)) and p <= 1e-3 for t, p in pairs):
+        raise _Garbled('its log-probabilities are no numbers up to 0')
+    return [[t, min(float(p), 0.)] for t, p in pairs if p > -1e6]
+
+# %% ../../nbs/data/04_child_directed.ipynb #epunpk01
 def _unpack(reply):
     "The parts of a completion that are kept."
     choices = getattr(reply, 'choices', None)
@@ -433,8 +453,9 @@ def _unpack(reply):
     refused = getattr(message, 'refusal', None) or why == 'content_filter'
     reason = 'refused' if refused else 'answer was cut off' if why == 'length' else ''
     paid = [getattr(usage, k, 0) or 0 for k in ('prompt_tokens', 'completion_tokens')]
-    return dict(text=_content(message.content), reason=reason, tokens_in=paid[0], tokens_out=paid[1])
-
+    out = dict(text=_content(message.content), reason=reason, tokens_in=paid[0], tokens_out=paid[1])
+    top = _top(getattr(choices[0], 'logprobs', None))
+    return out if top is None else out | dict(top=top)
 
 # %% ../../nbs/data/04_child_directed.ipynb #83efcbfe
 _OPTIONAL = ('temperature', 'seed', 'top_p', 'max_tokens')   # what some models refuse
@@ -454,12 +475,22 @@ def _taken(body, refused):
 
 # %% ../../nbs/data/04_child_directed.ipynb #23efa2af
 @patch
+def _count(self:Endpoint):
+    "One request more, if the budget has it."
+    with self.lock:
+        if self.max_requests is not None and self.bill.requests >= self.max_requests:
+            raise EndpointError(f'{self.id}: max_requests {self.max_requests} is reached; raise it to go on')
+        self.bill.requests += 1
+
+# %% ../../nbs/data/04_child_directed.ipynb #epask001
+@patch
 def _ask(self:Endpoint, body):
     "One answer over the wire, tried again where that can help."
     import openai
     attempt = 0
     while True:
         def send(): return _unpack(self.client.chat.completions.create(**_taken(body, self.refused)))
+        self._count()
         try: return _within(self.most, send)
         except (openai.APIError, ValueError, RecursionError, SlowError) as e:   # or a body of any kind
             last, status, code = e, getattr(e, 'status_code', 0), getattr(e, 'code', None)
@@ -486,10 +517,15 @@ def _kept(f):
     if not whole: f.unlink(missing_ok=True)
     return answer if whole else None
 
+# %% ../../nbs/data/04_child_directed.ipynb #epget001
 @patch
 def _get(self:Endpoint, caption):
     "The answer for a caption, from disk or paid for."
-    body = self.request(caption)
+    return self._paid(self.request(caption))
+
+@patch
+def _paid(self:Endpoint, body):
+    "The answer to a request, from disk or paid for."
     f = self._file(body)
     answer = _kept(f)
     if answer:
@@ -506,9 +542,12 @@ def _get(self:Endpoint, caption):
 # %% ../../nbs/data/04_child_directed.ipynb #5087f387
 @patch
 def _keep(self:Endpoint, f, answer):
-    "Write an answer whole, then put it on the bill."
+    "Write an answer whole, then a line on the request, then put it on the bill."
     write_whole(f, json.dumps(answer))
     with self.lock:
+        with open(self.cache/'requests.jsonl', 'a', encoding='utf-8') as log:
+            log.write(json.dumps(dict(answer=f.stem, reason=answer['reason'], tokens_in=answer['tokens_in'],
+                                      tokens_out=answer['tokens_out'])) + '\n')
         self.bill.asked += 1
         self.bill.tokens_in += answer['tokens_in']
         self.bill.tokens_out += answer['tokens_out']

@@ -9,10 +9,11 @@ __all__ = ['PROTOCOLS', 'FAMILIES', 'Source', 'Family', 'register', 'find_family
 from .. import _compat  # before transformers
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from fastcore.basics import patch
 from transformers import AutoConfig
 
 from ..store import read_json
@@ -23,6 +24,7 @@ class Source:
     "A folder or a name, and what can be known about it without loading it."
     spec:str              # as the user wrote it
     out:Path = Path('.')  # folder of results, where answers of an endpoint are kept
+    options:dict = field(default_factory=dict, hash=False)  # how to load it; see `Family.options`
 
     @cached_property
     def folder(self)->Path|None: return Path(self.spec) if Path(self.spec).is_dir() else None
@@ -43,11 +45,13 @@ class Source:
     @cached_property
     def config(self)->dict: return _settings(self)   # model_type, architectures ...
 
-    def has(self,
-        file:str,         # a name
-    )->bool:              # never for a name of the hub
-        "Whether the folder holds a file."
-        return bool(self.folder) and (self.folder/file).is_file()
+# %% ../../nbs/models/00_families.ipynb #famhas01
+@patch
+def has(self:Source,
+    file:str,             # a name
+)->bool:                  # never for a name of the hub
+    "Whether the folder holds a file."
+    return bool(self.folder) and (self.folder/file).is_file()
 
 # %% ../../nbs/models/00_families.ipynb #b45d660c
 def _settings(source):
@@ -75,6 +79,7 @@ class Family:
     load:Callable         # (`Source`, device) -> model
     protocol:str          # one of `PROTOCOLS`: embeds, ranks options, or answers in words
     example:str           # what a user may write
+    options:tuple = ()    # what `source.options` may hold
 
 FAMILIES = {}             # name -> `Family`
 
@@ -90,15 +95,25 @@ def register(
 # %% ../../nbs/models/00_families.ipynb #032c1a17
 def _listed(families): return '; '.join(f'{f.name} ({f.example})' for f in families)
 
+def _takes(family, given):
+    "A family that takes these options."
+    odd = [f"--{k.replace('_', '-')}" for k in given if k not in family.options]
+    if not odd: return family
+    takes = ', '.join(f"--{k.replace('_', '-')}" for k in family.options) or 'none'
+    raise ValueError(f"{family.name} takes no {', '.join(odd)}; it takes {takes}")
+
+# %% ../../nbs/models/00_families.ipynb #famfind1
 def find_family(
     spec:str|Path,        # a folder or a name
     families:Sequence[Family]=None,  # to choose from; None: all that are registered
     out:str|Path='.',     # folder of results, for a family that keeps answers there
+    **options,            # how to load it; None is left out
 )->tuple[Family, Source]:
     "The one family that recognises a source."
-    source, known = Source(str(spec), Path(out)), list(FAMILIES.values() if families is None else families)
+    given = {k: v for k, v in options.items() if v is not None}
+    source, known = Source(str(spec), Path(out), given), FAMILIES.values() if families is None else families
     fit = [f for f in known if f.recognise(source)]
-    if len(fit) == 1: return fit[0], source
+    if len(fit) == 1: return _takes(fit[0], given), source
     if fit: raise ValueError(f"'{spec}' is ambiguous, these families recognise it: {_listed(fit)}")
     if source.folder and not (source.has('config.json') or source.has('open_clip_config.json')):
         raise FileNotFoundError(f"'{spec}' holds neither open_clip_config.json nor config.json")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SUITES', 'weights_id', 'load_model', 'task_of', 'find_items', 'Unit', 'primary', 'Evaluation', 'Suite', 'register',
            'suite_of', 'Spoken', 'EachPicture', 'evaluations', 'evaluate_benchmark', 'absent_tasks', 'labels_id',
-           'scored_evaluation', 'audit_benchmark', 'Ranked']
+           'tasks_of', 'scored_evaluation', 'all_lost', 'shard_path', 'audit_benchmark', 'Ranked']
 
 # %% ../../nbs/run/01_evaluate.ipynb #2a81439b
 from .. import _compat  # before transformers
@@ -27,19 +27,19 @@ from ..benchmarks.audit import audit, surprises
 from ..benchmarks.devcv import score as devcv
 from ..benchmarks.devcv.shortcuts import open_ways, shortcut_audit
 from ..benchmarks.hierarchy import run as protocol
-from ..benchmarks.likelihood import CAPTION, Generative, HubRanked
+from ..benchmarks.likelihood import CAPTION, Generative, HubRanked, LetterRanked
 from ..benchmarks.v1 import FILES, LOADERS, MODES, TASKS, benchmark, score
 from ..config import data_root
 from ..estimate import Estimate
-from ..items import (Item, Journal, Reply, Status, evaluate, item_key, open_image, protocol_of,
-                           stay_inside)
+from ..items import (Item, Journal, Reply, Status, elsewhere, evaluate, item_key, open_image,
+                           protocol_of, read_shard, stay_inside)
 from ..models.babyllava import BABYLLAVA
 from ..models.babyllava_v2 import BABYLLAVA_V2, BabyLlavaV2
 from ..models.cvcl import CVCL_FAMILY
 from ..models.dual_encoders import HUB_CLIP, OPEN_CLIP
 from ..models.families import find_family
 from ..models.families import register as register_model
-from ..models.hub_models import ENDPOINT, HUB_CHAT, Question
+from ..models.hub_models import DTYPES, ENDPOINT, HUB_CHAT, Question, tells_letters
 from ..models.weights import check_finite, quiet, reading_model
 from ..store import sha256_file, sha256_text
 
@@ -58,19 +58,25 @@ def weights_id(
 for _family in (CVCL_FAMILY, BABYLLAVA, BABYLLAVA_V2, OPEN_CLIP, HUB_CLIP, HUB_CHAT, ENDPOINT):
     register_model(_family)
 
+def _precision(model):
+    "What a model's name says of an unusual precision: '+bfloat16'."
+    head, plus, dtype = getattr(model, 'name', '').rpartition('+')
+    return plus + dtype if dtype in DTYPES else ''
+
 def load_model(
     spec:str|Path,        # folder of a saved model, 'ViT-L-14/openai', a hub name, 'endpoint:gpt-4o-..'
     device:str=None,      # default: the best at hand
     out:str|Path='.',     # folder of results: answers of an endpoint are kept in its replies/endpoint
+    **options,            # of the family: device_map, dtype, batch, max_tokens; parallel, timeout ...
 ):                        # what is asked: it embeds, has `loglik`, or answers in words
     "The model that a folder or a name stands for."
     folder = Path(spec)
     with reading_model(folder) if folder.is_dir() else nullcontext(), quiet():
-        family, source = find_family(spec, out=out)
+        family, source = find_family(spec, out=out, **options)
         model = family.load(source, device)
         if source.folder: check_finite(model)
     if family.protocol == 'loglik' and not hasattr(model, 'loglik'): model = Generative(model)
-    if source.folder: model.name = f'{folder.resolve().name}@{weights_id(folder)}'
+    if source.folder: model.name = f'{folder.resolve().name}@{weights_id(folder)}' + _precision(model)
     return model
 
 # %% ../../nbs/run/01_evaluate.ipynb #fa7f28c5
@@ -145,15 +151,22 @@ class Evaluation:
     units:tuple = ()      # `Unit`s of the primary metric
     counts:dict = field(default_factory=dict)  # asked = answered + no answer + skipped
     journal:str = ''      # where the replies are kept
+    shard:str = ''        # '2/4': replies of this part only, and no scores yet
 
     @property
     def missing(self)->bool:  # a number that was asked for is not there
-        return bool(self.problem) or not self.scores or not self.scores[primary(self.scores)].n
+        if self.problem or self.shard: return bool(self.problem)
+        return not self.scores or not self.scores[primary(self.scores)].n
 
 # %% ../../nbs/run/01_evaluate.ipynb #c0unit04
 @patch
 def __str__(self:Evaluation):
     if self.problem: return f'{self.model} on {self.task}: NOT EVALUATED: {self.problem}'
+    if self.shard:
+        mine = [r for r in self.replies if r.reason != elsewhere(r).reason]
+        lost = sum(r.status == Status.SKIPPED for r in mine)
+        return (f'{self.model} on {self.task}, shard {self.shard}: {len(mine)} of {len(self.replies)} '
+                f'questions, {lost} skipped')
     lines = [f'{k:<28} {e}' for k, e in self.scores.items()]
     rows = [] if self.audit is None else [(n, k, e) for n, r in self.audit.iloc[1:].iterrows()
                                           for k, e in r.items() if isinstance(e, Estimate)]
@@ -250,10 +263,11 @@ class EachPicture:
 
 # %% ../../nbs/run/01_evaluate.ipynb #394fd892
 def _as_v1(model, items):
-    "V2 ranks picture by picture; a chat model writes captions and, on the hub, ranks them."
+    "V2 ranks picture by picture; a chat model writes captions and ranks them: on the hub, or by letters."
     if isinstance(model, BabyLlavaV2): model = EachPicture(model)
     if hasattr(model, 'say') and all(i.choice == 'open' for i in items): return Spoken(model)
-    return HubRanked(model) if hasattr(model, 'score_letters') else model
+    if hasattr(model, 'score_answers'): return HubRanked(model)
+    return LetterRanked(model) if tells_letters(model) else model
 
 def _ask_v1(model, task, items, path): return evaluate(_as_v1(model, items), items, path)
 
@@ -290,6 +304,7 @@ def evaluations(
     mode:str=None,        # one of the suite's modes
     split:str='test',     # 'train', 'val' or 'test', where there are splits
     strict:bool=None,     # raise at a task that cannot be asked; None: when it is the only one
+    shard:str='',         # '2/4': ask the second quarter only, without scores
 )->Iterator[Evaluation]:  # one a task, as it is done
     "Ask a model a benchmark, score it and set the audit beside it."
     suite, tasks, mode, labels = _tasks(name, labels, split, mode)
@@ -297,7 +312,7 @@ def evaluations(
     read = {t: _read_items(suite, t, labels, images, split, must) for t in tasks}
     if isinstance(model, partial): model = model()
     for t, items in read.items():
-        try: done = _evaluate(model, suite, t, items, journal, mode, len(tasks) == 1)
+        try: done = _evaluate(model, suite, t, items, journal, mode, len(tasks) == 1, shard)
         except (ValueError, OSError, TypeError) as e:
             if must: raise
             done = Evaluation(_name(model), _full(suite, t), mode, {}, [], problem=str(e))
@@ -365,6 +380,16 @@ def _protocol(suite, model, task, items):
     raise TypeError(f"{_name(model)} {' and '.join(can) or 'does nothing known'}: "
                     f'{_full(suite, task)} needs a model that {need}')
 
+# %% ../../nbs/run/01_evaluate.ipynb #shrdev03
+def tasks_of(
+    name:str,             # 'v1/vtwt', 'devcv' ...
+    labels:str|Path=None, # label file, or its folder; None: BABYVLM_DATA
+    split:str='test',     # where a benchmark has splits
+)->list[tuple]:           # (name in results, suite, its task)
+    "What a benchmark's name stands for."
+    suite, tasks, *_ = _tasks(name, labels, split, None)
+    return [(_full(suite, t), suite, t) for t in tasks]
+
 # %% ../../nbs/run/01_evaluate.ipynb #c0keys07
 def _unit_name(item): return f"row {item.meta['row']}" if 'row' in item.meta else item.uid
 
@@ -412,18 +437,25 @@ def scored_evaluation(
                       labels=labels_id(items), units=units, counts=_counts(items, replies, units))
 
 # %% ../../nbs/run/01_evaluate.ipynb #dc15f788
-def _evaluate(model, suite, task, items, journal, mode, alone):
+def _evaluate(model, suite, task, items, journal, mode, alone, shard=''):
     "One task; when it is the only one, it must not be lost whole."
     if isinstance(items, Exception): raise items
     how, labels = _protocol(suite, model, task, items), labels_id(items)
     path = journal and Path(journal(task, f'{_name(model)}.{how}.{labels}'))
+    if shard: return _evaluate_shard(model, suite, task, items, path, mode, shard, how)
     if path: _carry_over(path, items)
     replies = suite.ask(model, task, items, path)
-    lost = [r for r in replies if r.status == Status.SKIPPED]
-    if len(lost) == len(items) and alone:
-        raise FileNotFoundError(f'none of {len(items)} items can be asked: {lost[0].reason}; wrong folder?')
+    if alone: all_lost(replies)
     done = scored_evaluation(suite, task, items, replies, mode)
     return replace(done, model=_name(model), protocol=how, journal=str(path or ''))
+
+def all_lost(
+    replies:Sequence[Reply],  # of the only task
+):
+    "An error when no item could be asked."
+    lost = [r for r in replies if r.status == Status.SKIPPED]
+    if len(lost) < len(replies): return
+    raise FileNotFoundError(f'none of {len(lost)} items can be asked: {lost[0].reason}; wrong folder?')
 
 def _left_out(replies):
     "A line for each reason; what several items share is said once."
@@ -431,6 +463,25 @@ def _left_out(replies):
     for r in replies: same.setdefault(r.reason, []).append(r.uid)
     return tuple(f'{u[0]}: {why}' if len(u) == 1 else f'{u[0]} and {len(u) - 1} more: {why}'
                  for why, u in same.items())
+
+# %% ../../nbs/run/01_evaluate.ipynb #shrdev01
+def shard_path(
+    path:str|Path,        # of the whole journal
+    shard:str,            # '2/4'
+)->Path:                  # beside it
+    "Where the replies of a shard are kept."
+    k, n = read_shard(shard)
+    return Path(path).with_name(f'{Path(path).name}.shard{k}of{n}')
+
+def _evaluate_shard(model, suite, task, items, path, mode, shard, how):
+    "The replies of a part."
+    if path is None: raise ValueError(f'shard {shard} needs a folder for its replies')
+    kept = Journal(shard_path(path, shard))
+    kept.claim(shard=shard)
+    if kept.shard != shard: raise ValueError(f'{kept.path} holds no shard; move it away')
+    replies = suite.ask(model, task, items, kept)
+    return Evaluation(_name(model), _full(suite, task), mode, {}, list(replies), labels=labels_id(items),
+                      protocol=how, journal=str(kept.path), shard=shard)
 
 # %% ../../nbs/run/01_evaluate.ipynb #433b6cab
 def audit_benchmark(
@@ -525,7 +576,7 @@ def _how_hierarchy(model, task, items):
     "Letters are ranked where the model can, words are said."
     words = protocol.plan_of(task).how == 'words'
     if hasattr(model, 'say') and not hasattr(model, 'reply'):
-        return 'loglik' if not words and hasattr(model, 'score_letters') else 'chat'
+        return 'loglik' if not words and tells_letters(model) else 'chat'
     if hasattr(model, 'reply') and (words or not hasattr(model, 'loglik')): return 'chat'
     return protocol_of(model, items)
 

@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['journal_of', 'save_result', 'load_result', 'load_results', 'identity', 'with_kept', 'Kept', 'kept_replies',
-           'rescored']
+           'rescored', 'save_shard', 'find_shards', 'merged']
 
 # %% ../../nbs/run/02_results.ipynb #72e511b1
 from .. import _compat  # before transformers
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pandas as pd
 
 from ..estimate import Estimate
-from ..items import Journal, Reply, Status
-from .evaluate import SUITES, Evaluation, Unit, scored_evaluation, suite_of
-from ..store import read_json, write_whole
+from ..items import Journal, Reply, Status, elsewhere, read_shard
+from .evaluate import (SUITES, Evaluation, Unit, all_lost, labels_id, scored_evaluation,
+                                  suite_of, tasks_of)
+from ..store import read_json, sha256_text, write_whole
 
 # %% ../../nbs/run/02_results.ipynb #15f1b90e
 def journal_of(
@@ -36,7 +38,7 @@ def journal_of(
 # %% ../../nbs/run/02_results.ipynb #be737f40
 def _cell(v): return asdict(v) if isinstance(v, Estimate) else v
 
-_APART = ('replies', 'audit', 'units', 'scores')
+_APART = ('replies', 'audit', 'units', 'scores', 'shard')
 
 def _estimate(v): return Estimate(**v) if isinstance(v, dict) else v
 
@@ -118,14 +120,17 @@ def kept_replies(
     name:str,             # benchmark and task, such as 'devcv/count'
     items:Sequence,       # its items
     journal:str|Path,     # of a model
+    lost:Mapping={},      # uid -> why an item could not be asked
 )->list[Reply]:           # one an item; what was never answered is skipped with that reason
     "The replies of a journal, in the order of the items."
     (suite, task), kept = suite_of(name), Journal(journal)
     have = [i for i in items if _answered(i, kept)]
     if not have: raise ValueError(f'{Path(journal).name}: holds no reply to these items; other labels?')
     said = {r.uid: r for r in suite.ask(Kept(kept), task, have, Path(journal))}
-    def lost(i): return Reply(i.uid, status=Status.SKIPPED, reason='no reply is kept')
-    return [said.get(i.uid) or lost(i) for i in items]
+    return [said.get(i.uid) or _lost(i, lost) for i in items]
+
+def _lost(item, why):
+    return Reply(item.uid, status=Status.SKIPPED, reason=why.get(item.uid, 'no reply is kept'))
 
 # %% ../../nbs/run/02_results.ipynb #e887de9d
 def rescored(
@@ -144,3 +149,113 @@ def rescored(
     who = dict(model=head.get('model', ''), protocol=head.get('protocol', ''), journal=str(journal))
     asked = modes or suite.modes
     return [replace(scored_evaluation(suite, task, items, replies, m), **who) for m in asked]
+
+# %% ../../nbs/run/02_results.ipynb #merge001
+_NOTED = ('model', 'task', 'mode', 'labels', 'source', 'protocol', 'problem')
+
+def _noted(e, out):
+    "What a shard keeps of an evaluation beside its journal."
+    lost = {r.uid: r.reason for r in e.replies
+            if r.status == Status.SKIPPED and r.reason != elsewhere(r).reason}
+    at = Path(e.journal).relative_to(out).as_posix() if e.journal else ''
+    return {k: getattr(e, k) for k in _NOTED} | dict(skipped=lost, journal=at)
+
+def save_shard(
+    out:str|Path,         # folder of results
+    shard:str,            # '2/4'
+    call:dict,            # benchmarks, labels, images, split, mode, and whether a page is wanted
+    found:Sequence[Evaluation],  # of this shard, in the order asked
+    broken:Mapping=None,  # model -> why it could not be read
+    absent:Sequence=(),   # benchmarks that the labels do not hold
+)->Path:                  # the note
+    "Note that a shard is done, and what in it could not be asked."
+    rows, (k, n) = [_noted(e, out) for e in found], read_shard(shard)
+    asked = [[r[x] for x in ('model', 'task', 'mode', 'labels', 'protocol')] for r in rows]
+    which = sha256_text(json.dumps([call['page'], call['split'], asked]))[:8]
+    note = dict(shard=shard, call=call, found=rows, broken=dict(broken or {}), absent=list(absent))
+    path = Path(out)/'shards'/f'{which}.{k}of{n}.json'
+    write_whole(path, json.dumps(note, ensure_ascii=False, default=str))
+    return path
+
+# %% ../../nbs/run/02_results.ipynb #merge002
+def find_shards(
+    folders:Sequence,     # of results with `shards` in them
+)->list[list[tuple]]:     # a run each: (note, its folder), one a shard in order
+    "The shards of every run that is complete; anything else is an error."
+    runs = {}
+    for f in map(Path, folders):
+        here = sorted((f/'shards').glob('*.*of*.json'))
+        if not here: raise FileNotFoundError(f"'{f}' holds no shards/*.json of `babyvlm evaluate --shard`")
+        for p in here: runs.setdefault(p.name.split('.')[0], []).append((read_json(p), f))
+    return [_complete(parts) for parts in runs.values()]
+
+def _complete(parts):
+    "The shards of a run in order."
+    names = [note['shard'] for note, _ in parts]
+    rows = parts[0][0]['found']
+    what = f"{rows[0]['model']} on {rows[0]['task']}" if rows else 'no evaluation'
+    sizes = sorted({read_shard(s)[1] for s in names})
+    if len(sizes) > 1:
+        raise ValueError(f"{what}: the shards {', '.join(sorted(names))} cut it in different ways; keep one")
+    twice = [s for s, c in Counter(names).items() if c > 1]
+    where = ', '.join(f"'{f}'" for note, f in parts if note['shard'] in twice[:1])
+    if twice: raise ValueError(f'{what}: shard {twice[0]} is there twice, in {where}; leave one out')
+    gone = [s for s in (f'{k}/{sizes[0]}' for k in range(1, sizes[0] + 1)) if s not in names]
+    if gone: raise ValueError(f"{what}: shard {', '.join(gone)} is missing: not done, or asked otherwise")
+    return sorted(parts, key=lambda p: read_shard(p[0]['shard'])[0])
+
+# %% ../../nbs/run/02_results.ipynb #merge003
+def _join(parts, rows, out):
+    "Journals of shards, one after another, as one of a whole run: where it goes, its bytes and items."
+    uids, header, body = set(), None, b''
+    path = Path(out)/rows[0]['journal'].rpartition('.shard')[0]
+    for (note, folder), row in zip(parts, rows, strict=True):
+        where = folder/row['journal']
+        if not where.exists(): continue            # no question fell to it, or none could be asked
+        kept = Journal(where)
+        if kept.shard != note['shard']: raise ValueError(f"{where} is no journal of shard {note['shard']}")
+        if (same := uids & set(kept.done)): raise ValueError(f"{where}: a second reply to '{min(same)}'")
+        own = {k: v for k, v in kept.header.items() if k != 'shard'}
+        if header not in (None, own): raise ValueError(f'{where}: another model or benchmark than before it')
+        header, uids = own, uids | set(kept.done)
+        body += where.read_bytes()[:kept.whole].partition(b'\n')[2]
+    whole = (json.dumps({'journal': 1, **header}) + '\n').encode() + body if header else b''
+    if whole and path.exists() and path.read_bytes() != whole:
+        raise ValueError(f'{path} holds other replies than these shards: give another folder as --out')
+    return path, whole, uids
+
+# %% ../../nbs/run/02_results.ipynb #merge004
+def _score_joined(suite, task, items, row, joined, lost):
+    "The evaluation of joined replies."
+    if labels_id(items) != row['labels']:
+        raise ValueError(f"{row['task']}: these labels are not those that the shards were asked")
+    path, whole, uids = joined
+    odd = next((i.uid for i in items if i.uid not in lost and not _answered(i, uids)), None)
+    if odd is not None: raise ValueError(f"{row['task']}: no shard has a reply to '{odd}': run them again")
+    name = f'trials:{task}' if suite.name == 'trials' else f'{suite.name}/{task}'
+    if whole: write_whole(path, whole)
+    replies = kept_replies(name, items, path, lost) if whole else [_lost(i, lost) for i in items]
+    done = scored_evaluation(suite, task, items, replies, row['mode'])
+    return replace(done, **{k: row[k] for k in ('model', 'protocol', 'source')}, journal=str(path))
+
+# %% ../../nbs/run/02_results.ipynb #merge006
+def merged(
+    parts:Sequence[tuple],  # of one run, from `find_shards`
+    out:str|Path,         # folder of results
+    labels:str|Path=None, # as in the call of the shards, where the path is another here
+    images:str|Path=None, # the same for pictures
+)->list[Evaluation]:      # as one run gives them
+    "Join the shards of a run and score them."
+    call, done = parts[0][0]['call'], []
+    labels, images = labels or call['labels'], images or call['images']
+    where = {full: (suite, t) for b in call['benchmark']
+             for full, suite, t in tasks_of(b, labels, call['split'])}
+    for rows in zip(*(note['found'] for note, _ in parts), strict=True):
+        first, (suite, task) = rows[0], where[rows[0]['task']]
+        if first['problem']:
+            done.append(Evaluation(**{k: first[k] for k in _NOTED}, scores={}, replies=[])); continue
+        items = suite.find_items(task, labels, images, call['split'])
+        lost = {u: why for r in rows for u, why in r['skipped'].items()}
+        done.append(_score_joined(suite, task, items, first, _join(parts, rows, out), lost))
+    if len(done) == 1 and not done[0].problem: all_lost(done[0].replies)
+    return done

@@ -87,10 +87,10 @@ class Scores:
         return [*(f'{m}: {why}' for m, why in self.broken.items()), *said]
 
 # %% ../../nbs/run/05_scorecard.ipynb #c8cb7172
-def _read(path):
+def _read(path, options):
     "A model, or the reason why it is none."
     if path.is_file(): return None, 'weights alone; a model is the folder that it was saved to'
-    try: return load_model(path), ''
+    try: return load_model(path, **options), ''
     except (ValueError, OSError) as e:
         return None, str(e).replace(str(path), path.name).removeprefix(f'{path.name}: ')
 
@@ -104,17 +104,19 @@ def evaluate_models(
     mode:str=None,        # how ties count and replies are read
     split:str='test',     # where a benchmark has splits
     say:Callable=print,   # is told each evaluation as it is done
+    shard:str='',         # '2/4': only this part is asked, and no scores are kept
+    options:dict={},      # of `load_model`
 )->Scores:                # what came out and what did not
     "Ask every model every benchmark."
     scores, asked = Scores(), [(suite_of(b)[0], b) for b in benchmarks]
     for _, name in asked: scores.absent |= dict.fromkeys(absent_tasks(name, labels, split))
     for path in find_models(folder):
-        model, why = _read(path)
+        model, why = _read(path, options)
         if model is None: scores.broken[path.name] = why; say(f'{path.name}: NOT READ: {why}'); continue
         for suite, name in asked:
             def journal(task, key): return journal_of(out, suite.name, task, key)
-            for e in evaluations(model, name, labels, images, journal, mode, split, strict=False):
-                if not e.problem: save_result(e)
+            for e in evaluations(model, name, labels, images, journal, mode, split, False, shard):
+                if not (e.problem or shard): save_result(e)
                 scores.done.append(e); say(e)
     return scores
 

@@ -25,7 +25,7 @@ from ..parsing import parse_item, parse_letter
 from ...credit import Credit, is_tie, pick, reply_shares, shares
 from ...data.conversations import Record
 from ...estimate import Estimate, wilson
-from ...items import Item, Reply, Status, evaluate
+from ...items import (Item, Journal, Reply, Status, by_picture, elsewhere, evaluate, of_shard)
 
 # %% ../../../nbs/benchmarks/devcv/07_score.ipynb #908263bd
 def round_item(
@@ -49,17 +49,27 @@ def _said(item, reply):
 def converse(
     model,                # a `ChatModel` or `LikelihoodModel`
     items:Sequence[Item], # Memory records
-    journal=None,         # path; a killed run continues
+    journal=None,         # `Journal` or path; a killed run continues
     protocol:str=None,    # 'chat' or 'loglik'; None: what the model can, words first
     batch_size:int=64,    # rounds asked together
 )->list[Reply]:           # one a record; the text is a JSON list of what was said, letters that tie as a list
-    "Ask multi-round items with the model's own answers in the history."
+    "Ask multi-round items with the model's own answers in the history, batch by batch."
+    protocol, out = protocol or _how(model), {}
+    if isinstance(journal, (str, Path)):
+        journal = Journal(journal, getattr(model, 'name', type(model).__name__))
+    batches = of_shard(by_picture(items, batch_size), journal.shard if journal is not None else '')
+    for batch in batches: out |= {r.uid: r for r in _rounds(model, batch, journal, protocol)}
+    return [out.get(i.uid) or elsewhere(i) for i in items]
+
+# %% ../../../nbs/benchmarks/devcv/07_score.ipynb #rounds01
+def _rounds(model, items, journal, protocol):
+    "A batch of records, round by round."
     said, kept, lost = {i.uid: [] for i in items}, {i.uid: [] for i in items}, {}
-    protocol = protocol or _how(model)
-    for _ in range(max((len(i.rounds) for i in items), default=0)):
+    for _ in range(max(len(i.rounds) for i in items)):
         asked = {i.uid: round_item(i, said[i.uid]) for i in items
                  if len(said[i.uid]) < len(i.rounds) and i.uid not in lost}
-        replies = evaluate(model, list(asked.values()), journal, batch_size=batch_size, protocol=protocol)
+        replies = evaluate(model, list(asked.values()), journal, batch_size=len(items), protocol=protocol,
+                           whole=True)
         for (uid, item), r in zip(asked.items(), replies):
             if r.status == Status.SKIPPED: lost[uid] = r.reason
             else:

@@ -25,6 +25,7 @@ from ...data.taxonomy import (RELEASED, Annotation, Taxonomy, check_annotations,
                                    load_hierarchy, released_file, taxonomy_name)
 from ...estimate import Estimate
 from ...items import Item, Reply, evaluate, parsed, stay_inside
+from ...models.hub_models import tells_letters
 
 # %% ../../../nbs/benchmarks/hierarchy/03_run.ipynb #13223f44
 WORDS = dict(choices=('similar', 'random'), kind=('image', 'text'), how=('letters', 'words'),
@@ -123,7 +124,7 @@ def ask(
 )->list[Reply]:           # one an item
     "Ask a model."
     how, bare = plan_of(task).how, hasattr(model, 'say') and not hasattr(model, 'reply')
-    if bare: model = Letters(model) if how == 'letters' and hasattr(model, 'score_letters') else Words(model)
+    if bare: model = Letters(model) if how == 'letters' and tells_letters(model) else Words(model)
     protocol = None
     if hasattr(model, 'reply') and (how == 'words' or not hasattr(model, 'loglik')): protocol = 'chat'
     binary = plan_of(task).style == 'binary'
