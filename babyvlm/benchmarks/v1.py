@@ -24,7 +24,7 @@ import numpy as np
 
 from .audit import Benchmark
 from .wordnet import find_wordnet, wordnet as installed
-from ..credit import MODES, Credit, is_tie, known_mode, shares
+from ..credit import Credit, is_tie, known_mode, shares
 from ..data.saycam import Ledger, parse_name
 from ..estimate import Estimate
 from ..items import Item, Reply, Status, score_shape

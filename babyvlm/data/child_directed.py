@@ -365,7 +365,6 @@ class Endpoint:
         how = dict(max_retries=0, timeout=timeout, http_client=openai.DefaultHttpxClient(event_hooks=bounded))
         self.client = openai.OpenAI(base_url=base_url, api_key=api_key, **how)
         self.model, self.cache, self.id, self.parallel = model, Path(cache), f'endpoint:{model}', parallel
-        self.most = 2*timeout
         self.price_in, self.price_out, self.max_cost = price_in, price_out, max_cost
         self.max_requests, self.tries, self.pause, self.sleep = max_requests, tries, pause, sleep
         self._begin()
@@ -491,7 +490,7 @@ def _ask(self:Endpoint, body):
     while True:
         def send(): return _unpack(self.client.chat.completions.create(**_taken(body, self.refused)))
         self._count()
-        try: return _within(self.most, send)
+        try: return _within(2*self.client.timeout, send)
         except (openai.APIError, ValueError, RecursionError, SlowError) as e:   # or a body of any kind
             last, status, code = e, getattr(e, 'status_code', 0), getattr(e, 'code', None)
         name = _refused(last, body) if status == 400 else None

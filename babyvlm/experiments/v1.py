@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM

@@ -10,7 +10,6 @@ from .babyllava import BabyLlavaConfig, BabyLlavaForConditionalGeneration  # bef
 from .vision import resnext50, vit_large, vit_state
 from .weights import compare_state, on_meta, read_folder, strict_load
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -511,9 +511,9 @@ def save_figure(
         wrong = faults(fig)
         with writing(path.with_suffix('.svg')) as new:
             fig.savefig(new, format='svg', metadata={'Date': None, 'Title': name, 'Description': alt})
-        png = io.BytesIO()
-        fig.savefig(png, format='png', dpi=160, metadata={'Software': None, 'Description': alt})
-        write_whole(path.with_suffix('.png'), lighter(png.getvalue()))
+        with writing(path.with_suffix('.png')) as new:
+            fig.savefig(new, format='png', dpi=160, metadata={'Software': None, 'Description': alt})
+            new.write_bytes(lighter(new.read_bytes()))
     _write_json(path.with_suffix('.json'), provenance(name, 'figure', runs, settings, alt=alt, faults=wrong))
     return path
 

@@ -9,6 +9,7 @@ __all__ = ['app', 'data', 'ROOT', 'BENCHMARK', 'BENCHMARKS', 'LABELS', 'MODE', '
            'verify', 'bench']
 
 # %% ../../nbs/run/11_cli.ipynb #92c6f554
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -143,7 +144,6 @@ def _check(model, models, benchmark, out, shard):
 # %% ../../nbs/run/11_cli.ipynb #d4ec7617
 def _one_model(spec, benchmark, asked, out, shard, found, how):
     "Print each task as it is done; how many numbers are missing."
-    from functools import partial
     from babyvlm.run.evaluate import absent_tasks, evaluations, load_model, suite_of
     from babyvlm.run.results import journal_of
     alone = out is not None and out.suffix == '.jsonl'
@@ -198,6 +198,7 @@ def _evaluate(model, models, benchmark, asked, out, shard, how):
     from babyvlm.items import read_shard
     from babyvlm.run.scorecard import Scores
     if shard: read_shard(shard)
+    how = {k: v for k, v in how.items() if v is not None}
     if models is not None:
         out = out or Path('results')
         found, bad = _all_models(models, benchmark, asked, out, shard, how)
@@ -223,8 +224,7 @@ def evaluate(
     dtype:str=DTYPE,
     batch:int=BATCH,
     max_tokens:int=MAX_TOKENS,
-    parallel:int=PARALLEL,         # the next three: models behind a server
-    timeout:float=TIMEOUT, max_requests:int=MAX_REQUESTS,
+    parallel:int=PARALLEL, timeout:float=TIMEOUT, max_requests:int=MAX_REQUESTS,  # models behind a server
     links:bool=LINKS,              # out of the folder of pictures
 ):
     "Score a model, or a folder of models, on benchmarks; a killed run continues."

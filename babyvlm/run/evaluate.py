@@ -28,8 +28,9 @@ from ..benchmarks.devcv import score as devcv
 from ..benchmarks.devcv.shortcuts import open_ways, shortcut_audit
 from ..benchmarks.hierarchy import run as protocol
 from ..benchmarks.likelihood import CAPTION, Generative, HubRanked, LetterRanked
-from ..benchmarks.v1 import FILES, LOADERS, MODES, TASKS, benchmark, score
+from ..benchmarks.v1 import FILES, LOADERS, TASKS, benchmark, score
 from ..config import data_root
+from ..credit import MODES
 from ..estimate import Estimate
 from ..items import (Item, Journal, Reply, Status, elsewhere, evaluate, item_key, open_image,
                            protocol_of, read_shard, stay_inside)

@@ -116,7 +116,6 @@ def encode_once(
     "Encode each distinct picture once."
     model, names, square = bundle.model, sorted(set(images)), [True]
     prepare, modes = _prepare(bundle.processor, pad_to_square), model.training
-    @torch.no_grad()
     def seen():
         for i in range(0, len(names), batch):
             ims = [open_rgb(_open(n, source)) for n in names[i:i + batch]]
