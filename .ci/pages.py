@@ -20,6 +20,7 @@ from nbdev.process import NBProcessor
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT/'.ci'/'pages.json'              # numerics of the machine that stored the outputs
 SKIPPED = {'notest', 'slow', 'cuda', 'hub'}   # as tst_flags of settings.ini
+NAMES = re.compile(r'\b(?:tmp[a-z0-9_]{8}|[0-9a-f]{12})\b')   # folders and artifacts of this run
 OBJECT = re.compile(r'^<[^<>]*>$')            # an object that shows itself as a picture or a table only
 
 
@@ -27,11 +28,12 @@ def said(outputs):
     "What a reader reads of a cell's outputs: tables as their cells, no pictures."
     texts = []
     for o in outputs:
+        if o.get('name') == 'stderr': continue   # warnings and progress
         data = o.get('data') or {'text/plain': o.get('text', '')}
         if any(k.startswith(('image/', 'application/')) for k in data): continue
         text = ''.join(data.get('text/markdown') or data.get('text/html') or data.get('text/plain') or '')
         if 'text/html' in data: text = html.unescape(re.sub(r'<style.*?</style>|<[^>]*>', ' ', text, flags=re.S))
-        if not OBJECT.match(text.strip()): texts += text.split()
+        if not OBJECT.match(text.strip()): texts += NAMES.sub('..', text).split()
     return ' '.join(texts)
 
 
@@ -76,7 +78,7 @@ def store(path, apart):
     "Give the cells that print something else their new outputs."
     nb = nbformat.read(path, 4)
     for i, _, _, now in apart:
-        nb.cells[i].outputs = [nbformat.from_dict(o) for o in now if o['output_type'] != 'stream' or o['name'] != 'stderr']
+        nb.cells[i].outputs = [nbformat.from_dict(o) for o in now if o.get('name') != 'stderr']
     nbformat.write(nb, path)
     subprocess.run(['nbdev_clean', '--fname', str(path)], check=True)
 
@@ -95,11 +97,18 @@ def numbers():
     return json.loads(subprocess.run([sys.executable, '-c', code, old], check=True, capture_output=True, text=True, cwd=ROOT).stdout)
 
 
+def workers():
+    "Two processes at a time, a new one for each page, forked from one that has imported what is slow."
+    context = get_context('forkserver')
+    context.set_forkserver_preload(['torch', 'pandas', 'scipy.stats', 'matplotlib.pyplot', 'IPython'])
+    return ProcessPoolExecutor(2, context, max_tasks_per_child=1)
+
+
 def main(words):
     "Exit status."
     write, named = '--write' in words, [Path(w).resolve() for w in words if w != '--write'] or [ROOT/'nbs']
     (here, same), bad, other = numbers(), [], 0
-    with ProcessPoolExecutor(2, get_context('fork')) as pool:
+    with workers() as pool:
         for path, (stopped, apart) in zip(found := pages(named), pool.map(run, found)):
             page = path.relative_to(ROOT/'nbs')
             if stopped: print(f'FAILED {page}, {stopped}', flush=True)

@@ -10,6 +10,13 @@ from nbformat import v4 as new
 PROGRAM = Path(__file__).resolve().parent.parent/'.ci'/'pages.py'
 
 
+class InTurn:
+    "Workers that need no process."
+    def map(self, f, xs): return map(f, xs)
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+
+
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     "The program, for a checkout that holds one page; `same`: whether the stored outputs promise the same bits."
@@ -19,6 +26,7 @@ def program(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, 'ROOT', tmp_path)
     monkeypatch.setattr(module, 'RECORD', tmp_path/'pages.json')
+    monkeypatch.setattr(module, 'workers', InTurn)
     monkeypatch.setattr(sys, 'path', list(sys.path))
     monkeypatch.setenv('IN_TEST', '1')
     def ask(same, *cells, words=()):
