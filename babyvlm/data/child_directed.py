@@ -367,12 +367,13 @@ class Endpoint:
         self.model, self.cache, self.id, self.parallel = model, Path(cache), f'endpoint:{model}', parallel
         self.price_in, self.price_out, self.max_cost = price_in, price_out, max_cost
         self.max_requests, self.tries, self.pause, self.sleep = max_requests, tries, pause, sleep
-        self._begin()
+        self._begin(2*timeout)
 
 # %% ../../nbs/data/04_child_directed.ipynb #epbegin1
 @patch
-def _begin(self:Endpoint):
-    "Nothing was asked so far."
+def _begin(self:Endpoint, most=120.):
+    "Nothing was asked so far; a request may take so many seconds in all."
+    self.most = most
     self.bill, self.lock, self.refused = Bill(), threading.Lock(), set()
     self.cache.mkdir(parents=True, exist_ok=True)
 
@@ -490,7 +491,7 @@ def _ask(self:Endpoint, body):
     while True:
         def send(): return _unpack(self.client.chat.completions.create(**_taken(body, self.refused)))
         self._count()
-        try: return _within(2*self.client.timeout, send)
+        try: return _within(self.most, send)
         except (openai.APIError, ValueError, RecursionError, SlowError) as e:   # or a body of any kind
             last, status, code = e, getattr(e, 'status_code', 0), getattr(e, 'code', None)
         name = _refused(last, body) if status == 400 else None
