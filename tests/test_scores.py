@@ -111,7 +111,7 @@ def test_pictures_of_a_question_stand_where_they_are_marked():
 @pytest.mark.parametrize('text,why', [('{"model_type": "babyllava"', 'config.json'), ('[]', 'are an object')])
 def test_a_configuration_that_cannot_be_read_is_named(text, why, tmp_path):
     (tmp_path/'mine').mkdir(); (tmp_path/'mine'/'config.json').write_text(text)
-    model, said = scores._read(tmp_path/'mine')
+    model, said = scores._read(tmp_path/'mine', {})
     assert model is None and why in said
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from babyvlm.credit import MODES
 from babyvlm.benchmarks import v1
 from babyvlm.benchmarks.v1 import (FILES, HEADLINE, LOADERS, TASKS, LabelError, choice_outcome, load_baby_winoground,
                                    load_labeled_s, load_saycam_caption, load_vtwt, meteor, score, unknown_words,
@@ -96,7 +97,7 @@ def test_golden_meteor(cases):
 
 def test_not_a_number_raises_in_every_mode_and_names_the_item():
     shapes = dict(labeled_s=(5, 4), vtwt=(5, 2), baby_winoground=(5, 2, 2))
-    for (task, shape), mode, bad in itertools.product(shapes.items(), v1.MODES, (math.nan, math.inf)):
+    for (task, shape), mode, bad in itertools.product(shapes.items(), MODES, (math.nan, math.inf)):
         s = np.ones(shape); s[3].flat[0] = bad
         with pytest.raises(ValueError, match="item '3'"): score(task, s, mode)
 

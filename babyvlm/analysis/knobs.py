@@ -18,6 +18,7 @@ from ..benchmarks.devcv.score import build_items, ideal_replies, score_items
 from ..benchmarks.devcv.shortcuts import pixel_matcher
 from ..benchmarks.devcv.tasks import TASKS
 from ..estimate import Estimate, bootstrap
+from ..credit import pick
 from ..items import Item, Reply, open_image
 from ..nursery.people import Crowd, draw
 
@@ -63,7 +64,7 @@ def nearest_example(
     for i in items:
         known = examples[i.meta['word']]
         near = [max(np.minimum(known, colours_of(p)).sum(1)) for p in i.images]
-        out.append(Reply(i.uid, text=i.options[int(np.argmax(near))], rule='nearest example'))
+        out.append(Reply(i.uid, text=i.options[pick(near, i.uid)], rule='nearest example'))
     return out
 
 # %% ../../nbs/analysis/09_knobs.ipynb #knobx002
