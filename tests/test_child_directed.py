@@ -8,7 +8,6 @@ import sys
 import textwrap
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +15,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import answering
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -43,27 +43,16 @@ def serve(*script, default=(200, completion(), {})):
     "A chat-completions server that plays (status, body, headers) in order, then the default."
     seen, script, lock = [], list(script), threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers['content-length'])))
-            with lock:
-                seen.append(SimpleNamespace(path=self.path, body=body, auth=self.headers['authorization']))
-                answer = script.pop(0) if script else default
-            status, text, headers = answer(body) if callable(answer) else answer
-            if status == 'hang': time.sleep(text); return
-            if status == 'drop': self.connection.close(); return
-            data = text.encode()
-            self.send_response(status)
-            for k, v in {'content-type': 'application/json', 'content-length': str(len(data)), **headers}.items(): self.send_header(k, v)
-            self.end_headers(); self.wfile.write(data)
+    def play(request, body):
+        with lock:
+            seen.append(SimpleNamespace(path=request.path, body=body, auth=request.headers['authorization']))
+            answer = script.pop(0) if script else default
+        status, text, headers = answer(body) if callable(answer) else answer
+        if status == 'hang': time.sleep(text); return None
+        if status == 'drop': request.connection.close(); return None
+        return status, text, headers
 
-        def log_message(self, *a): pass
-
-    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try: yield f'http://127.0.0.1:{server.server_port}/v1', seen
-    finally: server.shutdown(); server.server_close()
+    with answering(play) as url: yield url, seen
 
 
 def endpoint(url, cache, **kw):

@@ -3,11 +3,11 @@ import contextlib
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from PIL import Image
+from servers import answering
 from typer.testing import CliRunner
 
 from babyvlm.data.child_directed import EndpointError
@@ -35,24 +35,13 @@ def serve(answer):
     "A server whose `answer(body)` is (status, body, headers); how many were under way at once is kept."
     seen, under, lock = [], [0, 0], threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers['content-length'])))
-            with lock: seen.append(body); under[0] += 1; under[1] = max(under)
-            status, said, headers = answer(body)
-            with lock: under[0] -= 1
-            data = json.dumps(said).encode()
-            self.send_response(status)
-            for k, v in {'content-type': 'application/json', 'content-length': str(len(data)), **headers}.items(): self.send_header(k, v)
-            self.end_headers(); self.wfile.write(data)
+    def play(_, body):
+        with lock: seen.append(body); under[0] += 1; under[1] = max(under)
+        status, said, headers = answer(body)
+        with lock: under[0] -= 1
+        return status, json.dumps(said), headers
 
-        def log_message(self, *a): pass
-
-    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try: yield f'http://127.0.0.1:{server.server_port}/v1', seen, under
-    finally: server.shutdown(); server.server_close()
+    with answering(play) as url: yield url, seen, under
 
 
 def remote(url, cache, **kw): return RemoteVLM('m', cache, base_url=url, api_key='x', pause=.01, **kw)
