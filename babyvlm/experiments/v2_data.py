@@ -76,7 +76,7 @@ def toolbox(self:V2Data)->Path:     # holds the folders of `PLACES`
     train, test = toy_sizes(d.train, **few), toy_sizes(d.test, vdr_binary=d.test, vdr_open=d.test)
     config = dict(seed=w.seed, size=w.size, train=train, test=test)
     def build(path): toy_devcv(path, Nursery(seed=w.seed, size=w.size), train, 0, test)
-    return self.note(self.store.get('nursery-devcv', config, build)).path
+    return self.note(self.store.get('nursery-devcv', config, build, version=2)).path
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #48ae2bfb
 @patch
