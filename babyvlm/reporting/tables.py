@@ -26,11 +26,11 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from great_tables import GT, html as gt_html, loc, style as gt_style
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..config import profile as get_profile, repo_root
 from ..estimate import Estimate
+from ..items import open_image
 from .figures import CHANCE, STYLE, about, dot, faults, key, look
 from .published import is_percent, key_of, spelled
 from ..store import Artifact, canonical_json, csv_text, run_record, sha256_text, write_whole, writing
@@ -485,13 +485,14 @@ _MOST = 400_000           # bytes of a PNG that keeps all of its colours
 
 def lighter(
     png:bytes,            # a picture
+    said:Mapping={},      # texts to keep in it
+    dpi:int=None,         # its resolution
 )->bytes:                 # the same where it is small; else with 256 colours
-    "A picture that a repository can hold; its texts and its resolution stay."
+    "A picture that a repository can hold."
     if len(png) <= _MOST: return png
-    im, out, said = Image.open(io.BytesIO(png)), io.BytesIO(), PngInfo()
-    for k, v in im.text.items(): said.add_text(k, v)
-    few = im.convert('RGB').quantize(256)
-    few.save(out, 'PNG', optimize=True, pnginfo=said, **{k: v for k, v in im.info.items() if k == 'dpi'})
+    out, texts, more = io.BytesIO(), PngInfo(), {} if dpi is None else dict(dpi=(dpi, dpi))
+    for k, v in said.items(): texts.add_text(k, v)
+    open_image(png).quantize(256).save(out, 'PNG', optimize=True, pnginfo=texts, **more)
     return out.getvalue()
 
 # %% ../../nbs/reporting/02_tables.ipynb #385247f1
@@ -513,7 +514,7 @@ def save_figure(
             fig.savefig(new, format='svg', metadata={'Date': None, 'Title': name, 'Description': alt})
         with writing(path.with_suffix('.png')) as new:
             fig.savefig(new, format='png', dpi=160, metadata={'Software': None, 'Description': alt})
-            new.write_bytes(lighter(new.read_bytes()))
+            new.write_bytes(lighter(new.read_bytes(), dict(Description=alt), 160))
     _write_json(path.with_suffix('.json'), provenance(name, 'figure', runs, settings, alt=alt, faults=wrong))
     return path
 
