@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'canonical_json', 'sha256_text', 'sha256_file', 'sha256_tree', 'parse_json', 'read_text', 'read_json',
-           'marked', 'unmarked', 'csv_text', 'csv_rows', 'writing', 'write_whole', 'run_record', 'Artifact',
-           'StoreError', 'Store', 'announce']
+           'marked', 'unmarked', 'csv_text', 'csv_rows', 'writing', 'write_whole', 'sort_header', 'run_record',
+           'Artifact', 'StoreError', 'Store', 'announce']
 
 # %% ../nbs/03_store.ipynb #3f9b88f6
 import csv
@@ -208,6 +208,17 @@ def write_whole(
     data = content.encode('utf-8', 'backslashreplace') if isinstance(content, str) else content
     with writing(path, flush) as new: new.write_bytes(data)
     return Path(path)
+
+# %% ../nbs/03_store.ipynb #store107
+def sort_header(
+    path,                 # of a .safetensors file that was just written
+):
+    "Sort a file's header, in place."
+    with open(path, 'r+b') as f:
+        size = int.from_bytes(f.read(8), 'little')
+        head = json.dumps(json.loads(f.read(size)), sort_keys=True, separators=(',', ':'), ensure_ascii=False)
+        if len(head.encode()) > size: raise ValueError(f'{Path(path).name}: the header does not fit its place')
+        f.seek(8); f.write(head.encode().ljust(size))
 
 # %% ../nbs/03_store.ipynb #ed060d50
 PACKAGES = ('babyvlm', 'torch', 'transformers', 'open_clip_torch', 'numpy', 'scipy', 'pandas')
