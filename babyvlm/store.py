@@ -216,8 +216,9 @@ def sort_header(
     "Sort a file's header, in place."
     with open(path, 'r+b') as f:
         size = int.from_bytes(f.read(8), 'little')
-        head = json.dumps(json.loads(f.read(size)), sort_keys=True, separators=(',', ':'), ensure_ascii=False)
-        if len(head.encode()) > size: raise ValueError(f'{Path(path).name}: the header does not fit its place')
+        facts = json.loads(f.read(size))
+        head = json.dumps(facts, sort_keys=True, separators=(',', ':'), ensure_ascii=False)
+        if len(head.encode()) > size: raise ValueError(f'{Path(path).name}: the header does not fit')
         f.seek(8); f.write(head.encode().ljust(size))
 
 # %% ../nbs/03_store.ipynb #ed060d50

@@ -32,8 +32,8 @@ from .saycam import Ledger, image_fault
 from ..items import ImageError, open_image
 from ..numerics import full_precision
 from ..products import quick_products
-from ..store import (Artifact, Store, canonical_json, sha256_file, sha256_text, sort_header, write_whole,
-                           writing)
+from ..store import (Artifact, Store, canonical_json, sha256_file, sha256_text, sort_header,
+                           write_whole, writing)
 
 # %% ../../nbs/data/03_filters.ipynb #ec4b61a5
 _all_ = ['Ledger']
