@@ -183,9 +183,9 @@ def open_image(
     given, raw = isinstance(path, Image.Image), isinstance(path, bytes)
     where = (getattr(path, 'filename', '') or 'the picture') if given or raw else Path(path)
     file = given or raw or where
-    if file is where and not where.exists(): raise _Missing(where, 'no such file')
-    if file is where and not where.is_file(): raise ImageError(where, 'not a file')
     try:
+        if file is where and not where.exists(): raise _Missing(where, 'no such file')
+        if file is where and not where.is_file(): raise ImageError(where, 'not a file')
         if given: return _rgb(path, where)
         with _quiet(), Image.open(io.BytesIO(path) if raw else where, formats=FORMATS) as im:
             if draft: im.draft('RGB', (draft, draft))
@@ -194,7 +194,10 @@ def open_image(
     except UnidentifiedImageError: raise ImageError(where, _why_not(path if raw else where)) from None
     except Image.DecompressionBombError as e:
         raise ImageError(where, f'{e}; scale it down') from None
-    except _DAMAGED as e: raise ImageError(where, f'damaged or cut short ({e})') from None
+    except _DAMAGED as e:
+        refused = isinstance(e, OSError) and e.errno   # by the system: no right to read it, a name too long
+        why = f'cannot be read: {e.strerror}' if refused else f'damaged or cut short ({e})'
+        raise ImageError(where, why) from None
 
 # %% ../nbs/06_items.ipynb #5b5af2a6
 _LINKS, _LINKED = ContextVar('links', default=False), 'copy the file there, or allow links (--links)'

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'canonical_json', 'sha256_text', 'sha256_file', 'sha256_tree', 'parse_json', 'read_text', 'read_json',
-           'marked', 'unmarked', 'csv_text', 'csv_rows', 'writing', 'write_whole', 'run_record', 'Artifact',
-           'StoreError', 'Store', 'announce']
+           'marked', 'unmarked', 'csv_text', 'csv_rows', 'writing', 'write_whole', 'sort_header', 'run_record',
+           'Artifact', 'StoreError', 'Store', 'announce']
 
 # %% ../nbs/03_store.ipynb #3f9b88f6
 import csv
@@ -152,6 +152,25 @@ def csv_rows(
     if twice: raise ValueError(f"{where}: two columns are called '{twice}'; which one counts?")
     return names, rows
 
+# %% ../nbs/03_store.ipynb #store104
+_HALF, _HERE = re.compile(r'.+\.([0-9a-f]{8})-(\d+)-\d+\.part'), sha256_text(platform.node())[:8]
+
+def _gone(half):
+    "Whether nobody writes a half file any more; one of another machine is given a day."
+    machine, process = _HALF.fullmatch(half.name).groups()
+    try:
+        if machine != _HERE: return time.time() - half.stat().st_mtime > 24*3600
+        os.kill(int(process), 0)
+    except (ProcessLookupError, FileNotFoundError): return True
+    except PermissionError: pass                     # another user's
+    return False
+
+@functools.cache
+def _sweep(folder, process):
+    "Remove what killed processes had half written; each process looks once into a folder."
+    for half in folder.glob('*.part'):
+        if _HALF.fullmatch(half.name) and half.is_file() and _gone(half): half.unlink(missing_ok=True)
+
 # %% ../nbs/03_store.ipynb #aad1eb27
 def _fsync(path):
     fd = os.open(path, os.O_RDONLY)
@@ -167,7 +186,9 @@ def writing(
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     special = path.exists() and not path.is_file()   # a pipe or a terminal; a folder refuses by itself
-    beside = path.with_name(f'{path.name}.{os.getpid()}-{threading.get_native_id()}.part')
+    me = f'{_HERE}-{os.getpid()}-{threading.get_native_id()}'
+    beside = path.with_name(f'{path.name}.{me}.part')
+    _sweep(path.parent, os.getpid())
     try:
         yield path if special else beside
         if special: return
@@ -187,6 +208,18 @@ def write_whole(
     data = content.encode('utf-8', 'backslashreplace') if isinstance(content, str) else content
     with writing(path, flush) as new: new.write_bytes(data)
     return Path(path)
+
+# %% ../nbs/03_store.ipynb #store107
+def sort_header(
+    path,                 # of a .safetensors file that was just written
+):
+    "Sort a file's header, in place."
+    with open(path, 'r+b') as f:
+        size = int.from_bytes(f.read(8), 'little')
+        facts = json.loads(f.read(size))
+        head = json.dumps(facts, sort_keys=True, separators=(',', ':'), ensure_ascii=False)
+        if len(head.encode()) > size: raise ValueError(f'{Path(path).name}: the header does not fit')
+        f.seek(8); f.write(head.encode().ljust(size))
 
 # %% ../nbs/03_store.ipynb #ed060d50
 PACKAGES = ('babyvlm', 'torch', 'transformers', 'open_clip_torch', 'numpy', 'scipy', 'pandas')

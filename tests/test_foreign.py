@@ -15,7 +15,7 @@ from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept
 from babyvlm.data.conversations import load_records, pairs_from_records
 from babyvlm.data.pretraining import Clip, segment, segment_all, write_frames
 from babyvlm.data.saycam import PAIR_FEATURES, load_pairs, read_transcript, seconds
-from babyvlm.items import Item, Journal, Reply, item_key
+from babyvlm.items import ImageError, Item, Journal, Reply, item_key, open_image
 from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
 
 
@@ -363,3 +363,36 @@ def test_what_macos_leaves_beside_a_log_is_no_log(tmp_path):
     (tmp_path/'a.JSON').write_text(json.dumps(log)); (tmp_path/'._a.json').write_bytes(b'\0\5\x16\7\xff')
     found, = read_answers(tmp_path)
     assert (found.model, [u.credit for u in found.units]) == ('m', [1.])
+
+
+PLAYLISTS = ('ffconcat version 1.0\nfile good.mp4\n', '#EXTM3U\n#EXTINF:10,\nfile://{}\n#EXT-X-ENDLIST\n', 'v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=video 5004 RTP/AVP 96\n')
+
+
+@pytest.mark.parametrize('text', PLAYLISTS, ids=['concat', 'hls', 'sdp'])
+def test_a_playlist_named_as_a_video_opens_nothing_else(tmp_path, text):
+    film(tmp_path/'good.mp4')
+    (tmp_path/'list.mp4').write_text(text.format(tmp_path/'good.mp4'))
+    with pytest.raises(VideoError, match='list.mp4: not a video'): frames_at(tmp_path/'list.mp4', [0.])
+
+
+def test_pictures_larger_than_are_read_are_refused_before_a_frame_is_decoded(tmp_path, monkeypatch):
+    film(tmp_path/'a.mp4')
+    monkeypatch.setattr('babyvlm.data.video.MAX_PIXELS', 100)
+    with pytest.raises(VideoError, match='a.mp4: pictures of .* at most 100'): frames_at(tmp_path/'a.mp4', [0.])
+
+
+def test_a_name_that_no_disk_holds_is_a_picture_that_cannot_be_read():
+    with pytest.raises(ImageError, match='cannot be read: File name too long'): open_image('x'*5000)
+
+
+@pytest.mark.parametrize('rows, said', [(dict(recognizedPhrases=[{}], utterances=[{}]), 'both'), ([1], 'at the top')])
+def test_speech_in_two_forms_is_refused(tmp_path, rows, said):
+    (tmp_path/f'{NAME}.json').write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=f'{NAME}.json: .*{said}'): segment_all(tmp_path)
+
+
+def test_an_empty_form_hides_no_other_and_nothing_lasts_for_years(tmp_path):
+    said = [dict(start=0, end=1000, text='hi'), dict(start=0, end=10**13, text='hello')]
+    (tmp_path/f'{NAME}.json').write_text(json.dumps(dict(recognizedPhrases=[], utterances=said)))
+    found = segment_all(tmp_path)
+    assert [c.utterance for c in found.clips] == ['hi'] and found.ledger.skipped == {'later than a day': 1}

@@ -1,4 +1,6 @@
-"""Hostile weights and pictures through the command line, in a child: no traceback, no process started, memory bounded, each named."""
+"""Hostile weights and pictures through the command line, in a child: no traceback, no process started, memory bounded, each named.
+
+With BABYVLM_RELIABILITY=1 what was seen goes to tests/reliability/hostile.json."""
 import io
 import json
 import os
@@ -36,6 +38,13 @@ def child(folder, cases):
     (folder/'cases.json').write_text(json.dumps([[str(w) for w in c] for c in cases]))
     subprocess.run([sys.executable, __file__, folder/'cases.json', folder/'found.json'], check=True, cwd=folder, timeout=580)
     return json.loads((folder/'found.json').read_text())
+
+
+def keep(**found):
+    "Figures for the page on reliability."
+    path = Path(__file__).parent/'reliability'/'hostile.json'
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    if os.environ.get('BABYVLM_RELIABILITY'): path.write_text(json.dumps(known | found, indent=1, sort_keys=True) + '\n')
 
 
 def records(folder, pictures):
@@ -111,7 +120,9 @@ def test_weights_that_are_none_are_refused_in_a_line(refused, name):
 def test_a_folder_of_such_weights_names_each(refused):
     got = refused['all']
     assert got['trace'] is None and got['started'] == [] and got['status'] == 1
-    assert all(f'{name}: NOT READ: ' in got['said'] for name in NAMES), got['said']
+    named = [name for name in NAMES if f'{name}: NOT READ: ' in got['said']]
+    assert named == [*NAMES], got['said']
+    keep(weights=dict(files=len(NAMES), named=len(named), started=len(got['started'])))
 
 
 def test_a_changed_chat_template_is_another_model(tmp_path):
@@ -176,7 +187,10 @@ def test_hostile_pictures_are_named_and_the_others_answered(answered):
     good = sum(known.values())
     assert sum('"uid"' in l for l in journal.read_text().splitlines()[1:]) == good, got['said']
     assert f'asked {len(known)} = ' in got['said'] and f'skipped {len(known) - good}' in got['said'], got['said']
-    for name, fine in known.items(): assert fine or any(name in l and 'left out' in l for l in got['said'].splitlines()), (name, got['said'])
+    named = [n for n, fine in known.items() if not fine and any(n in l and 'left out' in l for l in got['said'].splitlines())]
+    assert named == [n for n, fine in known.items() if not fine], got['said']
+    more = max(0, round((got['mib'] - alone['mib'])/100)*100)
+    keep(pictures=dict(files=len(known), answered=good, named=len(named), started=len(got['started']), more_mib=more))
 
 
 if __name__ == '__main__': main(*sys.argv[1:])

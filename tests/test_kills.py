@@ -1,8 +1,12 @@
 "Killed, resumed, full disk, a clock that jumps: what is on disk is what an uninterrupted run writes."
+import json
 import os
+import subprocess
 
 import kills
 import pytest
+
+from babyvlm.store import _HERE, write_whole
 
 
 @pytest.mark.parametrize('stage', kills.STAGES)
@@ -25,3 +29,32 @@ def test_the_clock_decides_nothing(stage, tmp_path):
     (tmp_path/'plain').mkdir(); (tmp_path/'odd').mkdir()
     assert [kills.forked(kills.STAGES[stage], tmp_path/'plain'), kills.forked(kills.STAGES[stage], tmp_path/'odd', kills.jumping_clock)] == [0, 0]
     assert kills.on_disk(tmp_path/'odd') == kills.on_disk(tmp_path/'plain')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stage', kills.TRAINERS)
+def test_a_killed_training_resumes_to_the_same_weights(stage):
+    got = kills.killed(stage, int(os.environ.get('BABYVLM_KILLS', 3)), seed=1)
+    assert got['same'] == got['rounds'] and got['kills'] > 0, got
+
+
+@pytest.mark.parametrize('stage', kills.STAGES)
+def test_two_at_once_end_or_are_refused_and_nothing_is_mixed(stage):
+    ends, right = kills.at_once(stage)
+    assert right and ends in ([0, 0], [0, 3]), ends   # 3: an error that says what to do
+
+
+def test_the_committed_kills_are_about_this_work():
+    kept = json.loads(kills.RESULTS.read_text())
+    assert set(kills.WORK) >= set(kept) >= {*kills.STAGES, *kills.TRAINERS} and all(f['same'] == f['rounds'] >= 20 for f in kept.values()), kept
+
+
+def test_halves_of_ended_processes_go_and_no_other_file(tmp_path):
+    over = subprocess.Popen(['true']); over.wait()
+    other = 'f'*8 if _HERE != 'f'*8 else 'e'*8
+    made = {f'a.json.{_HERE}-{over.pid}-7.part': False, f'a.json.{_HERE}-{os.getppid()}-7.part': True, f'a.json.{other}-{over.pid}-7.part': True,
+            f'b.json.{other}-{over.pid}-7.part': False, 'my own.part': True, f'{_HERE}-{over.pid}-7.part': True}
+    for name in made: (tmp_path/name).write_text('half')
+    os.utime(tmp_path/f'b.json.{other}-{over.pid}-7.part', (0, 0))
+    write_whole(tmp_path/'c.json', '1')
+    assert {n: (tmp_path/n).exists() for n in made} == made

@@ -75,7 +75,7 @@ def test_everybody_says_the_same():
 
 
 def test_too_little_to_model_says_so():
-    few = pd.DataFrame([dict(person=p, item='i', task='t', answer=p == 'a', gold=1, options=2) for p in 'ab'])
+    few = pd.DataFrame([dict(person=p, item='i', task='t', answer=int(p == 'a'), gold=1, options=2) for p in 'ab'])
     assert analyse(few, n_boot=100).mixed.note[0] == '2 people, 1 items'
     with pytest.raises(ValueError, match='too few'): fit_crossed(np.ones((2, 1)), np.ones((1, 1)))
 
@@ -211,10 +211,29 @@ def test_every_file_of_a_folder_is_read_or_named(tmp_path):
     ('person,kind,item\n1,practice,i0\n', "one.csv row 1: kind 'practice'"),
     ('person,item,answer\n1,i0,1.5\n', "one.csv row 1: 'answer' is '1.5', expected a whole number"),
     ('person,item,answer\n1,i0,inf\n', "'answer' is 'inf', expected a whole number"),
-    ('person,item,answer,milliseconds\n1,i0,1,soon\n', "'milliseconds' is 'soon', expected a number")])
+    ('person,item,answer,milliseconds\n1,i0,1,soon\n', "'milliseconds' is 'soon', expected a number"),
+    ('person,item,answer,milliseconds\n1,i0,1,-900\n', "'milliseconds' is -900, expected 0 or more"),
+    ('person,item,answer,milliseconds\n1,i0,1,9_00\n', "'milliseconds' is '9_00', expected a number"),
+    ('person,item,answer\n1,i0,true\n', "'answer' is 'true', expected a whole number")])
 def test_a_wrong_table_says_where(tmp_path, text, message):
     (tmp_path/'one.csv').write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)): read_responses(tmp_path, KEY)
+
+
+@pytest.mark.parametrize('items, message', [
+    (None, "expected 'survey' and 'items'"), ([dict(item='i0', options=2, gold=2)], "gold 2 of 'i0', it has 2 options"),
+    ([dict(item='i0', options=2, gold=0), dict(item='i0', options=2, gold=1)], 'an item and round is there twice')])
+def test_a_key_that_is_wrong_is_refused(tmp_path, items, message):
+    (tmp_path/'one.csv').write_text('person,item,answer\n1,i0,1\n')
+    with pytest.raises(ValueError, match=re.escape(message)): read_responses(tmp_path, dict(survey='s', items=items))
+
+
+def test_a_name_is_no_list_and_links_in_a_circle_are_named(tmp_path):
+    (tmp_path/'one.csv').write_text('person,item,answer\n1,i0,1\n')
+    for name in ('circle.csv', 'gone.csv'): (tmp_path/name).symlink_to('circle.csv' if name == 'circle.csv' else 'nowhere')
+    assert read_responses(tmp_path, KEY).ledger.before.examples == {'no file': ['circle.csv', 'gone.csv']}
+    (tmp_path/'two.json').write_text(json.dumps([dict(person=['p'], item='i0', answer=1)]))
+    with pytest.raises(ValueError, match="two.json row 1: 'person' is .'p'., expected a name"): read_responses(tmp_path, KEY)
 
 
 @pytest.fixture

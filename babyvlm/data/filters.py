@@ -32,7 +32,8 @@ from .saycam import Ledger, image_fault
 from ..items import ImageError, open_image
 from ..numerics import full_precision
 from ..products import quick_products
-from ..store import Artifact, Store, canonical_json, sha256_file, sha256_text, write_whole, writing
+from ..store import (Artifact, Store, canonical_json, sha256_file, sha256_text, sort_header,
+                           write_whole, writing)
 
 # %% ../../nbs/data/03_filters.ipynb #ec4b61a5
 _all_ = ['Ledger']
@@ -161,6 +162,7 @@ def _write_shard(path, parts):
     tensors = dict(image=torch.cat(vectors).half(), similarity=torch.cat([p[2] for p in parts]).float())
     with writing(path) as new:
         save_file(tensors, new, metadata=dict(uids=json.dumps(uids), faults=json.dumps(faults)))
+        sort_header(new)
 
 
 # %% ../../nbs/data/03_filters.ipynb #8451c22b

@@ -93,21 +93,27 @@ def _is_time(t): return isinstance(t, (int, float)) and not isinstance(t, bool) 
 def _plain(row): return row.get('start'), row.get('end'), row.get('text')
 
 # %% ../../nbs/data/06_pretraining.ipynb #676923a5
+_SPEECH = dict(recognizedPhrases=_azure, utterances=_plain)
+
 def _utterance_rows(path):
     "(start, end, text) rows of a transcript."
     name, d = Path(path).name, read_json(path)
-    for key, read in (('recognizedPhrases', _azure), ('utterances', _plain)):
-        if not (isinstance(d, dict) and isinstance(d.get(key), list)): continue
-        for i, row in enumerate(d[key]):
-            if not isinstance(row, dict):
-                raise ValueError(f'{name} row {i + 1}: expected an object, found {row!r}')
-        return [read(row) for row in d[key]]
-    raise ValueError(f"{name}: expected 'utterances', or Azure's 'recognizedPhrases', at the top")
+    lists = {k: d[k] for k in _SPEECH if isinstance(d, dict) and isinstance(d.get(k), list)}
+    if not lists:
+        raise ValueError(f"{name}: expected 'utterances', or Azure's 'recognizedPhrases', at the top")
+    full = [k for k in lists if lists[k]]
+    if len(full) > 1: raise ValueError(f"{name}: both {' and '.join(full)}; which ones count?")
+    key = (full or [*lists])[0]
+    for i, row in enumerate(lists[key]):
+        if not isinstance(row, dict):
+            raise ValueError(f'{name} row {i + 1}: expected an object, found {row!r}')
+    return [_SPEECH[key](row) for row in lists[key]]
 
 def _no_utterance(start, end, text):
     "Why a row is none, or ''."
     if not (_is_time(start) and _is_time(end)): return 'no time'
     if start < 0 or end <= start: return 'ends before it starts'
+    if end > 24*3600*1000: return 'later than a day'
     if text is not None and not isinstance(text, str): return 'its text is no text'
     return '' if text and text.split() else 'nothing recognised'
 

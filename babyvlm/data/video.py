@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
+from ..items import MAX_PIXELS
 from ..store import writing
 
 # %% ../../nbs/data/02_video.ipynb #6e6334fe
@@ -39,24 +40,33 @@ def write_video(
 class VideoError(OSError):
     "A video that cannot be read, with its name and the reason."
 
+_KINDS = ('mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,asf,ogg,mxf,'
+          'dv,gif')   # no playlist, which would open other files or the net
+_ONLY = dict(format_whitelist=_KINDS, protocol_whitelist='file')
+
 def _opened(path):
     "An open container with its video stream."
     if not Path(path).is_file(): raise VideoError(f'{Path(path).name}: no such video')
-    try: box = av.open(str(path), metadata_errors='replace')
+    try: box = av.open(str(path), metadata_errors='replace', options=_ONLY)
     except av.error.FFmpegError as e: raise VideoError(f'{Path(path).name}: not a video ({e})') from None
     if not box.streams.video: raise VideoError(f'{Path(path).name}: it holds no pictures, only sound')
-    if box.streams.video[0].start_time is None:
+    stream = box.streams.video[0]
+    if stream.codec_context is None: raise VideoError(f'{Path(path).name}: pictures of an unknown kind')
+    if stream.width * stream.height > MAX_PIXELS:
+        size = f'{stream.width} x {stream.height}'
+        raise VideoError(f'{Path(path).name}: pictures of {size} pixels; at most {MAX_PIXELS:,} are read')
+    if stream.start_time is None:
         raise VideoError(f'{Path(path).name}: its pictures have no times (a raw stream?); put it into a '
                          'container: ffmpeg -i IN -c copy OUT.mp4')
-    return box, box.streams.video[0]
+    return box, stream
 
+# %% ../../nbs/data/02_video.ipynb #length01
 @contextmanager
 def _named(path):
     "What goes wrong while a video is read, with the video's name."
     try: yield
     except av.error.FFmpegError as e: raise VideoError(f'{Path(path).name}: damaged ({e})') from None
 
-# %% ../../nbs/data/02_video.ipynb #length01
 def video_seconds(
     path,                 # of a video
 )->float:                 # length, seconds

@@ -42,7 +42,7 @@ def model_card(
     return '\n\n'.join(p for p in parts if p) + '\n'
 
 # %% ../../nbs/reporting/06_hub.ipynb #0900222a
-_KEPT = ('checkpoints/*', '*.jsonl', '*.lock', 'README.md')   # never sent as they are
+_KEPT = ('checkpoints/*', '*.jsonl', '*.lock', '*.part', 'README.md')   # never sent as they are
 
 def files_to_send(
     folder:Path,          # a saved model, or a submission

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from ..estimate import Estimate, wilson
 from ..models.vision import IMAGENET_MEAN, IMAGENET_STD, ResNeXtModel
 from ..models.weights import seeded
-from ..store import writing
+from ..store import sort_header, writing
 from .trainer import BabyTrainer, Columns, FileRows, LossHistory, training_arguments
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -246,6 +246,7 @@ def save_teacher(
     "Write the teacher where `load_teacher` can read it."
     with writing(path) as new:
         save_file(teacher_tensors(dino), new, metadata=dict(format='pt', network='teacher'))
+        sort_header(new)
 
 # %% ../../nbs/training/03_dino.ipynb #531f1335
 @torch.no_grad()

@@ -11,6 +11,7 @@ __all__ = ['ANSWERS', 'NUMBERS', 'Responses', 'load_key', 'read_responses', 'Rul
 import csv
 import io
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -70,7 +71,7 @@ def _rows(path):
 # %% ../../../nbs/analysis/survey/03_answers.ipynb #5f0a7c21
 def _unread(path):
     "Why a file of a folder is not read, or nothing."
-    if not path.is_file(): return 'a folder'
+    if not path.is_file(): return 'a folder' if path.is_dir() else 'no file'   # a link to nowhere, a pipe
     if path.name.startswith('.'): return 'a hidden file'   # macOS leaves ._p1.csv beside p1.csv
     return '' if path.suffix.lower() in ('.csv', '.tsv', '.json') else 'neither csv nor json'
 
@@ -79,9 +80,9 @@ def _files(source, key=None):
     if not isinstance(source, (str, Path)): return [Path(s) for s in source], []
     source = Path(source)
     if not source.is_dir(): return [source], []
-    own = Path(key).resolve() if isinstance(key, (str, Path)) else None
+    own = os.path.realpath(key) if isinstance(key, (str, Path)) else None
     there = [p for p in sorted(source.iterdir())
-             if not p.name.lower().endswith('.key.json') and p.resolve() != own]
+             if not p.name.lower().endswith('.key.json') and os.path.realpath(p) != own]
     unread = [(why, p.name) for p in there if (why := _unread(p))]
     found = [p for p in there if not _unread(p)]
     if not found: raise FileNotFoundError(f"no answers (csv or json) in '{source.name}': {unread or 'empty'}")
@@ -95,13 +96,16 @@ def _cells(row, where):
     "The cells of a row that hold something, by stripped column names."
     if not isinstance(row, Mapping): raise ValueError(f'{where}: expected names and values, found {row!r}')
     if None in row: raise ValueError(f'{where}: more cells than columns')
+    odd = next((n for n in ('session', 'person', 'item') if isinstance(row.get(n), (list, dict))), None)
+    if odd: raise ValueError(f"{where}: '{odd}' is {row[odd]!r}, expected a name")
     def gap(c, v): return not v.strip() if c == 'item' and isinstance(v, str) else str(v).strip() in _GAPS
     return {c.strip(): v for c, v in row.items() if not gap(c, v)}
 
 def _number(row, name, where, form='a whole number'):
     "The one place where a cell becomes a number."
     text = str(row.get(name)).strip().lower()
-    try: x = float(_TRUTH.get(text, text))
+    known = _TRUTH if form == 'true or false' else {}
+    try: x = math.nan if '_' in text else float(known.get(text, text))   # Python reads 1_0 as 10
     except ValueError: x = math.nan
     fits = {'a number': math.isfinite(x), 'true or false': x in (0, 1)}.get(form, x == x // 1)
     if not fits: raise ValueError(f"{where}: '{name}' is {row.get(name)!r}, expected {form}")
@@ -118,12 +122,13 @@ def load_key(
     "What a survey asked and what is right."
     where = 'the key'
     if isinstance(key, (str, Path)): key, where = read_json(key), Path(key).name
-    if not isinstance(key, Mapping) or not {'survey', 'items'} <= set(key):
+    if not (isinstance(key, Mapping) and 'survey' in key and isinstance(key.get('items'), list)):
         raise ValueError(f"{where}: expected 'survey' and 'items', as `babyvlm survey build` writes them")
     rows = [_cells(i, f'{where} item {n}') for n, i in enumerate(key['items'], 1)]
     numbers = ('options', 'gold')
     asked = {_unit(i, where): i | {n: _number(i, n, f"{where} item '{i.get('item')}'") for n in numbers}
              for i in rows}
+    if len(asked) < len(rows): raise ValueError(f'{where}: an item and round is there twice; which is right?')
     return dict(survey=_name(key, 'survey'), asked=asked)
 
 def _unit(row, where):
@@ -139,14 +144,16 @@ def _answer(row, key, where):
     if asked is None: raise ValueError(f"{where}: item '{unit[0]}' round {unit[1]} is not in the key")
     wanted = ((row, 'answer'), (asked, 'options'), (asked, 'gold'))
     answer, k, gold = (_number(r, n, where) for r, n in wanted)
-    if not 0 <= answer < k: raise ValueError(f"{where}: answer {answer} of '{unit[0]}', it has {k} options")
+    for what, x in (('answer', answer), ('gold', gold)):
+        if not 0 <= x < k: raise ValueError(f"{where}: {what} {x} of '{unit[0]}', it has {k} options")
     usual = dict(place=answer, trial=0, given=0)
     rest = {n: _number(row, n, where) if n in row else d for n, d in usual.items()}
-    timed = 'milliseconds' in row
+    spent = _number(row, 'milliseconds', where, 'a number') if 'milliseconds' in row else math.nan
+    if spent < 0: raise ValueError(f"{where}: 'milliseconds' is {spent:g}, expected 0 or more")
     return dict(item=unit[0], round=unit[1], task=asked.get('task') or '', answer=answer, gold=gold,
                 options=k,
                 chance=1 / k, right=float(answer == gold), **rest,
-                seconds=_number(row, 'milliseconds', where, 'a number') / 1000 if timed else math.nan)
+                seconds=spent / 1000)
 
 def _check(row, where):
     "One row as an attention check."
