@@ -1,12 +1,16 @@
 """Logs of other harnesses in their real shapes, wrong files refused by name, and the commands that read them."""
 import csv
 import json
+import struct
 import zipfile
+import zlib
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from babyvlm.run.cli import app
+from babyvlm.run.compare import Answers, as_lines, compare_all
 from babyvlm.run.logs import read_answers, read_inspect, read_lmms_eval, read_vlmevalkit
 
 RIGHT = [1, 0, 1, 1, 0, 1, 0, 1, 1, 1]
@@ -21,8 +25,8 @@ def lmms(folder, right=RIGHT, task='vtwt', model='org__model'):
     return path
 
 
-def inspect(folder, values, form='eval', task='vtwt'):
-    head = dict(version=2, status='success', eval=dict(task=task, model='openai/gpt-4o', dataset=dict(name='d')), results=dict(scores=[]))
+def inspect(folder, values, form='eval', task='vtwt', status='success'):
+    head = dict(version=2, status=status, eval=dict(task=task, model='openai/gpt-4o', dataset=dict(name='d')), results=dict(scores=[]))
     samples = [dict(id=k, epoch=e, input=f'q{k}', target='B', choices=['x', 'y'], messages=[], output=dict(model='m', choices=[]),
                     scores=dict(choice=dict(value=v, answer='B'))) for k, epochs in enumerate(values) for e, v in enumerate(epochs, 1)]
     path = folder/f'2026-01-01T12-00-00_{task}_x.{form}'
@@ -31,7 +35,20 @@ def inspect(folder, values, form='eval', task='vtwt'):
         with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as z:
             z.writestr('_journal/start.json', '{}'); z.writestr('summaries.json', '[]'); z.writestr('header.json', json.dumps(head))
             for s in samples: z.writestr(f"samples/{s['id']}_epoch_{s['epoch']}.json", json.dumps(s))
+    if form == 'eval': with_zstandard(path)
     return path
+
+
+def with_zstandard(path):
+    "Pack an archive again as Inspect does: method 93, which Python's zip module neither writes nor reads before 3.14."
+    with zipfile.ZipFile(path) as z: files = [(i.filename.encode(), z.read(i)) for i in z.infolist()]
+    body, index = b'', b''
+    for name, data in files:
+        packed = pa.compress(data, 'zstd', asbytes=True)
+        common = struct.pack('<HHHHHIIIHH', 45, 0, 93, 0, 33, zlib.crc32(data), len(packed), len(data), len(name), 0)
+        index += b'PK\1\2' + struct.pack('<H', 45) + common + struct.pack('<HHHII', 0, 0, 0, 0, len(body)) + name
+        body += b'PK\3\4' + common + name + packed
+    path.write_bytes(body + index + b'PK\5\6' + struct.pack('<HHHHIIH', 0, 0, len(files), len(files), len(index), len(body), 0))
 
 
 def kit(folder, rows, name='LLaVA-7B_MMBench_DEV_EN.tsv'):
@@ -39,6 +56,66 @@ def kit(folder, rows, name='LLaVA-7B_MMBench_DEV_EN.tsv'):
     with open(folder/'LLaVA-7B'/name, 'w', newline='') as f:
         w = csv.DictWriter(f, rows[0], delimiter='\t'); w.writeheader(); w.writerows(rows)
     return folder/'LLaVA-7B'/name
+
+
+def lm(folder, rows, name):
+    "What lm-eval (0.4) writes: its file's name begins with samples_, its rows name a filter and all metrics."
+    path = folder/name/'samples_vtwt_2026-01-01T12-00-00.000001.jsonl'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    said = [dict(doc_id=k, doc=dict(q=q), target=t, arguments={}, resps=[], filtered_resps=[], filter=f, metrics=['acc', 'acc_norm'],
+                 doc_hash=f'h{q}', prompt_hash='p', target_hash='t', acc=a, acc_norm=1 - a) for k, q, t, a, f in rows]
+    path.write_text('\n'.join(map(json.dumps, said)) + '\n')
+    return path
+
+
+HERE = [(k, f'q{k}', 'B', float(r), 'none') for k, r in enumerate(RIGHT * 2)]
+WRONG = [(k, q, t, 1 - a, f) for k, q, t, a, f in HERE]
+MISMATCH = {'other labels': ([(k, q, 'A', a, f) for k, q, t, a, f in WRONG], '20 of the same name are other questions, or have other labels'),
+            'other items': ([(k + 99, f'x{k}', t, a, f) for k, q, t, a, f in WRONG], 'no question in common'),
+            'other items of the same name': ([(k, f'x{k}', t, a, f) for k, q, t, a, f in WRONG], '20 of the same name are other questions'),
+            'another order': ([(19 - k, q, t, a, f) for k, q, t, a, f in WRONG], '20 pairs have other names, yet the same question'),
+            'fewer': (WRONG[:12], '8 units of one only'), 'more': (WRONG + [(k + 20, f'n{k}', 'B', 1., 'none') for k in range(4)], '4 units of one only'),
+            'duplicates': (WRONG + WRONG[:1], "the sample '0' occurs twice"), 'nothing': ([], 'no samples log of lmms-eval'),
+            'several filters': (WRONG + [(k, q, t, a, 'loose') for k, q, t, a, f in HERE], "b: answers filtered by 'none'"),
+            'a credit that is none': ([(k, q, t, 7., f) for k, q, t, a, f in WRONG], 'line 1: 7.0 is no credit from 0 to 1')}
+
+
+@pytest.mark.parametrize('kind', MISMATCH)
+def test_logs_that_do_not_fit_are_refused_or_told(tmp_path, kind):
+    rows, said = MISMATCH[kind]
+    one, other = lm(tmp_path, HERE, 'a'), lm(tmp_path, rows, 'b')
+    out = CliRunner().invoke(app, ['compare', str(one), str(other), '--out', str(tmp_path/'o')])
+    assert said in out.output and out.exit_code in (0, 2), out.output
+    if out.exit_code == 2: return
+    row, = csv.DictReader(open(tmp_path/'o'/'compare.csv'))
+    paired = kind in ('another order', 'fewer', 'more', 'several filters')
+    assert row['pairing'] == ('paired' if paired else 'unpaired') and said.split(' units')[0] in out.output
+    if kind == 'another order': assert int(row['only_a']) == 2 * sum(RIGHT) and int(row['only_b']) == 2 * (len(RIGHT) - sum(RIGHT)), 'each beside its own question'
+
+
+def test_other_metrics_modes_models_and_unfinished_runs_are_refused_or_told(tmp_path):
+    def compare(*logs, more=()): return CliRunner().invoke(app, ['compare', *map(str, logs), *more]).output
+    a, b, kits = lm(tmp_path, HERE, 'a'), lm(tmp_path, WRONG, 'b'), [dict(index=k, answer='B', prediction='B', hit=.25) for k in range(20)]
+    assert "no metric 'exact'; it has acc, acc_norm" in compare(a, b, more=['--metric', 'exact'])
+    out = compare(a, b, kit(tmp_path, kits, 'LLaVA-7B_vtwt.tsv'))
+    assert 'compared with nothing: LLaVA-7B: vtwt (accuracy)' in out and 'b is better' not in out
+    assert 'a answered vtwt in 2 logs that nothing tells apart' in compare(a, a)
+    assert "holds LLaVA-7B, a, b, which cannot all be called 'mine'" in compare(f'mine={tmp_path}')
+    done = [['C'], ['I'], ['C'], ['C']]
+    for status in ('error', 'cancelled', 'started'):
+        path = inspect(tmp_path, done, task=status, status=status)
+        assert f"{path.name}: its status is '{status}', 4 of 4 samples have a score" in compare(path, a)
+    assert 'acc of the one, choice of the other' in compare(a, inspect(tmp_path, done))
+    lost = inspect(tmp_path, done, 'json', 'lost'); d = json.loads(lost.read_text()); d['samples'][0]['scores'] = None
+    lost.write_text(json.dumps(d)); lost = read_inspect(lost)
+    assert lost.note == '1 of 4 samples have no score and are left out' and len(lost.units) == 3
+    d['samples'][2]['id'] = d['samples'][1]['id']; d['samples'][2]['input'] = d['samples'][1]['input']
+    (tmp_path/'twice.json').write_text(json.dumps(d))
+    with pytest.raises(ValueError, match="twice.json: the sample '1' occurs twice"): read_inspect(tmp_path/'twice.json')
+    bad = kit(tmp_path, [kits[0] | dict(hit='yes')], 'LLaVA-7B_bad.tsv')
+    with pytest.raises(ValueError, match="LLaVA-7B_bad.tsv row 2, hit 'yes': nan is no credit"): read_vlmevalkit(bad)
+    fair, strict = (Answers(m, 'vtwt', 'acc', read_lmms_eval(p).units, mode=m) for m, p in (('fair', a), ('strict', b)))
+    assert as_lines(compare_all([fair, strict])).endswith('note: scored as fair and as strict')
 
 
 def test_lmms_eval(tmp_path):

@@ -69,19 +69,25 @@ def read_saved(
 # %% ../../nbs/reporting/04_coverage.ipynb #4bc7918b
 _KEYS = ('model', 'setting', 'task', 'metric', 'status', 'run')
 
+def _words(frame):
+    "What a row says beside its numbers, with the names of the columns."
+    return [' '.join(f'{c} {v}' for c, v in r.items()) for r in frame.to_dict('records')]
+
 def run_cells(
     saved:Iterable[Saved],  # from `read_saved`
 )->pd.DataFrame:            # paper, part, model, setting, task, metric, value, low, high, n, chance ...
     "Every number of this run that a saved table holds."
-    columns = ['paper', 'part', *_KEYS, 'published', 'value', 'low', 'high', 'n', 'chance']
-    parts = [s.frame.assign(paper=s.paper, part=s.name) for s in saved if s.kind == 'table']
+    columns = ['paper', 'part', *_KEYS, 'words', 'published', 'value', 'low', 'high', 'n', 'chance']
+    parts = [s.frame.assign(paper=s.paper, part=s.name, words=_words(s.frame))
+             for s in saved if s.kind == 'table']
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     table = table.reindex(columns=columns)
     numbers = ['published', 'value', 'low', 'high', 'n', 'chance']
     words = [c for c in columns if c not in numbers]
     table[numbers] = table[numbers].apply(pd.to_numeric, errors='coerce')
     table = table[table.value.notna()].assign(n=lambda d: d.n.fillna(0).astype(int))
-    return table.assign(**table[words].fillna('')).reset_index(drop=True)
+    filled = table[words].astype(object)   # a column that no table has would be one of numbers
+    return table.assign(**filled.where(filled.notna(), '')).reset_index(drop=True)
 
 # %% ../../nbs/reporting/04_coverage.ipynb #2da76adc
 @dataclass(frozen=True)
@@ -180,13 +186,18 @@ def guessed()->list[dict]:    # from `row`, with their paper
 # %% ../../nbs/reporting/04_coverage.ipynb #41188cf9
 def _same(a, b): return a == a and b == b and abs(a - b) < 1e-9
 
+def _speaks(p, words):
+    "Whether a row that names no model is about the task or the setting of a published row."
+    return any(key_of(w) in key_of(words) for w in (p.task, p.setting) if w not in ('', '-', 'all'))
+
 def _best(p, mine):
     "The cell of this run for a published row, or None."
     same = (mine.metric.map(key_of) == key_of(p.metric)) & (mine.task.map(key_of) == key_of(p.task))
     here = mine[(mine.model == p.model) & same]
     quoted = here[[_same(v, p.share) for v in here.published]]
     named = here[here.setting == p.setting]
-    only = mine[[p.alone and m == '' and _same(v, p.share) for m, v in zip(mine.model, mine.published)]]
+    rows = zip(mine.model, mine.published, mine.words)   # an equal number alone says nothing
+    only = mine[[p.alone and m == '' and _same(v, p.share) and _speaks(p, w) for m, v, w in rows]]
     free = here[here.published.isna()]      # a row that quotes another value is another cell's
     return next((d.iloc[0] for d in (quoted, named, only, free) if len(d)), None)
 

@@ -261,12 +261,14 @@ def compare(
     out:Path=typer.Option(None, help='folder for compare.html and compare.csv'),
 ):
     "Which model is better, item by item, corrected for all comparisons."
-    from babyvlm.run.compare import as_lines, compare_all, compare_html, flat
+    from babyvlm.run.compare import as_lines, compare_all, compare_html, flat, left_alone
     from babyvlm.run.logs import read_answers
     from babyvlm.store import csv_text, write_whole
     with one_line():
-        table = compare_all([a for l in logs for a in read_answers(l, metric)], margin)
+        answers = [a for l in logs for a in read_answers(l, metric)]
+        table = compare_all(answers, margin)
         typer.echo(as_lines(table))
+        if alone := left_alone(answers): typer.echo(f"compared with nothing: {'; '.join(alone)}")
         if out is not None:
             write_whole(out/'compare.csv', csv_text(flat(table)))
             write_whole(out/'compare.html', compare_html(table, margin))

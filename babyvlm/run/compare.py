@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['SHOWN', 'Answers', 'answers_of', 'matched', 'mcnemar', 'sign_flip', 'cluster_sums', 'equivalence', 'compare',
-           'compare_all', 'beside', 'items_needed', 'smallest_difference', 'flat', 'as_lines', 'compare_html']
+           'left_alone', 'compare_all', 'beside', 'items_needed', 'smallest_difference', 'flat', 'as_lines',
+           'compare_html']
 
 # %% ../../nbs/run/03_compare.ipynb #e5abfc40
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -31,6 +33,7 @@ class Answers:
     units:tuple           # `Unit`s
     labels:str = ''       # which label set; '' when the log does not say
     mode:str = ''         # how ties counted and replies were read
+    note:str = ''         # what the log says against itself, such as samples without a score
 
 def answers_of(
     e:Evaluation,         # with units
@@ -49,9 +52,37 @@ def matched(
     b:Answers,            # of another
 )->list[tuple]:           # pairs of `Unit`s
     "The same questions in both."
-    there = {u.uid: u for u in b.units}
+    there, mine, theirs = {u.uid: u for u in b.units}, _once(a), _once(b)
     def same(u, v): return v is not None and (u.key == v.key or not u.key or not v.key)
-    return [(u, there[u.uid]) for u in a.units if same(u, there.get(u.uid))]
+    by_name = {u.uid: there[u.uid] for u in a.units if same(u, there.get(u.uid))}
+    taken = {v.uid for v in by_name.values()}
+    def other(u):
+        v = theirs.get(u.key) if mine.get(u.key) == u else None
+        return v if v and v.uid not in taken else None
+    pairs = [(u, by_name.get(u.uid) or other(u)) for u in a.units]
+    return [(u, v) for u, v in pairs if v]
+
+def _once(a):
+    "Fingerprints that one unit alone has."
+    seen = Counter(u.key for u in a.units)
+    return {u.key: u for u in a.units if u.key and seen[u.key] == 1}
+
+# %% ../../nbs/run/03_compare.ipynb #8812c330
+def _notes(a, b, both):
+    "What somebody should know who reads the comparison of two logs."
+    return '; '.join(_warnings(a, b, both))
+
+def _warnings(a, b, both):
+    for k in (a, b):
+        if k.note: yield f'{k.model}: {k.note}'
+    if not both: yield 'no question in common'
+    if a.mode and b.mode and a.mode != b.mode: yield f'scored as {a.mode} and as {b.mode}'
+    if a.metric != b.metric: yield f'{a.metric} of the one, {b.metric} of the other'
+    there = {u.uid: u.key for u in b.units}
+    k = sum(bool(u.key and there.get(u.uid)) and u.key != there[u.uid] for u in a.units)
+    moved = sum(u.uid != v.uid for u, v in both)
+    if moved: yield f'{moved} pairs have other names, yet the same question'
+    if k > moved: yield f'{k - moved} of the same name are other questions, or have other labels'
 
 # %% ../../nbs/run/03_compare.ipynb #10c0b707
 def mcnemar(
@@ -115,7 +146,7 @@ def _unpaired(a, b, margin, n_boot, seed):
     se, clusters = math.hypot(one, two), min(g, h)
     p = float(2*student.sf(abs(d)/se, clusters - 1)) if se > 0 else float(d == 0)
     return dict(pairing='unpaired', items=len(x) + len(y), clusters=g + h, score_a=float(x.mean()),
-                score_b=float(y.mean()), difference=Estimate(d, *map(float, ends), len(x) + len(y), 0.),
+                score_b=float(y.mean()), difference=Estimate(d, *map(float, ends), len(x) + len(y)),
                 only_a=0, only_b=0, test='Welch', p=p, mcnemar=math.nan,
                 p_same=equivalence(d, se, clusters, margin) if se == se else 1., left_out=0)
 
@@ -129,8 +160,8 @@ def compare(
 )->dict:                  # one row of a table
     "How much better a is than b."
     metric = ' / '.join(dict.fromkeys((a.metric, b.metric)))
-    row = dict(task=a.task, metric=metric, a=a.model, b=b.model)
     both = matched(a, b)
+    row = dict(task=a.task, metric=metric, a=a.model, b=b.model, notes=_notes(a, b, both))
     if not both: return row | _unpaired(a, b, margin, n_boot, seed)
     x, y = (np.array([p[k].credit for p in both]) for k in (0, 1))
     d, groups = x - y, _groups([u for u, _ in both])
@@ -157,10 +188,26 @@ def _named(answers):
                  for a, n in zip(answers, names)]
     return [replace(a, model=n) for a, n in zip(answers, names)]
 
+def _no_twins(answers):
+    "Refuse two logs of one model on one task that nothing tells apart."
+    seen = Counter((a.model, a.task, a.metric) for a in answers)
+    for (model, task, _), many in seen.items():
+        if many > 1:
+            raise ValueError(f'{model} answered {task} in {many} logs that nothing tells apart; leave all '
+                             'but one out, or give each a name: FIRST=LOG SECOND=LOG')
+
 # %% ../../nbs/run/03_compare.ipynb #1310cac4
-def _kind(a):
-    "What is compared with what: shares of right answers have a name of their own in every harness."
-    return a.task, 'right' if {u.credit for u in a.units} <= {0., .5, 1.} else a.metric
+def _comparable(a, b):
+    "One task and metric; shares of right answers have a name of their own in every harness."
+    right = all({u.credit for u in k.units} <= {0., .5, 1.} for k in (a, b))
+    return a.task == b.task and (a.metric == b.metric or right)
+
+def left_alone(
+    answers:Sequence[Answers],  # of any models and tasks
+)->list[str]:             # model: task (metric)
+    "What has nothing to be compared with."
+    return [f'{a.model}: {a.task} ({a.metric})' for a in answers
+            if not any(a is not b and _comparable(a, b) for b in answers)]
 
 def compare_all(
     answers:Sequence[Answers],  # of any models and tasks
@@ -170,8 +217,8 @@ def compare_all(
 )->pd.DataFrame:          # one row a pair of models on a task, best evidence first
     "All comparisons of models on the same task, corrected for how many there are."
     named = _named(list(answers))
-    rows = [compare(a, b, margin, n_boot, seed) for t in dict.fromkeys(map(_kind, named))
-            for a, b in combinations([a for a in named if _kind(a) == t], 2)]
+    _no_twins(named)
+    rows = [compare(a, b, margin, n_boot, seed) for a, b in combinations(named, 2) if _comparable(a, b)]
     if not rows: raise ValueError(_nothing(named))
     t = pd.DataFrame(rows)
     for name, how in (('p_holm', 'holm'), ('p_bh', 'fdr_bh')): t[name] = multipletests(t.p, method=how)[1]
@@ -180,8 +227,8 @@ def compare_all(
 
 # %% ../../nbs/run/03_compare.ipynb #459dc5f6
 def _nothing(answers):
-    known = dict.fromkeys(f'{a.model}: {a.task} ({a.metric})' for a in answers)
-    return f"no task that two models answered: {'; '.join(known) or 'no answers at all'}"
+    known = '; '.join(dict.fromkeys(left_alone(answers))) or 'no answers at all'
+    return f'no task and metric that two models share: {known}'
 
 def _verdict(r, margin):
     "What a row says, in words."
@@ -240,7 +287,7 @@ def smallest_difference(
 
 # %% ../../nbs/run/03_compare.ipynb #45a8ed31
 SHOWN = ('task', 'metric', 'a', 'b', 'pairing', 'items', 'clusters', 'score_a', 'score_b', 'difference',
-         'test', 'p', 'p_holm', 'p_bh', 'p_same', 'verdict')
+         'test', 'p', 'p_holm', 'p_bh', 'p_same', 'verdict', 'notes')
 
 def flat(
     table:pd.DataFrame,   # from `compare_all`
@@ -251,13 +298,13 @@ def flat(
 
 def as_lines(
     table:pd.DataFrame,   # from `compare_all`
-)->str:                   # two lines a comparison
+)->str:                   # two lines a comparison, a third where there is something to know
     "The comparisons as text."
     def one(r):
         how = f"{r.pairing}, {r.test}" + (f', {r.left_out} units of one only' if r.left_out else '')
         return (f'{r.task}, {r.metric}: {r.a} {r.score_a:.3f}, {r.b} {r.score_b:.3f}: {r.verdict}\n'
                 f'  difference {r.difference}; p {r.p:.3g}, Holm {r.p_holm:.3g}, BH {r.p_bh:.3g}; '
-                f'sameness p {r.p_same:.3g} ({how})')
+                f'sameness p {r.p_same:.3g} ({how})' + (f'\n  note: {r.notes}' if r.notes else ''))
     return '\n'.join(map(one, table.itertuples()))
 
 # %% ../../nbs/run/03_compare.ipynb #6ca1f0a9

@@ -8,11 +8,14 @@ __all__ = ['read_lmms_eval', 'read_vlmevalkit', 'read_inspect', 'read_answers']
 # %% ../../nbs/run/04_logs.ipynb #4ee481a8
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from ..benchmarks.parsing import parse_letter, parse_yes_no
 from .compare import Answers, answers_of
@@ -22,7 +25,7 @@ from ..store import parse_json, read_json, read_text, sha256_text
 
 # %% ../../nbs/run/04_logs.ipynb #655f8731
 _PLUMBING = ('doc_id', 'doc', 'target', 'arguments', 'input', 'resps', 'filtered_resps', 'doc_hash',
-             'prompt_hash', 'target_hash', 'submission', 'token_counts')
+             'prompt_hash', 'target_hash', 'submission', 'token_counts', 'filter', 'metrics')
 
 def _worth(value, where):
     "A credit from 0 to 1 in what a harness wrote for a sample."
@@ -51,6 +54,7 @@ def _unique(units, where):
         raise ValueError(f"{where}: the sample '{twice.index[0]}' occurs twice")
     return tuple(units)
 
+# %% ../../nbs/run/04_logs.ipynb #c0logs02
 def read_lmms_eval(
     path:str|Path,        # `*_samples_<task>.jsonl`
     metric:str=None,      # None: the first
@@ -62,13 +66,16 @@ def read_lmms_eval(
     if not rows or not all(isinstance(r, dict) and {'doc_id', 'target'} <= set(r) for r in rows):
         raise ValueError(f'{path.name}: no samples log of lmms-eval: its lines have doc_id and target')
     name = _metric([k for k in rows[0] if k not in _PLUMBING], metric, path.name)
+    first = rows[0].get('filter')
     def unit(n, r):
         where = f'{path.name} line {n}'
         if name not in r: raise ValueError(f"{where}: no '{name}'")
-        key = r.get('doc_hash') or _fingerprint(r['target'], r.get('input'))
+        key = _fingerprint(r.get('doc_hash') or r.get('input'), r['target'])
         return Unit(str(r['doc_id']), key, '', _worth(r[name], where))
-    task, units = re.sub(r'.*_samples_', '', path.stem), [unit(n, r) for n, r in enumerate(rows, 1)]
-    return Answers(path.resolve().parent.name, task, name, _unique(units, path.name))
+    units = [unit(n, r) for n, r in enumerate(rows, 1) if r.get('filter') == first]
+    task = re.sub(r'.*samples_|_\d{4}-\d{2}-\d{2}T[\d.-]+$', '', path.stem)
+    note = f"answers filtered by '{first}'" if len(units) < len(rows) else ''
+    return Answers(path.resolve().parent.name, task, name, _unique(units, path.name), note=note)
 
 # %% ../../nbs/run/04_logs.ipynb #204a1f76
 def _table(path):
@@ -84,9 +91,10 @@ def _table(path):
 
 def _hit(r, where):
     "What a prediction is worth: the harness's own verdict, or the strict parser's."
-    if r.get('hit', '') != '': return _worth(float(r['hit']), where)
+    said = r.get('hit', '')
+    if said != '': return _worth(float(pd.to_numeric(said, errors='coerce')), f"{where}, hit '{said}'")
     options = [r[c] for c in 'ABCDEFGH' if r.get(c, '') != '']
-    answer = r['answer'].strip()
+    answer = r.get('answer', '').strip()
     if len(options) > 1: return float(parse_letter(r['prediction'], options).answer == answer.upper())
     if answer.lower() in ('yes', 'no'):
         return float(parse_yes_no(r['prediction']).answer is (answer.lower() == 'yes'))
@@ -109,6 +117,14 @@ def read_vlmevalkit(
     return Answers(model, task, 'accuracy', _unique(units, path.name))
 
 # %% ../../nbs/run/04_logs.ipynb #65be27db
+def _unpacked(z, info):
+    "A file of an archive; Inspect packs with Zstandard, which Python's own zip reader learns in 3.14."
+    if info.compress_type != 93: return z.read(info)
+    z.fp.seek(info.header_offset + 26)
+    z.fp.seek(sum(struct.unpack('<HH', z.fp.read(4))), 1)
+    try: return pa.decompress(z.fp.read(info.compress_size), info.file_size, 'zstd', asbytes=True)
+    except OSError as e: raise zipfile.BadZipFile(f'{info.filename}: {e}') from None
+
 def _inspect(path):
     "The header and the samples of a log."
     if path.suffix.lower() == '.json':
@@ -116,14 +132,11 @@ def _inspect(path):
         return d, d.get('samples') if isinstance(d, dict) else None
     try:
         with zipfile.ZipFile(path) as z:
-            names = [n for n in z.namelist() if n.startswith('samples/') and n.endswith('.json')]
-            def read(n): return parse_json(z.read(n).decode(), f'{path.name}/{n}')
-            return read('header.json'), [read(n) for n in names]
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError) as e:
+            samples = [i for i in z.infolist() if i.filename.startswith('samples/')]
+            def read(i): return parse_json(_unpacked(z, i).decode(), f'{path.name}/{i.filename}')
+            return read(z.getinfo('header.json')), [read(i) for i in samples if i.filename.endswith('.json')]
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, NotImplementedError) as e:
         raise ValueError(f'{path.name}: no .eval log of Inspect ({e})') from None
-    except NotImplementedError:
-        raise ValueError(f'{path.name}: compressed in a way that Python cannot read; run '
-                         '`inspect log convert --to json`') from None
 
 # %% ../../nbs/run/04_logs.ipynb #c0insp02
 def read_inspect(
@@ -136,13 +149,20 @@ def read_inspect(
     if not samples or not isinstance(head.get('eval'), dict):
         raise ValueError(f"{path.name}: no log of Inspect with samples: it has 'eval' and 'samples'")
     scored = [s for s in samples if s.get('scores')]
+    if head.get('status') != 'success':
+        raise ValueError(f"{path.name}: its status is '{head.get('status')}', {len(scored)} of "
+                         f'{len(samples)} samples have a score; finish it with `inspect eval-retry`')
     name = _metric(list(scored[0]['scores']) if scored else [], scorer, path.name)
     for s in scored:
         key = _fingerprint(s.get('input'), s.get('target'), s.get('choices'))
         worth = _worth(s['scores'].get(name, {}).get('value'), f"{path.name} sample {s['id']}")
-        by.setdefault((str(s['id']), key), []).append(worth)
-    units = [Unit(uid, key, '', sum(v)/len(v)) for (uid, key), v in by.items()]
-    return Answers(head['eval']['model'], head['eval']['task'], name, _unique(units, path.name))
+        epochs = by.setdefault((str(s['id']), key), {})
+        if s.get('epoch') in epochs: raise ValueError(f"{path.name}: the sample '{s['id']}' occurs twice")
+        epochs[s.get('epoch')] = worth
+    units = _unique([Unit(uid, key, '', sum(v.values())/len(v)) for (uid, key), v in by.items()], path.name)
+    lost = len(samples) - len(scored)
+    note = f'{lost} of {len(samples)} samples have no score and are left out' if lost else ''
+    return Answers(head['eval']['model'], head['eval']['task'], name, units, note=note)
 
 # %% ../../nbs/run/04_logs.ipynb #eebf9596
 def _one(path, metric):
@@ -169,8 +189,12 @@ def read_answers(
     if not found:
         raise ValueError(f"'{path.name}': no results of babyvlm, samples of lmms-eval (*_samples_*.jsonl), "
                          'predictions of VLMEvalKit (.tsv, .xlsx) or logs of Inspect (.eval, .json)')
-    return [Answers(name, *list(vars(a).values())[1:]) if rest else a for a in found]
+    models = list(dict.fromkeys(a.model for a in found))
+    if rest and len(models) > 1:
+        raise ValueError(f"'{path.name}' holds {', '.join(models)}, which cannot all be called '{name}'; "
+                         'name one log of them')
+    return [replace(a, model=name) if rest else a for a in found]
 
 def _a_log(p):
-    known = p.suffix.lower() in ('.eval', '.tsv', '.xlsx', '.json') or '_samples_' in p.name
+    known = p.suffix.lower() in ('.eval', '.tsv', '.xlsx', '.json') or 'samples_' in p.name
     return known and p.is_file() and not p.name.startswith('.')   # macOS leaves ._a.json beside a.json
