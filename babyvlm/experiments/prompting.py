@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from ..benchmarks.hierarchy.questions import credit
 from ..benchmarks.likelihood import Generative
 from ..config import pick_device
+from ..credit import pick
 from ..data.taxonomy import build_questions, prototypes
 from .planted import Arm, Mixed, Planted
 from ..items import Item, contrastive_scores, evaluate, scored
@@ -116,7 +117,7 @@ def named_first(
     "Credit when the species is named first and its path is followed."
     depth, items = run.taxonomy.depth, run.items()
     last = [i for i in items if i.meta['level'] == depth]
-    chosen = [i.options[r.chosen] for i, r in zip(last, answers(run, arm, last))]
+    chosen = [i.options[pick(r.scores, i.uid)] for i, r in zip(last, answers(run, arm, last))]
     known, follow, found = run.taxonomy.lower(), [], []
     for i in items:
         name = chosen[len(follow) // depth]
