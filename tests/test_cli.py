@@ -1,6 +1,9 @@
 """The command line on tiny real checkpoints: scores, resume, gaps in the data, damage in the store."""
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -71,6 +74,16 @@ def test_mistakes_are_one_line(world, tmp_path):
     for words, said in cases:
         status, out = run('evaluate', *words)
         assert status == 2 and said in out and out.startswith('babyvlm: ') and len(out.strip().splitlines()) == 1, (words, out)
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake():
+    "`babyvlm data list | head -1`, with a reader that is gone before the first line."
+    code = 'from babyvlm.run.cli import app; app()'
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, '-c', code, 'data', 'list'], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, '')
 
 
 def test_same_name_other_weights_do_not_share_a_journal(world, tmp_path):

@@ -33,6 +33,7 @@ def one_line(
     warnings.formatwarning = lambda message, *_, **__: f'babyvlm: {message}\n'
     try:
         with _following(links): yield
+    except BrokenPipeError: raise   # who reads has seen enough (`| head`): the command ends in silence
     except (ValueError, RuntimeError, OSError, TypeError) as e:
         typer.echo(f'babyvlm: {e}', err=True)
         raise typer.Exit(2) from None
