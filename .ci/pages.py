@@ -124,4 +124,6 @@ def main(words):
 
 if __name__ == '__main__':
     os.chdir(ROOT)
+    os.environ |= dict(OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1', TOKENIZERS_PARALLELISM='false')   # as .ci/test
+    os.environ.pop('MPLBACKEND', None)
     sys.exit(main(sys.argv[1:]))
