@@ -40,7 +40,8 @@ def answers_of(
 )->Answers:               # of its primary metric
     "An evaluation, ready to be compared."
     if not e.units: raise ValueError(f'{e.model} on {e.task}: its score is no mean over items')
-    return Answers(e.model, e.task, primary(e.scores), e.units, e.source or e.labels, e.mode)
+    labels = f'{e.source} ({e.labels})' if e.source and e.labels else e.source or e.labels
+    return Answers(e.model, e.task, primary(e.scores), e.units, labels, e.mode)
 
 def _groups(units):
     "The cluster of each unit; its own when it shares nothing."

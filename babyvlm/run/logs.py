@@ -149,7 +149,7 @@ def read_inspect(
     if not samples or not isinstance(head.get('eval'), dict):
         raise ValueError(f"{path.name}: no log of Inspect with samples: it has 'eval' and 'samples'")
     scored = [s for s in samples if s.get('scores')]
-    if head.get('status') != 'success':
+    if head.get('status', 'success') != 'success':
         raise ValueError(f"{path.name}: its status is '{head.get('status')}', {len(scored)} of "
                          f'{len(samples)} samples have a score; finish it with `inspect eval-retry`')
     name = _metric(list(scored[0]['scores']) if scored else [], scorer, path.name)
