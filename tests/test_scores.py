@@ -2,16 +2,19 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from babyvlm.estimate import Estimate
 from babyvlm.items import open_image
 from babyvlm.models.hub_models import Question, chat
 from babyvlm.run import scorecard as scores
 from babyvlm.run.cli import app
-from babyvlm.run.scorecard import draw_tests, find_models
+from babyvlm.run.evaluate import Evaluation, Unit
+from babyvlm.run.scorecard import Scores, differences_of, draw_tests, find_models, write_scores
 
 
 class Names:
@@ -152,3 +155,11 @@ def test_a_picture_that_comes_back_is_asked_again(tests, models, tmp_path, monke
         second = call()
         assert second.exit_code == 0 and 'asked 8 = answered 8 + no answer 0 + skipped 0' in second.output, second.output
         n = len(asked); call(); assert len(asked) == n, 'now everything is known'
+
+
+@pytest.mark.parametrize('apart', [dict(labels='ffff0000'), dict(mode='reference'), dict(protocol='chat')], ids=lambda d: next(iter(d)))
+def test_one_model_asked_in_two_ways_stands_on_one_page(tmp_path, apart):
+    units = tuple(Unit(f'u{k}', f'k{k}', '', float(k % 2)) for k in range(8))
+    one = Evaluation('m@1', 'vtwt', 'fair', dict(acc=Estimate(.5, .2, .8, 8, .5)), [], units=units, labels='aaaa0000', source='toy', protocol='loglik')
+    table = differences_of(Scores([one, replace(one, **apart)]))
+    assert len({*table.a, *table.b}) == 2 and write_scores(Scores([one, replace(one, **apart)]), tmp_path).is_file()

@@ -34,6 +34,7 @@ class Answers:
     labels:str = ''       # which label set; '' when the log does not say
     mode:str = ''         # how ties counted and replies were read
     note:str = ''         # what the log says against itself, such as samples without a score
+    protocol:str = ''     # how it was asked, such as 'loglik'
 
 def answers_of(
     e:Evaluation,         # with units
@@ -41,7 +42,7 @@ def answers_of(
     "An evaluation, ready to be compared."
     if not e.units: raise ValueError(f'{e.model} on {e.task}: its score is no mean over items')
     labels = f'{e.source} ({e.labels})' if e.source and e.labels else e.source or e.labels
-    return Answers(e.model, e.task, primary(e.scores), e.units, labels, e.mode)
+    return Answers(e.model, e.task, primary(e.scores), e.units, labels, e.mode, protocol=e.protocol)
 
 def _groups(units):
     "The cluster of each unit; its own when it shares nothing."
@@ -180,9 +181,9 @@ def compare(
 
 # %% ../../nbs/run/03_compare.ipynb #8f18c024
 def _named(answers):
-    "Names that tell models apart, by label set or mode where they must."
+    "Names that tell models apart, by label set, mode or protocol where they must."
     names = [a.model for a in answers]
-    for k in ('labels', 'mode'):
+    for k in ('labels', 'mode', 'protocol'):
         twice = {(a.task, n) for a, n in zip(answers, names)
                  if sum((b.task, m) == (a.task, n) for b, m in zip(answers, names)) > 1}
         names = [f'{n}, {getattr(a, k)}' if (a.task, n) in twice and getattr(a, k) else n
