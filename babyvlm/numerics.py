@@ -50,11 +50,13 @@ def numerics()->dict:     # JSON values; equal records promise equal bits
     "What this process computes with."
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     precision = str(torch.get_default_dtype()).removeprefix('torch.')
+    products = (torch.backends.cuda if gpu else torch.backends.mkldnn).matmul.fp32_precision
     return dict(machine=platform.machine(), processor=_processor(), gpu=gpu,
                 instructions=torch.backends.cpu.get_cpu_capability(), blas=_libraries(),
                 settings={k: os.environ[k] for k in SETTINGS if k in os.environ},
                 threads=torch.get_num_threads(), precision=precision,
-                matmul=torch.get_float32_matmul_precision(), versions={p: _version(p) for p in LIBRARIES})
+                matmul='highest' if products in ('none', 'ieee') else products,
+                versions={p: _version(p) for p in LIBRARIES})
 
 # %% ../nbs/02_numerics.ipynb #nume0011
 def differing(

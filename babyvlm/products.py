@@ -20,16 +20,15 @@ from torch.overrides import TorchFunctionMode
 @contextmanager
 def full_precision():
     "Products and convolutions in the precision they are written in; settings come back afterwards."
-    gpu, cudnn, cpu = torch.backends.cuda.matmul, torch.backends.cudnn, torch.backends.mkldnn.conv
-    saved = (torch.get_float32_matmul_precision(), gpu.allow_bf16_reduced_precision_reduction,
-             cudnn.allow_tf32, cpu.fp32_precision)
-    torch.set_float32_matmul_precision('highest')
-    gpu.allow_bf16_reduced_precision_reduction = cudnn.allow_tf32 = False
-    cpu.fp32_precision = 'ieee'
+    b, gpu = torch.backends, torch.backends.cuda.matmul
+    parts = gpu, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv   # never the older names: mixed, they fail
+    saved, reduced = [p.fp32_precision for p in parts], gpu.allow_bf16_reduced_precision_reduction
+    for p in parts: p.fp32_precision = 'ieee'
+    gpu.allow_bf16_reduced_precision_reduction = False
     try: yield
     finally:
-        torch.set_float32_matmul_precision(saved[0])
-        gpu.allow_bf16_reduced_precision_reduction, cudnn.allow_tf32, cpu.fp32_precision = saved[1:]
+        for p, was in zip(parts, saved): p.fp32_precision = was
+        gpu.allow_bf16_reduced_precision_reduction = reduced
 
 # %% ../nbs/07_products.ipynb #prod0010
 def _pixels(

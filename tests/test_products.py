@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from babyvlm import products
+from babyvlm.numerics import numerics
 from babyvlm.products import crossprod, full_precision, linear, quick_products
 
 
@@ -70,15 +71,17 @@ def test_what_counts_which_way_was_taken(monkeypatch):
 
 
 def test_settings_come_back_after_an_error():
-    read = lambda: (torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
-                    torch.backends.cudnn.allow_tf32, torch.backends.mkldnn.conv.fp32_precision)
+    b = torch.backends
+    parts = b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv
+    read = lambda: (*(p.fp32_precision for p in parts), b.cuda.matmul.allow_bf16_reduced_precision_reduction)
     torch.set_float32_matmul_precision('medium')
     before = read()
     try:
         with pytest.raises(RuntimeError, match='inside'), full_precision():
-            assert read() == ('highest', False, False, 'ieee')
+            assert read() == (*['ieee'] * 5, False)
+            assert numerics()['matmul'] == 'highest'    # no older name is read: PyTorch refuses it while the newer ones differ
             raise RuntimeError('inside')
-        assert read() == before and before[0] == 'medium'
+        assert read() == before and torch.get_float32_matmul_precision() == 'medium'
     finally: torch.set_float32_matmul_precision('highest')
 
 

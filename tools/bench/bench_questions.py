@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from babyvlm.models.hub_models import HubVLM, Question, load_vlm
-from babyvlm.models.tiny import tiny_vlm
+from babyvlm.models.hub_models import HubVLM, Question, letter_ids, load_vlm
+from babyvlm.models.tiny import Sizes, tiny_config, tiny_processor, tiny_tokenizer, tiny_vlm
 from babyvlm.products import full_precision
 
 TEXTS = ['What is the creature in this picture? Answer with a letter. A. cup B. dog C. hat D. cat'] * 9
@@ -43,15 +43,15 @@ def ask(folder, pictures, questions):
 
 
 @torch.inference_mode()
-def candidate_at_a_time(m, questions):
+def candidate_at_a_time(m, questions, device='cpu'):
     "What lmms-eval does: picture and candidate in one call, logits everywhere, nothing reused."
-    out = []
+    out, spelled = [], letter_ids(m.tokenizer, NAMES)     # 'A' and ' A' both count, as in `score_letters`
     for q in questions:
         scores = []
-        for name in NAMES:
-            x = m.processor(text=[m.prompt(q) + name], images=[Image.open(q.images[0]).convert('RGB')], return_tensors='pt')
+        for name, own in zip(NAMES, spelled):
+            x = m.processor(text=[m.prompt(q) + name], images=[Image.open(q.images[0]).convert('RGB')], return_tensors='pt').to(device)
             logits = m.model(**x, use_cache=True).logits[0].float()
-            scores.append(float(logits[-2].log_softmax(-1)[x['input_ids'][0, -1]]))
+            scores.append(float(logits[-2].log_softmax(-1)[own].logsumexp(0)))
         out.append(np.array(scores))
     return out
 
@@ -97,6 +97,59 @@ def rows(quick=True, rounds=3):
                 questions = ask(d, 1 if quick else 2, each)
                 yield from compare(f'{kind}, {weights:.0f} M weights', shared, plain, questions, each, 1 if quick else rounds)
             del shared, plain
+
+
+def large(device, side, share, quick=False):
+    "Qwen2.5-VL's class at the 7 B model's sizes with random bf16 weights made on the card; quick: the small one of above."
+    from transformers import AutoModelForImageTextToText
+    s = Sizes(**(SMALL | dict(image=side, patch=14) if quick else dict(width=3584, layers=28, heads=28, mlp=1, vision_width=1280, vision_layers=32, image=side, patch=14, positions=32768)))
+    tokenizer = tiny_tokenizer(TEXTS, 600, 'qwen2_5_vl')
+    config = tiny_config('qwen2_5_vl', tokenizer, s)
+    if not quick:
+        for part, own in ((config.text_config, dict(num_key_value_heads=4, intermediate_size=18944, vocab_size=152064)),
+                          (config.vision_config, dict(num_heads=16, intermediate_size=3420, window_size=112, fullatt_block_indexes=[7, 15, 23, 31]))):
+            for k, v in own.items(): setattr(part, k, v)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float32 if quick else torch.bfloat16)
+        torch.manual_seed(0)
+        with torch.device(device): model = AutoModelForImageTextToText.from_config(config)
+    finally: torch.set_default_dtype(before)
+    return HubVLM(model.eval(), tiny_processor('qwen2_5_vl', tokenizer, s), 'random 7B', device, share=share)
+
+
+def gpu_rows(quick=False, device='cuda', late=lambda: False):
+    "Two thousand questions to Qwen2.5-VL at 7 B: questions a second, the harness's protocol on a part of them, memory."
+    def timed(work):
+        if device == 'cuda': torch.cuda.synchronize(); torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter(); result = work()
+        if device == 'cuda': torch.cuda.synchronize()
+        return time.perf_counter() - began, result, torch.cuda.max_memory_allocated() / 2**30 if device == 'cuda' else 0.
+    with tempfile.TemporaryDirectory() as d:
+        for side, each, n in ((448, 6, 2000), (896, 6, 498)):
+            if late(): return
+            if quick: side, n = side // 4, 12
+            m = large(device, side, True, quick)
+            questions = ask(Path(d), -(-n // each), each)[:n]
+            some = questions[::max(1, n // 60)]
+            apart = lambda a, b: max(float(np.abs(p - q).max()) for p, q in zip(a, b))
+            same = lambda a, b: float(np.mean([p.argmax() == q.argmax() for p, q in zip(a, b)]))
+            m.score_letters(questions[:each], [4] * each); m.seen, m.read = {}, 0     # kernels are chosen before the clock runs
+            ours, x, peak = timed(lambda: m.score_letters(questions, [4] * n))
+            tokens, weights = m.read * each // n, sum(p.numel() for p in m.model.parameters()) / 1e9
+            m.share, m.seen, m.read = False, {}, 0
+            whole, y, peak_whole = timed(lambda: m.score_letters(questions, [4] * n))
+            candidate_at_a_time(m, some[:1], device)
+            peer, z, peak_peer = timed(lambda: candidate_at_a_time(m, some, device))
+            peer, mine = peer * n / len(some), x[::max(1, n // 60)]
+            row = dict(part='questions', memory_ratio=None, ours=f'{n / ours:.1f} questions a second, {peak:.1f} GiB',
+                       size=f'qwen2_5_vl, {weights:.1f} G random weights, {"float32" if quick else "bf16"}, {tokens} tokens a picture, {each} questions, {n:,} in all')
+            yield row | dict(peer=f'candidate at a time (lmms-eval protocol), {n / peer:.1f} questions a second, {peak_peer:.1f} GiB, from {len(some)} questions',
+                             ratio=round(peer / ours, 1), exactness=f'largest difference {apart(mine, z):.1e}, same letter {same(mine, z):.3f}')
+            yield row | dict(peer=f'each question read whole, {n / whole:.1f} questions a second, {peak_whole:.1f} GiB',
+                             ratio=round(whole / ours, 1), exactness=f'largest difference {apart(x, y):.1e}, same letter {same(x, y):.3f}')
+            del m
+            if device == 'cuda': torch.cuda.empty_cache()
 
 
 if __name__ == '__main__':

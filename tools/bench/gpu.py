@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
-PARTS = ('matching', 'likelihood', 'probing', 'embedding', 'training')
+PARTS = ('matching', 'likelihood', 'probing', 'embedding', 'training', 'questions')
 PEERS = ('numpy', 'scipy', 'numba', 'sklearn', 'transformers')
 
 
