@@ -1,4 +1,5 @@
-"""Copy the outputs of the last batch into the paper notebooks: `python .ci/outputs.py [v1 ...]`, after `make reproduce`."""
+"""Copy the outputs of the last batch into the paper notebooks, and its tables into figures/toy.json, with which `make verify` compares:
+`python .ci/outputs.py [v1 ...]`, after `make reproduce`."""
 import base64
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 import nbformat
 
 from babyvlm.reporting.tables import lighter
+from babyvlm.run.verify import keep_tables
 
 root = Path(__file__).resolve().parent.parent
 WIDGET = 'application/vnd.jupyter.widget-view+json'  # a finished progress bar teaches nothing
@@ -43,3 +45,4 @@ if __name__ == '__main__':
         try: refresh(page, run)
         except ValueError as e: sys.exit(f'{name} {e}: `make reproduce` first')
         print(f'{name}: outputs of the last run')
+    print(keep_tables(root/'figures'/'toy').relative_to(root))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from babyvlm.config import repo_root
+from babyvlm.store import csv_rows
 from babyvlm.estimate import (Estimate, bootstrap, crossed, differences, draw_counts, noise_floor, paired_difference, resample,
                               versus_chance, wilson)
 
@@ -131,18 +132,21 @@ def test_the_coverage_table_is_what_the_rule_gives():
         if r['seeds'] >= 3: assert r['covered'] > .9 and (r['share'] != .5 or r['covered'] > .92), r
 
 
-PAGES = sorted((repo_root()/'figures').glob('**/*.json'))
+TABLES = sorted((repo_root()/'figures').glob('*/*/*.csv'))
 
 
-@pytest.mark.parametrize('path', PAGES, ids=lambda p: '/'.join(p.parts[-3:]))
-def test_committed_shares_stay_in_range_and_are_never_certain(path):
-    "Every interval of every committed table; a table made before intervals recorded their seeds has to be made again."
-    page = json.loads(path.read_text())
-    cells = [c for c in page.get('cells', []) + page.get('estimates', []) if c.get('low') is not None]
-    if any('seeds' not in c for c in cells): pytest.skip('made before intervals recorded their seeds: run its page again')
-    for c in cells:
-        assert -1 <= c['low'] <= c['high'] <= 1 and c['low'] < c['high'], c
-        if c['chance'] is not None: assert c['low'] >= 0, c
+@pytest.mark.parametrize('path', TABLES, ids=lambda p: '/'.join(p.parts[-3:]))
+def test_committed_intervals_stay_in_range_and_have_a_width(path):
+    "Every interval of every committed table, and of what a batch left here."
+    for r in csv_rows(path.read_text(encoding='utf-8'), path.name)[1]:
+        if not r.get('low'): continue
+        low, value, high = (float(r[k]) for k in ('low', 'value', 'high'))
+        assert low <= value <= high and low < high, r
+        if r['chance']: assert 0 <= low and high <= 1, r    # a share
+        else: assert -2 <= low and high <= 2, r             # a difference; of chance-corrected shares at most 2
+
+
+def test_there_are_committed_intervals(): assert sum(p.read_text(encoding='utf-8').count('items') for p in TABLES if p.parts[-3] == 'study') > 100
 
 
 @quick

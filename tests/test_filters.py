@@ -150,8 +150,25 @@ def test_another_encoder_or_text_is_another_artifact(tmp_path):
     pairs, store = world(tmp_path), Store(tmp_path/'s')
     keys = {embed_pairs(pairs, Counting(), 'e', tmp_path, store).artifact.key, embed_pairs(pairs, Counting(), 'f', tmp_path, store).artifact.key,
             embed_pairs(pairs, Counting(), 'e', tmp_path, store, draft=8).artifact.key,
+            embed_pairs(pairs, Counting(), 'e', tmp_path, store, half=True).artifact.key,
             embed_pairs(pairs.map(lambda r: dict(utterance='0.5')), Counting(), 'e', tmp_path, store).artifact.key}
-    assert len(keys) == 4
+    assert len(keys) == 5
+
+
+def test_the_caller_chooses_half_precision_and_the_device_does_not(tmp_path):
+    class Linear(Counting):
+        device = torch.device('cpu')
+        def encode_images(self, images):
+            x = torch.stack([torch.tensor(np.asarray(i).mean()/255*3).float() for i in images])[:, None]
+            self.seen = (x @ torch.ones(1, 2)).dtype
+            return torch.nn.functional.normalize(torch.cat([x.cos(), x.sin()], 1).float(), dim=1)
+    pairs, enc = world(tmp_path), Linear()
+    whole = embed_pairs(pairs, enc, 'e', tmp_path, Store(tmp_path/'a'))
+    assert enc.seen == torch.float32
+    enc.device = 'cpu'
+    assert embed_pairs(pairs, enc, 'e', tmp_path, Store(tmp_path/'a')).artifact.key == whole.artifact.key
+    half = embed_pairs(pairs, enc, 'e', tmp_path, Store(tmp_path/'a'), half=True)
+    assert enc.seen == torch.bfloat16 and half.artifact.manifest['config']['forward'] == 'bfloat16'
 
 
 @pytest.mark.parametrize('bad', ['nan', 'shape', 'zero'])

@@ -93,7 +93,7 @@ def test_both_values_of_a_disputed_cell_stand_in_a_table_and_its_files():
 
 
 def test_no_verdict_rests_on_a_disputed_value(monkeypatch):
-    saved = coverage.read_saved(repo_root()/'figures'/'toy')
+    saved = coverage.read_saved(repo_root()/'figures'/'study')
     def verdicts():
         p = published_cells()
         return compare(of_ours(p), p).difference.tolist(), coverage.published_cells(saved).difference.tolist()

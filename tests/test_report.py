@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,6 +129,7 @@ def test_provenance_names_runs_settings_and_code(figures, tmp_path):
     assert d['runs'] == sorted([a.run, 'b2', 'c3']) and (d['name'], d['kind']) == ('v1/main', 'table')
     assert d['settings'] == {'profile': Profile().model_dump(mode='json'), 'seeds': [0, 1]}
     assert d['caption'] == 'Main results.' and d['note'].startswith('A note.')
+    assert len(d['made_on']) == 1 and d['made_on'][0].endswith(f'torch {torch.__version__}')
     assert {'commit', 'dirty', 'python', 'device', 'packages'} <= set(d['record']) and d['record']['packages']['torch']
     assert json.loads(canonical_json(provenance('v1/main', 'table'))) == json.loads(canonical_json(provenance('v1/main', 'table')))
 

@@ -18,7 +18,7 @@ from babyvlm.reporting.tables import (NUMBERS, TEXT_WIDTH, as_latex, as_text, co
                                       _panels, _needed, _tex_columns, _widths, _GAP)
 
 ROOT = Path(__file__).parent.parent
-COMMITTED = sorted((ROOT/'figures'/'toy').glob('*/*.csv'))
+COMMITTED = sorted((ROOT/'figures'/'study').glob('*/*.csv'))
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,7 @@ def test_latex_compiles_and_fits(figures, tmp_path):
                               over_blind=estimate(.1, chance=None), against_untuned='better', against_blind='not told apart', published=.5 + i/100) for i in range(60)])
     tables = {k: f() for k, f in FORMS.items()} | {'wide': wide}
     body = '\n'.join(as_latex(t, f'A 95 % interval & {k}', f'v1/{k}', 'A note of #1 with leaf_acc.') for k, t in tables.items())
-    committed = [p.read_text(encoding='utf-8') for p in sorted((ROOT/'figures'/'toy').glob('*/*.tex'))]
+    committed = [p.read_text(encoding='utf-8') for p in sorted((ROOT/'figures'/'study').glob('*/*.tex'))]
     doc = (r'\documentclass[twocolumn]{article}\usepackage[textwidth=505pt,textheight=680pt]{geometry}\setlength{\columnsep}{15pt}\usepackage[utf8]{inputenc}'
            r'\usepackage[T1]{fontenc}\usepackage{array,booktabs,siunitx}\extrafloats{200}\begin{document}')
     (tmp_path/'x.tex').write_text(doc + body + r'\clearpage' + '\n\\clearpage\n'.join(committed) + r'\end{document}', encoding='utf-8')

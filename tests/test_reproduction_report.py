@@ -7,7 +7,9 @@ import subprocess
 import nbformat
 import pandas as pd
 import pytest
+import torch
 
+from babyvlm.config import profile
 from babyvlm.estimate import Estimate
 from babyvlm.reporting.coverage import collect, needs, published_cells, read_saved
 from babyvlm.reporting.page import report_html, write_report
@@ -51,6 +53,16 @@ def test_numbers_and_runs_are_those_that_were_saved(run):
     assert 'canary' not in json.dumps(r.records), 'what a model wrote stays in the store'
 
 
+def test_a_report_says_with_how_many_seeds_and_where_it_was_made_and_counts_verdicts(run):
+    folder, store, made = run
+    assert collect(folder, store).made == '' and collect(folder, store).verdicts.startswith('| paper |')
+    settings = dict(profile=profile('study').model_dump(mode='json'))
+    save_table(pd.DataFrame(dict(claim=['v1.1', 'v1.2'], text=['a', 'b'], rule=['r', 'r'], verdict=['supported', 'undecided'])), 'v1/69_claims', 'Claims.', 'toy', [made], settings)
+    found = collect(folder, store)
+    assert 'BabyVLM V1 5, BabyVLM-V2 5, planted experiment 5' in found.made and torch.__version__ in found.made and found.made in found.in_short
+    assert found.verdicts.splitlines()[::2] == ['| paper | supported | undecided |', '| BabyVLM V1 | 1 | 1 |']
+
+
 def test_page_takes_no_command_from_data_and_every_link_holds(run):
     folder, store, made = run
     page = report_html(collect(folder, store))
@@ -89,7 +101,7 @@ def test_in_a_real_browser(run):
 
 
 def test_report_of_the_committed_tables_is_short_on_a_phone_and_read_by_key(tmp_path):
-    page = report_html(collect('figures/toy', Store(tmp_path)))
+    page = report_html(collect('figures/study', Store(tmp_path)))
     assert page.count('<main>') == page.count('</main>') == 1 and page.count('<table') == page.count('<caption>')
     assert not re.findall('<th>', page), 'a head cell without scope'
     assert page.index('id="claims"') < page.index('id="summary"') < page.index('id="needs"')
@@ -122,10 +134,11 @@ def test_verify_runs_the_tables_again_and_can_fail(tmp_path, monkeypatch):
     made = verification.rerun([papers.relative_to(tmp_path)/'61_small.ipynb'], tmp_path/'once', say=lambda l: None)
     assert made == {'v1/61_small': ''}
     shutil.copytree(tmp_path/'once'/'figures', figures)
+    verification.keep_tables(figures/'toy')
     for words in (['init', '-q'], ['add', 'figures'], ['-c', 'user.name=t', '-c', 'user.email=t@t', 'commit', '-qm', 'x']): subprocess.run(['git', *words], check=True)
     said = []
     assert verification.verify(say=said.append) == 0 and any('1 agree, 0 differ' in l for l in said), said
-    (figures/'toy'/'v1'/'61_small.csv').write_text('spoilt after the commit')   # the commit counts, not what lies around
+    (figures/'toy.json').write_text('spoilt after the commit')   # the commit counts, not what lies around
     nbformat.write(page_that_saves(.74), papers/'61_small.ipynb')
     said = []
     assert verification.verify(say=said.append) == 1 and any("'0.7'" in l and "'0.74'" in l for l in said), said
@@ -148,4 +161,4 @@ def test_a_failing_notebook_is_a_difference(tmp_path):
     assert verification.compare_tables(old, tmp_path, {'v1/61_small': 'NameError: x'}) == {'v1/61_small': verification.Changes(['its notebook failed: NameError: x'])}
 
 
-def test_committed_tables_are_read(): assert all(s.path.with_suffix('.csv').exists() for s in read_saved('figures/toy') if s.kind == 'table')
+def test_committed_tables_are_read(): assert all(s.path.with_suffix('.csv').exists() for s in read_saved('figures/study') if s.kind == 'table')

@@ -130,16 +130,15 @@ def _unit(x, what, n):
     if not off < 1e-3: raise ValueError(f'{what} must return finite rows of unit length; off by {off:.3g}')
     return x
 
-def _vectors(encoder, pictures, pixels):
-    "Image vectors of decoded or prepared pictures; a GPU computes in bfloat16."
-    device = getattr(encoder, 'device', torch.device('cpu'))
-    half = torch.autocast('cuda', torch.bfloat16) if device.type == 'cuda' else contextlib.nullcontext()
-    with torch.inference_mode(), half:
+def _vectors(encoder, pictures, pixels, half):
+    "Image vectors of decoded or prepared pictures."
+    device = torch.device(getattr(encoder, 'device', 'cpu'))
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
         if pixels is None: return encoder.encode_images(pictures)
         return F.normalize(full_precision(encoder.encode_pixels(pixels)), dim=-1)
 
 # %% ../../nbs/data/03_filters.ipynb #236a0cc9
-def _score(batch, encoder, spent, pixels=None):
+def _score(batch, encoder, spent, pixels=None, half=False):
     "Vectors and cosines of one decoded batch, and the reasons of those that have none."
     good = [b for b in batch if b[2] is not None]
     faults = {b[0]: b[3] for b in batch if b[2] is None}
@@ -147,7 +146,7 @@ def _score(batch, encoder, spent, pixels=None):
     began = time.perf_counter()
     texts = list(dict.fromkeys(b[1] for b in good))   # frames of one utterance share its text
     with quick_products(getattr(encoder, 'device', 'cpu')):
-        image = _unit(_vectors(encoder, [b[2] for b in good], pixels), 'encode_images', len(good))
+        image = _unit(_vectors(encoder, [b[2] for b in good], pixels, half), 'encode_images', len(good))
         text = _unit(encoder.encode_texts(texts), 'encode_texts', len(texts))
     cosine = (image * text[[texts.index(b[1]) for b in good]]).sum(1)
     spent['model'] += time.perf_counter() - began
@@ -166,7 +165,7 @@ def _write_shard(path, parts):
 
 
 # %% ../../nbs/data/03_filters.ipynb #8451c22b
-def _write_shards(work, rows, encoder, batch, per_shard, workers, draft):
+def _write_shards(work, rows, encoder, batch, per_shard, workers, draft, half=False):
     "Score all rows into `work`, skipping shards that are there; returns where the time went."
     size = batch*per_shard
     todo = [k for k in range(-(-len(rows)//size)) if not (work/f'{k:05}.safetensors').is_file()]
@@ -181,7 +180,7 @@ def _write_shards(work, rows, encoder, batch, per_shard, workers, draft):
                 asked = time.perf_counter()
                 rows_of, pixels = next(stream)
                 spent['wait'] += time.perf_counter() - asked
-                parts.append(_score(rows_of, encoder, spent, pixels))
+                parts.append(_score(rows_of, encoder, spent, pixels, half))
             _write_shard(work/f'{k:05}.safetensors', parts)
     other = time.perf_counter() - began - spent['model']
     return dict(model_s=spent['model'], other_s=other, wait_s=spent['wait'], encoded=len(left))
@@ -224,6 +223,7 @@ def embed_pairs(
     per_shard:int=32,         # batches a file; what a kill can cost
     workers:int=0,            # processes that decode; 0: this one
     draft:int=None,           # see `open_picture`; recorded in the key
+    half:bool=False,          # bfloat16 products: several times as quick on a GPU; recorded in the key
 )->Embedded:                  # .uids, .similarity (n,), .image (n, d) float16, .faults
     "Encode every pair once, streaming, resumable."
     columns = [pairs[c][:] for c in ('uid', 'image', 'utterance')]
@@ -232,8 +232,8 @@ def embed_pairs(
     shown = [sha256_file(p) if p.is_file() else '' for _, p, _ in rows]
     data = sha256_text(canonical_json([list(r) for r in zip(*columns, shown)]))
     config = dict(encoder=encoder_id, draft=draft, shard=batch*per_shard)
-    if getattr(encoder, 'device', torch.device('cpu')).type == 'cuda': config['forward'] = 'bfloat16'
-    build = lambda work: _write_shards(work, rows, encoder, batch, per_shard, workers, draft)
+    if half: config['forward'] = 'bfloat16'   # chosen by the caller, never by the machine: selections would differ
+    build = lambda work: _write_shards(work, rows, encoder, batch, per_shard, workers, draft, half)
     return Embedded((store or Store()).get('pair_embeddings', config, build, inputs=[data]))
 
 # %% ../../nbs/data/03_filters.ipynb #ab4f1f28

@@ -269,7 +269,8 @@ def model(self:V1,
     if spec.model == 'CLIP-large': return self.clip()[0]
     path = self.checkpoint(spec).path
     if spec.contrastive: return CVCL.from_pretrained(path, device=pick_device())
-    return Generative(BabyLlava.from_pretrained(path, device=pick_device()))
+    small = {} if self.profile.babyllava.real_size else dict(image_batch=64)   # pictures of 64 pixels, few tokens each
+    return Generative(BabyLlava.from_pretrained(path, device=pick_device()), **small)
 
 # %% ../../nbs/experiments/03_v1.ipynb #d385b1b4
 @patch

@@ -138,6 +138,9 @@ def _train_clip(self:V1Data, path):
     model.save_pretrained(path)
 
 # %% ../../nbs/experiments/02_v1_data.ipynb #4e8e76f1
+@patch(as_prop=True)
+def half(self:V1Data)->bool: return bool(self.profile.clip.pretrained)   # a large CLIP filters in bfloat16
+
 @patch
 def scored(self:V1Data,
     split:str='train',       # 'train' or 'val'
@@ -145,7 +148,7 @@ def scored(self:V1Data,
     "Pairs as the generic model sees them."
     if split not in self._scored:
         pairs = self.splits()[split]  # first: data that are missing name their card
-        self._scored[split] = embed_pairs(pairs, *self.clip(), self.folder('saycam'), self.store)
+        self._scored[split] = embed_pairs(pairs, *self.clip(), self.folder('saycam'), self.store, half=self.half)
         self.note(self._scored[split].artifact)
     return self._scored[split]
 
@@ -163,7 +166,7 @@ def transferred(self:V1Data)->Dataset:  # pairs, one for each filtered pair, in 
     if hasattr(self, '_transferred'): return self._transferred
     wanted, pool = self.scored(), self.rewritten().pairs
     keep = np.isin(wanted.uids, self.filtered().selection.uids)
-    have = embed_pairs(pool, *self.clip(), self.folder('web')/'images', self.store)
+    have = embed_pairs(pool, *self.clip(), self.folder('web')/'images', self.store, half=self.half)
     def build(path):
         from babyvlm.matching.exact import match, verify   # here: it compiles; readers need not wait
         a, b = wanted.image[keep], have.image

@@ -281,7 +281,7 @@ def claims_of(
         return s.frame.assign(paper=s.paper, result=result)
     parts = [read(s) for s in tables_named(saved, 'claims') if 'verdict' in s.frame]
     if not parts: return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True).reindex(columns=columns).fillna('')
+    return pd.concat(parts, ignore_index=True).reindex(columns=columns).astype(object).fillna('')
 
 # %% ../../nbs/reporting/04_coverage.ipynb #a4e0850a
 def _journal(path, most=8):
@@ -377,6 +377,17 @@ def coverage(self:Report)->pd.DataFrame:  # paper, published, filled, each reaso
     return counts.assign(published=counts.sum(axis=1))[['published', *counts.columns]].reset_index()
 
 # %% ../../nbs/reporting/04_coverage.ipynb #short002
+_TRAINED = {'BabyVLM V1': 'evaluation', 'BabyVLM-V2': 'v2', 'planted experiment': 'creatures'}
+
+@patch(as_prop=True)
+def made(self:Report)->str:  # a sentence
+    "With how many seeds the run was trained, and on which machines."
+    given = [(s.record.get('settings') or {}).get('profile') or {} for s in self.saved]
+    seeds = {k: next((p[v]['seeds'] for p in given if v in p), ()) for k, v in _TRAINED.items()}
+    told = ', '.join(f'{k} {len(v)}' for k, v in seeds.items() if v)
+    where = sorted({m for s in self.saved for m in s.record.get('made_on') or ()})
+    return f"Training seeds: {told}. Made on {'; '.join(where)}." if told and where else ''
+
 @patch(as_prop=True)
 def in_short(self:Report)->str:  # Markdown: a sentence and a table of papers
     "How much of what was published this run fills."
@@ -384,10 +395,19 @@ def in_short(self:Report)->str:  # Markdown: a sentence and a table of papers
     whole = counts.iloc[-1]
     said = (f'Of {whole.published:,} published values on record, this run fills {whole.filled}: {same} as '
             f'*same data*, from released label files, the others in the {self.profile} world. What is open '
-            'needs gated recordings, weights or a key; the rest no run can give.')
+            f'needs gated recordings, weights or a key; the rest no run can give. {self.made}').strip()
+    return f'{said}\n\n{_as_markdown(counts)}'
+
+@patch(as_prop=True)
+def verdicts(self:Report)->str:  # Markdown: a table of papers
+    "How many claims got which verdict."
+    found = claims_of(self.saved)
+    counts = pd.crosstab(found.paper.map(_PAPERS), found.verdict, rownames=['paper'])
+    return _as_markdown(counts.reindex([p for p in _PAPERS.values() if p in counts.index]).reset_index())
+
+def _as_markdown(counts):
     def line(words): return f"| {' | '.join(map(str, words))} |\n"
-    rows = ''.join(map(line, counts.to_numpy()))
-    return f"{said}\n\n{line(counts)}{line(['---']*counts.shape[1])}{rows}".rstrip()
+    return (line(counts) + line(['---']*counts.shape[1]) + ''.join(map(line, counts.to_numpy()))).rstrip()
 
 # %% ../../nbs/reporting/04_coverage.ipynb #883f7b7c
 def unfilled(

@@ -266,8 +266,17 @@ def provenance(
     **facts,              # alt text, note ...
 )->dict:                  # what is written to the JSON beside the file
     "Which runs, settings and code made a file."
-    ids = sorted({r.run if isinstance(r, Artifact) else str(r) for r in runs if r})
-    return dict(name=name, kind=kind, runs=ids, settings=settings, **facts, record=run_record())
+    runs = [r for r in runs if r]
+    ids = sorted({r.run if isinstance(r, Artifact) else str(r) for r in runs})
+    made_on = sorted({_machine(r.manifest['record']) for r in runs if isinstance(r, Artifact)})
+    return dict(name=name, kind=kind, runs=ids, made_on=made_on, settings=settings, **facts,
+                record=run_record())
+
+def _machine(record):
+    "The device of a manifest in a few words."
+    n = record['numerics']
+    gpu = record['device'].startswith('cuda')
+    return f"{n['gpu'] if gpu else n['processor']} ({'CUDA' if gpu else n['instructions']}), torch {n['versions']['torch']}"
 
 # %% ../../nbs/reporting/02_tables.ipynb #51bea6db
 _TEX = str.maketrans({c: '\\' + c for c in '%#&_${}'} | {

@@ -10,6 +10,7 @@ __all__ = ['PARTS', 'FULL_ONLY', 'ON_GPU', 'COLUMNS', 'QUICK_SECONDS', 'FULL_SEC
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from ..store import write_whole
 # %% ../../nbs/run/06_speed.ipynb #69e8d199
 PARTS = ('matching', 'likelihood', 'questions', 'probing', 'embedding', 'resampling')
 FULL_ONLY = ('scale',)       # too large for a quick run
-ON_GPU = ('matching', 'likelihood', 'probing', 'embedding', 'training')   # parts that have a GPU to gain from
+ON_GPU = ('matching', 'likelihood', 'questions', 'probing', 'embedding', 'training')   # parts that have a GPU to gain from
 COLUMNS = ['part', 'size', 'peer', 'ours', 'ratio', 'memory_ratio', 'exactness']
 QUICK_SECONDS, FULL_SECONDS = 240, 3 * 3600   # after which a part is stopped
 
@@ -185,7 +186,7 @@ def bench(
         ran = [part for part, rows in made.items() if any(r['size'] for r in rows)]
         for part in ran:     # one that failed keeps the record it had
             record = dict(context=where, command='make bench BENCH=--full', rows=made[part])
-            _write(root/f'cpu_{part}.json', record)
+            _write(root/f"cpu_{part}_{_named(where['device'])}.json", record)   # one a processor, side by side
         here = read_records(root, 'cpu') + [r for r in here if r['part'] not in ran]
     table = bench_table([*here, *there, *gpu_gaps(there)])
     path = (repo_root()/'_runs'/'bench' if quick else root)/'table.md'
@@ -194,6 +195,10 @@ def bench(
     return int(not whole)
 
 # %% ../../nbs/run/06_speed.ipynb #124570e7
+def _named(device):
+    "The processor as part of a file's name, without its threads."
+    return re.sub(r'[^a-z0-9]+', '_', device.rsplit(',', 1)[0].lower()).strip('_')
+
 def _write(path, record):
     write_whole(path, json.dumps(record, indent=1, default=float) + '\n')
 

@@ -94,7 +94,7 @@ def compare(name, n, n_peer, size, device, workers, rounds, folder):
     for r in range(rounds):
         with tempfile.TemporaryDirectory() as d:
             began = time.perf_counter()
-            scored = embed_pairs(pairs, clip, f'{name} {r}', root, Store(d), batch, 8, workers)
+            scored = embed_pairs(pairs, clip, f'{name} {r}', root, Store(d), batch, 8, workers, half=clip.device.type == 'cuda')
             mine.append((time.perf_counter() - began)/n)
             facts = scored.artifact.manifest['extra']
             began = time.perf_counter()
