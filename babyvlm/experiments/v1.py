@@ -91,8 +91,10 @@ class V1(V1Data):
 def items(self:V1,
     task:str,             # one of TASKS
 )->list:                  # items with absolute picture paths
-    "The items of a benchmark, read by the loader that real label files use."
-    return LOADERS[task](self.folder('labels')/FILES[task], images=self.pictures(task))
+    "The items of a benchmark, read once, by the loader that real label files use."
+    known = self.__dict__.setdefault('_items', {})
+    if task not in known: known[task] = LOADERS[task](self.folder('labels')/FILES[task], images=self.pictures(task))
+    return known[task]
 
 @patch
 def pictures(self:V1,

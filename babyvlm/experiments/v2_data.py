@@ -244,8 +244,10 @@ def items(self:V2Data,
     task:str,                # a key of `TASKS`
     source:str='home',       # 'home', 'elsewhere' or 'hardened'
 )->list:                     # `Items` with ledger
-    "Test items of a task."
-    return load_items(self.source(source), task)
+    "Test items of a task, read once."
+    known, key = self.__dict__.setdefault('_items', {}), (task, source)
+    if key not in known: known[key] = load_items(self.source(source), task)
+    return known[key]
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #9b34eabf
 @patch
