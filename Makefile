@@ -18,7 +18,7 @@ PINS += $(if $(LOCK),-c .ci/lock.txt)
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make reproduce [PROFILE=toy|rehearsal|paper] [PAPER=v1,v2] [ONLY=main] [JOBS=2]  every table and figure again"
+	@echo "make reproduce [PROFILE=toy|study|rehearsal|paper] [PAPER=v1,v2] [ONLY=main] [JOBS=2]  every table and figure again"
 	@echo "make rehearse                                                       the path of the real data, on files that the nursery writes"
 	@echo "make test                                                           what CI runs"
 	@echo "make lab                                                            JupyterLab on the notebooks"
