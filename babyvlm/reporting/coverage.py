@@ -394,7 +394,7 @@ def in_short(self:Report)->str:  # Markdown: a sentence and a table of papers
     counts, same = self.coverage, int(self.status.get('same data', pd.Series([0])).sum())
     whole = counts.iloc[-1]
     said = (f'Of {whole.published:,} published values on record, this run fills {whole.filled}: {same} as '
-            f'*same data*, from released label files, the others in the {self.profile} world. What is open '
+            f'*same data*, from released label files, the others with the profile `{self.profile}`. What is open '
             f'needs gated recordings, weights or a key; the rest no run can give. {self.made}').strip()
     return f'{said}\n\n{_as_markdown(counts)}'
 
