@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 def full_precision():
     "Products and convolutions in the precision they are written in; settings come back afterwards."
     b, gpu = torch.backends, torch.backends.cuda.matmul
-    parts = gpu, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv   # never the older names: mixed, they fail
+    # the older names of these settings, mixed with the newer ones, are an error
+    parts = gpu, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv
     saved, reduced = [p.fp32_precision for p in parts], gpu.allow_bf16_reduced_precision_reduction
     for p in parts: p.fp32_precision = 'ieee'
     gpu.allow_bf16_reduced_precision_reduction = False

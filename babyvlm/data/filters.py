@@ -232,7 +232,7 @@ def embed_pairs(
     shown = [sha256_file(p) if p.is_file() else '' for _, p, _ in rows]
     data = sha256_text(canonical_json([list(r) for r in zip(*columns, shown)]))
     config = dict(encoder=encoder_id, draft=draft, shard=batch*per_shard)
-    if half: config['forward'] = 'bfloat16'   # chosen by the caller, never by the machine: selections would differ
+    if half: config['forward'] = 'bfloat16'   # never by the device: selections would differ
     build = lambda work: _write_shards(work, rows, encoder, batch, per_shard, workers, draft, half)
     return Embedded((store or Store()).get('pair_embeddings', config, build, inputs=[data]))
 

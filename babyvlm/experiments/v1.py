@@ -93,7 +93,8 @@ def items(self:V1,
 )->list:                  # items with absolute picture paths
     "The items of a benchmark, read once, by the loader that real label files use."
     known = self.__dict__.setdefault('_items', {})
-    if task not in known: known[task] = LOADERS[task](self.folder('labels')/FILES[task], images=self.pictures(task))
+    if task not in known:
+        known[task] = LOADERS[task](self.folder('labels')/FILES[task], images=self.pictures(task))
     return known[task]
 
 @patch
@@ -271,7 +272,7 @@ def model(self:V1,
     if spec.model == 'CLIP-large': return self.clip()[0]
     path = self.checkpoint(spec).path
     if spec.contrastive: return CVCL.from_pretrained(path, device=pick_device())
-    small = {} if self.profile.babyllava.real_size else dict(image_batch=64)   # pictures of 64 pixels, few tokens each
+    small = {} if self.profile.babyllava.real_size else dict(image_batch=64)   # of 64 pixels each
     return Generative(BabyLlava.from_pretrained(path, device=pick_device()), **small)
 
 # %% ../../nbs/experiments/03_v1.ipynb #d385b1b4

@@ -148,7 +148,8 @@ def scored(self:V1Data,
     "Pairs as the generic model sees them."
     if split not in self._scored:
         pairs = self.splits()[split]  # first: data that are missing name their card
-        self._scored[split] = embed_pairs(pairs, *self.clip(), self.folder('saycam'), self.store, half=self.half)
+        root = self.folder('saycam')
+        self._scored[split] = embed_pairs(pairs, *self.clip(), root, self.store, half=self.half)
         self.note(self._scored[split].artifact)
     return self._scored[split]
 

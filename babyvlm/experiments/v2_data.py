@@ -239,6 +239,8 @@ def _moved(record, task, under):
     images = tuple(str(under/p) for p in record.images)
     return Record(f'{task}/{record.id}', record.turns, images, form='image[]')
 
+
+# %% ../../nbs/experiments/04_v2_data.ipynb #v2items1
 @patch
 def items(self:V2Data,
     task:str,                # a key of `TASKS`

@@ -388,14 +388,16 @@ def made(self:Report)->str:  # a sentence
     where = sorted({m for s in self.saved for m in s.record.get('made_on') or ()})
     return f"Training seeds: {told}. Made on {'; '.join(where)}." if told and where else ''
 
+
+# %% ../../nbs/reporting/04_coverage.ipynb #short004
 @patch(as_prop=True)
 def in_short(self:Report)->str:  # Markdown: a sentence and a table of papers
     "How much of what was published this run fills."
     counts, same = self.coverage, int(self.status.get('same data', pd.Series([0])).sum())
     whole = counts.iloc[-1]
     said = (f'Of {whole.published:,} published values on record, this run fills {whole.filled}: {same} as '
-            f'*same data*, from released label files, the others with the profile `{self.profile}`. What is open '
-            f'needs gated recordings, weights or a key; the rest no run can give. {self.made}').strip()
+            f'*same data*, from released label files, the others with the profile `{self.profile}`. What is '
+            f'open needs gated recordings, weights or a key; the rest no run can give. {self.made}').strip()
     return f'{said}\n\n{_as_markdown(counts)}'
 
 @patch(as_prop=True)

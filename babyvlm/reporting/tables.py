@@ -275,8 +275,9 @@ def provenance(
 def _machine(record):
     "The device of a manifest in a few words."
     n = record['numerics']
-    gpu = record['device'].startswith('cuda')
-    return f"{n['gpu'] if gpu else n['processor']} ({'CUDA' if gpu else n['instructions']}), torch {n['versions']['torch']}"
+    cuda = record['device'].startswith('cuda')
+    where, how = (n['gpu'], 'CUDA') if cuda else (n['processor'], n['instructions'])
+    return f"{where} ({how}), torch {n['versions']['torch']}"
 
 # %% ../../nbs/reporting/02_tables.ipynb #51bea6db
 _TEX = str.maketrans({c: '\\' + c for c in '%#&_${}'} | {

@@ -30,7 +30,7 @@ from ..store import write_whole
 # %% ../../nbs/run/06_speed.ipynb #69e8d199
 PARTS = ('matching', 'likelihood', 'questions', 'probing', 'embedding', 'resampling')
 FULL_ONLY = ('scale',)       # too large for a quick run
-ON_GPU = ('matching', 'likelihood', 'questions', 'probing', 'embedding', 'training')   # parts that have a GPU to gain from
+ON_GPU = ('matching', 'likelihood', 'questions', 'probing', 'embedding', 'training')   # with rows of a GPU
 COLUMNS = ['part', 'size', 'peer', 'ours', 'ratio', 'memory_ratio', 'exactness']
 QUICK_SECONDS, FULL_SECONDS = 240, 3 * 3600   # after which a part is stopped
 
@@ -186,7 +186,7 @@ def bench(
         ran = [part for part, rows in made.items() if any(r['size'] for r in rows)]
         for part in ran:     # one that failed keeps the record it had
             record = dict(context=where, command='make bench BENCH=--full', rows=made[part])
-            _write(root/f"cpu_{part}_{_named(where['device'])}.json", record)   # one a processor, side by side
+            _write(root/f"cpu_{part}_{_named(where['device'])}.json", record)   # each processor keeps its own
         here = read_records(root, 'cpu') + [r for r in here if r['part'] not in ran]
     table = bench_table([*here, *there, *gpu_gaps(there)])
     path = (repo_root()/'_runs'/'bench' if quick else root)/'table.md'
