@@ -302,8 +302,8 @@ def _paths(self:Planted, arm, kind, tuning=''):
     "metric -> `Credit` of an arm's rows, as `babyvlm evaluate` scores them; in words the species is given."
     depth = self.taxonomy.depth
     levels, said = depth - (kind == 'text'), enumerate(zip(self.items(kind), self.said(arm, kind, tuning)))
-    asked = [(replace(i, meta=dict(i.meta, row=k // depth)), r) for k, (i, r) in said if i.meta['level'] <= levels]
-    return path_credit(*zip(*asked))
+    def numbered(k, item): return replace(item, meta=dict(item.meta, row=k // depth))
+    return path_credit(*zip(*((numbered(k, i), r) for k, (i, r) in said if i.meta['level'] <= levels)))
 
 # %% ../../nbs/experiments/06_planted.ipynb #89af6e5e
 @patch

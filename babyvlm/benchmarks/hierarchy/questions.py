@@ -213,6 +213,7 @@ def path_credit(
 
 def _mute(reply): return reply.status == Status.NOANSWER
 
+# %% ../../../nbs/benchmarks/hierarchy/02_questions.ipynb #scritem1
 def score_items(
     items:Sequence[Item],     # one form of each level
     replies:Sequence[Reply],  # same order
