@@ -6,7 +6,7 @@
 __all__ = ['CHOICES', 'FORMATS', 'MAX_PIXELS', 'PROTOCOLS', 'Item', 'score_shape', 'Status', 'Reply', 'scored', 'ImageError',
            'looks_like', 'open_image', 'following', 'leads_out', 'stay_inside', 'item_key', 'Journal', 'DualEncoder',
            'LikelihoodModel', 'ChatModel', 'protocol_of', 'contrastive_scores', 'by_picture', 'read_shard', 'of_shard',
-           'elsewhere', 'evaluate', 'parsed', 'show_item']
+           'elsewhere', 'evaluate', 'parsed', 'is_answered', 'unasked', 'finished', 'show_item']
 
 # %% ../nbs/06_items.ipynb #2f80ae63
 import functools
@@ -595,6 +595,33 @@ def parsed(
     if v.answer is None:
         return replace(reply, chosen=None, status=Status.NOANSWER, reason='no answer found', rule=v.rule)
     return replace(reply, chosen=v.answer, status=Status.ANSWERED, reason='', rule=v.rule)
+
+# %% ../nbs/06_items.ipynb #jrnfin01
+def is_answered(
+    item:Item,               # what was asked
+    done,                    # `Journal`, or a set of uids
+)->bool:                     # of an item with rounds: each of them
+    "Whether every answer to an item is kept."
+    uids = [f'{item.uid}/{k + 1:02d}' for k in range(len(item.rounds))] or [item.uid]
+    return all(u in done for u in uids)
+
+def unasked(
+    item:Item,               # without a reply in a finished journal
+    why:str='no reply is kept',  # reason
+)->Reply:                    # skipped
+    "What stands for an item that could not be asked, for a journal keeps no skipped items."
+    return Reply(item.uid, status=Status.SKIPPED, reason=why)
+
+def finished(
+    path,                    # journal of a run that came to its end
+    items:Sequence[Item],    # what was asked
+)->list[Reply]:              # one an item, same order; skipped where the journal has none
+    "The replies of a finished run."
+    done = Journal(path).done
+    if not any(i.uid in done for i in items):
+        raise ValueError(f'{Path(path).name}: holds no reply to these items; other labels?')
+    return [done.get(i.uid) or unasked(i) for i in items]
+
 
 # %% ../nbs/06_items.ipynb #cce0f03b
 def show_item(

@@ -109,9 +109,9 @@ def test_gated_data_are_never_sent(name, tmp_path):
 
 def test_a_model_goes_to_the_hub_with_its_card(tmp_path):
     from babyvlm.estimate import Estimate
-    from babyvlm.reporting.hub import model_card, push_model
+    from babyvlm.reporting.hub import hub_card, push_model
     (tmp_path/'config.json').write_text('{"model_type": "cvcl"}')
-    card = model_card(tmp_path, 'CVCL', ['saycam_frames', 'nursery'], {'VTWT': Estimate(.7, .6, .8, 400)})
+    card = hub_card(tmp_path, 'CVCL', ['saycam_frames', 'nursery'], {'VTWT': Estimate(.7, .6, .8, 400)})
     assert 'SAYCam frames (request)' in card and '0.700 [0.600, 0.800]' in card and card.startswith('---\n')
     hub = FakeHub()
     push_model(tmp_path, 'me/cvcl', card, api=hub)

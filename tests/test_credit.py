@@ -1,6 +1,5 @@
-"""One scorer: laws of the tie rule, a table and `babyvlm evaluate` agree to the last digit, and nobody else picks the best score."""
+"""One scorer: laws of the tie rule, a mean over seeds, and nobody else picks the best score."""
 import ast
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,15 @@ from hypothesis import strategies as st
 
 import babyvlm
 from babyvlm.benchmarks.devcv.files import toy_devcv
-from babyvlm.benchmarks.devcv.score import Result, ask, credit, load_items, score_items
+from babyvlm.benchmarks.devcv.score import ask, load_items, score_items
 from babyvlm.benchmarks.devcv.tasks import TASKS as DEVCV
 from babyvlm.benchmarks.hierarchy import run as protocol, questions
 from babyvlm.benchmarks.v1 import TASKS, choice_outcome, score, winoground_outcomes
 from babyvlm.config import profile
 from babyvlm.credit import MODES, best, known_mode, pick, reply_shares, shares
 from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
-from babyvlm.estimate import bootstrap
 from babyvlm.experiments.prompting import as_matrix
-from babyvlm.experiments.v1 import METRICS, Spec, V1
+from babyvlm.experiments.v1 import Spec, V1
 from babyvlm.items import Item, Reply, Status, scored, score_shape
 from babyvlm.nursery.world import Nursery
 from babyvlm.run.evaluate import SUITES, scored_evaluation
@@ -69,7 +67,7 @@ def test_what_is_no_number_or_no_candidate_is_refused():
     with pytest.raises(ValueError, match='choice 5 of 2'): reply_shares(Reply('x', chosen=5), 2)
 
 
-# a table and `babyvlm evaluate`
+# a table and `babyvlm evaluate`; test_agreement.py asks both from end to end
 
 def mixed(items, say, seed=0):
     "Replies of every fate: ties (scores are whole numbers), no answer, skipped."
@@ -88,24 +86,6 @@ def rounded(item, rng): return scored(item, rng.integers(0, 2, score_shape(item)
 def v1(tmp_path_factory):
     small = dict(utterances=420, web=400, labeled_s=22, vtwt=61, baby_winoground=53, captions=23)
     return V1(profile('toy', {'nursery': small, 'evaluation.n_boot': 100}), Store(tmp_path_factory.mktemp('store')))
-
-
-def facts(e): return round(e.value, 12), e.n, e.ties, e.no_answer, e.skipped, e.chance
-
-
-@pytest.mark.parametrize('task', TASKS)
-def test_a_v1_table_and_evaluate_agree(v1, task):
-    items, spec = v1.items(task), Spec('CLIP-large', '')
-    def say(i, rng): return Reply(i.uid, text=i.gold[:rng.integers(1, 40)]) if i.choice == 'open' else rounded(i, rng)
-    replies = mixed(items, say)
-    found = SUITES['v1'].score(task, items, replies, 'fair')
-    if task == 'saycam_caption': found |= score(task, replies, items=items, wordnet=False)   # the table shows both
-    table = {r['metric']: r['estimate'] for r in v1.rows({spec: {task: replies}}, [task], metrics=list(METRICS[task]))}
-    assert set(table) == set(METRICS[task])
-    for name, e in table.items():
-        assert facts(e) == facts(found[METRICS[task][name][0]]), name
-        assert e.skipped == sum(r.status == Status.SKIPPED for r in replies) and e.no_answer > 0
-    assert task == 'saycam_caption' or next(iter(table.values())).ties > 0
 
 
 def test_several_seeds_are_the_mean_of_their_evaluations(v1):
@@ -129,26 +109,6 @@ def home(tmp_path_factory):
     root = tmp_path_factory.mktemp('home')
     toy_devcv(root, Nursery(seed=5), train=4, val=0, test={t: 16 for t in DEVCV} | {'memory': 8}, recordings=9)
     return root/'home'
-
-
-def turns(item, rng):
-    "Memory: letters, tied letters and silence."
-    one = [[r['options'][-1], list(r['options']), 'no idea'][rng.integers(3)] for r in item.rounds]
-    return Reply(item.uid, text=json.dumps(one))
-
-
-@pytest.mark.parametrize('task', DEVCV)
-def test_a_devcv_table_and_evaluate_agree(home, task):
-    items = load_items(home, task)
-    replies = mixed(items, turns if task == 'memory' else rounded)
-    found = SUITES['devcv'].score(task, items, replies, 'fair')
-    for m, c in credit(items, replies).items():
-        assert c.counts | dict(value=found[m].value) == dict(
-            ties=found[m].ties, no_answer=found[m].no_answer, skipped=found[m].skipped, value=float(np.sum(c.values))/len(c.values))
-        assert c.counts['ties'] > 0 and c.counts['skipped'] > 0 and c.counts['no_answer'] > 0
-    each = Result(task, items, replies, found).credit
-    assert bootstrap(each[np.isfinite(each)], n_boot=9).value == found[DEVCV[task].primary].value
-    assert np.isnan(each).sum() == found[DEVCV[task].primary].skipped
 
 
 def test_a_memory_record_counts_once_and_words_to_all_of_it_answer_nothing(home):

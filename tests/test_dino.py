@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from babyvlm.models.vision import load_teacher, resnext_toy, vision_encoder
 from babyvlm.models.weights import seeded
 from babyvlm.nursery.world import Nursery
-from babyvlm.training.dino import (TOY, Dino, _colour_matrix, blur, embed, jitter, pretrain, random_crops,
+from babyvlm.training.dino import (TOY, Dino, _colour_matrix, _normalise, blur, jitter, pooled, pretrain, random_crops,
                                    save_teacher, solarize, views)
 
 
@@ -127,4 +127,5 @@ def test_toy_recipe_does_not_collapse(tmp_path):
     frames = np.stack([np.asarray(world.picture(u)) for s in world.sessions(3) for u in world.recording(s, 70)])
     x = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
     dino, _ = pretrain(seeded(lambda: vision_encoder(resnext_toy()), 0), x, tmp_path, TOY, threads=1, device='cpu')
-    assert embed(dino.teacher['backbone'], x[:100]).std(0).mean() > .05
+    with torch.no_grad(): seen = pooled(dino.teacher['backbone'].eval(), _normalise(x[:100]/255))
+    assert seen.std(0).mean() > .05

@@ -6,13 +6,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from servers import answering
 from typer.testing import CliRunner
 
 from babyvlm.data.child_directed import EndpointError
 from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
-from babyvlm.models.hub_models import Question, RemoteVLM, letter_ids, letters_of, load_vlm, next_logprobs
+from babyvlm.models.hub_models import Question, RemoteVLM, letter_ids, letters_of, load_vlm
 from babyvlm.models.tiny import tiny_llm
 from babyvlm.nursery.world import Nursery
 from babyvlm.run.cli import app
@@ -63,7 +64,7 @@ def test_a_real_model_scores_alike_here_and_behind_a_server(tmp_path):
     for p in model.model.parameters(): p.data *= 2
     def tokens(body):
         text = model.tokenizer.apply_chat_template([dict(role='user', content=body['messages'][0]['content'][0]['text'])], tokenize=False, add_generation_prompt=True)
-        with lock: logp = next_logprobs(model.model, model._padded([model._ids(text)]))[0]
+        with lock, torch.inference_mode(): logp = model.model(**model._padded([model._ids(text)])).logits[0, -1].float().log_softmax(-1)
         best = logp.topk(body['top_logprobs'])
         return [[model.tokenizer.decode([i]), float(p)] for i, p in zip(best.indices.tolist(), best.values)], logp
     full = {}

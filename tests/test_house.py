@@ -152,8 +152,7 @@ def idle_names():
 
 
 KEPT = {'benchmarks.hierarchy.questions.order_sensitivity': 'for readers of cyclic runs',
-        'data.question_wordings.is_published': 'checks a wording that may not be printed', 'data.saycam.prepare_frame': 'the released preparation, for real frames',
-        'models.babyllava_v2.load_vision': 'reads checkpoints of others', 'training.dino.knn': 'the usual check of an encoder'}
+        'data.question_wordings.is_published': 'checks a wording that may not be printed', 'data.saycam.prepare_frame': 'the released preparation, for real frames'}
 
 
 def test_every_public_name_has_a_user():

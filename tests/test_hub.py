@@ -72,7 +72,7 @@ def model(tmp_path):
     return folder
 
 
-PUSH = "card = model_card(folder/'model', 'Baby', ['nursery']); print(push_model(folder/'model', 'me/baby', card%s))"
+PUSH = "card = hub_card(folder/'model', 'Baby', ['nursery']); print(push_model(folder/'model', 'me/baby', card%s))"
 
 
 def test_a_model_arrives_with_its_card_and_without_what_stays_here(hub, model, tmp_path):

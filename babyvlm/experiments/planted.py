@@ -7,7 +7,7 @@ __all__ = ['TUNINGS', 'STAGES', 'Arm', 'Planted', 'Namer', 'naming_loss', 'look'
 
 # %% ../../nbs/experiments/06_planted.ipynb #6849cb31
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,12 +21,13 @@ from torch.utils.data import Dataset
 
 from ..analysis.features import extract, taps_of
 from ..analysis.probing import fit_probe
-from ..benchmarks.hierarchy.questions import credit
+from ..benchmarks.hierarchy.questions import credit, path_credit
 from ..benchmarks.likelihood import Generative
 from ..config import Profile, pick_device
 from ..data.taxonomy import Taxonomy, build_questions, random_taxonomy
 from ..estimate import Estimate, crossed
-from ..items import Item, Journal, Reply, evaluate
+from .v1 import over_both
+from ..items import Item, Reply, evaluate, finished
 from ..models.babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration,
                                       BabyLlavaProcessor, llama_text)
 from ..models.tokenizers import SPECIAL_TOKENS, word_tokenizer
@@ -271,8 +272,7 @@ def said(self:Planted,
         model = Generative(BabyLlava.from_pretrained(weights.path, device=pick_device()))
         for k in ('image', 'text'): evaluate(model, self.items(k), path/f'{k}.jsonl', batch_size=256)
     made = self._made('planted_replies', build, [weights], **asdict(arm))
-    done = Journal(made.path/f'{kind}.jsonl').done
-    return [done[i.uid] for i in self.items(kind)]
+    return finished(made.path/f'{kind}.jsonl', self.items(kind))
 
 @patch
 def replies(self:Planted,
@@ -296,6 +296,15 @@ def told(self:Planted,
     rows = self.rows('test') if kind == 'image' else [(leaf, 0) for leaf in self.taxonomy]
     return np.array([leaf in known for leaf, _ in rows])
 
+# %% ../../nbs/experiments/06_planted.ipynb #pathcrd1
+@patch
+def _paths(self:Planted, arm, kind, tuning=''):
+    "metric -> `Credit` of an arm's rows, as `babyvlm evaluate` scores them; in words the species is given."
+    depth = self.taxonomy.depth
+    levels, said = depth - (kind == 'text'), enumerate(zip(self.items(kind), self.said(arm, kind, tuning)))
+    def numbered(k, item): return replace(item, meta=dict(item.meta, row=k // depth))
+    return path_credit(*zip(*((numbered(k, i), r) for k, (i, r) in said if i.meta['level'] <= levels)))
+
 # %% ../../nbs/experiments/06_planted.ipynb #89af6e5e
 @patch
 def hca(self:Planted,
@@ -305,14 +314,15 @@ def hca(self:Planted,
     tuning:str='',        # '' as trained, or one of `TUNINGS`
 )->Estimate:              # mean over seeds and species
     "Share of rows whose whole path is right."
-    levels = self.taxonomy.depth - (kind == 'text')   # in words the species is given
-    x = np.stack([self.replies(a, kind, tuning)[:, :levels].prod(1) for a in arms])
+    found = [self._paths(a, kind, tuning)['hca'] for a in arms]
     rows = self.rows('test') if kind == 'image' else [(leaf, 0) for leaf in self.taxonomy]
-    how = dict(clusters=[leaf for leaf, _ in rows], chance=.25**levels,
-               unit='pictures' if kind == 'image' else 'species')
-    if told is None: return crossed(x, **how)
-    keep = np.stack([self.told(a, kind) == told for a in arms])
-    return crossed(x, groups=keep, weights={True: 1.}, **how) if keep.any(1).all() else None
+    leaves, unit = [leaf for leaf, _ in rows], 'pictures' if kind == 'image' else 'species'
+    if told is None: return replace(over_both(found, leaves, found[0].chance), unit=unit)
+    x, keep = (np.stack(v) for v in ([c.full for c in found], [self.told(a, kind) == told for a in arms]))
+    asked = np.isfinite(x).all(0)
+    x, keep, leaves = x[:, asked], keep[:, asked], np.array(leaves)[asked]
+    how = dict(groups=keep, weights={True: 1.}, unit=unit)
+    return crossed(x, leaves, found[0].chance, **how) if keep.any(1).all() else None
 
 # %% ../../nbs/experiments/06_planted.ipynb #392e525d
 @patch

@@ -23,7 +23,7 @@ from ..config import pick_device
 from ..estimate import Estimate, crossed
 from .sources import contents, find_data
 from .v1_data import V1Data
-from ..items import Journal, Reply, evaluate
+from ..items import Journal, Reply, evaluate, finished
 from ..models.babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration,
                                       BabyLlavaProcessor, babyllava_gpt2, babyllava_llama, babyllava_toy)
 from ..models.cvcl import CVCL, CVCLConfig, CVCLModel, cvcl_tokenizer, cvcl_toy
@@ -321,8 +321,7 @@ def _long(spec):
 
 @patch
 def _replies(self:V1, made, task):
-    done = Journal(made.path/f'{task}.jsonl').done
-    return [done[i.uid] for i in self.items(task)]
+    return finished(made.path/f'{task}.jsonl', self.items(task))
 
 @patch
 def _prepare(self:V1, specs):
@@ -403,7 +402,8 @@ def over_both(
     x = np.stack([c.full for c in credits])
     asked = np.isfinite(x).all(0)
     def each(k): return _plain(np.mean([c.counts[k] for c in credits]))
-    counts = dict(ties=each('ties'), no_answer=each('no_answer'), skipped=int((~asked).sum()))
+    unread = credits[0].counts['skipped'] - int(np.isnan(x[0]).sum())   # records that never became items
+    counts = dict(ties=each('ties'), no_answer=each('no_answer'), skipped=int((~asked).sum()) + unread)
     kept = [g for g, a in zip(clusters, asked) if a]
     return crossed(x[:, asked], kept, chance, unit=credits[0].unit, **counts)
 

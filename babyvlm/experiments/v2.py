@@ -15,7 +15,7 @@ from ..config import pick_device
 from ..estimate import Estimate, crossed
 from .v1 import over_both
 from .v2_data import V2Data
-from ..items import Journal, Reply
+from ..items import Journal, Reply, is_answered, unasked
 from ..models.babyllava import BabyLlavaConfig, BabyLlavaForConditionalGeneration
 from ..models.vision import image_processor, num_image_tokens
 from ..models.weights import read_folder, seeded, strict_load
@@ -232,9 +232,12 @@ class _Answered:
     loglik = reply
 
 def _read(path, items):
-    "Replies from a finished journal."
-    header = Journal(path).header
-    return ask(_Answered(header.get('model', '')), items, path, header.get('protocol', 'chat'))
+    "Replies from a finished journal; what it lacks could not be asked."
+    kept = Journal(path)
+    have = [i for i in items if is_answered(i, kept)] or items
+    model, protocol = _Answered(kept.header.get('model', '')), kept.header.get('protocol', 'chat')
+    said = {r.uid: r for r in ask(model, have, path, protocol)}
+    return [said.get(i.uid) or unasked(i) for i in items]
 
 def _result(task, items, made):
     replies = _read(made.path/f'{task}.jsonl', items)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..estimate import Estimate
-from ..items import Journal, Reply, Status, elsewhere, read_shard
+from ..items import Journal, Reply, Status, elsewhere, is_answered, read_shard, unasked
 from .evaluate import (SUITES, Evaluation, Unit, all_lost, labels_id, scored_evaluation,
                                   suite_of, tasks_of)
 from ..store import read_json, sha256_text, write_whole
@@ -110,11 +110,6 @@ class Kept:
 
     def _gone(self, *args): raise ValueError(f'{self.name}: a reply that is not in the journal was asked for')
 
-def _answered(item, journal):
-    "Whether every answer to an item is kept."
-    uids = [f'{item.uid}/{k + 1:02d}' for k in range(len(item.rounds))] or [item.uid]
-    return all(u in journal for u in uids)
-
 # %% ../../nbs/run/02_results.ipynb #f795bc3c
 def kept_replies(
     name:str,             # benchmark and task, such as 'devcv/count'
@@ -124,13 +119,13 @@ def kept_replies(
 )->list[Reply]:           # one an item; what was never answered is skipped with that reason
     "The replies of a journal, in the order of the items."
     (suite, task), kept = suite_of(name), Journal(journal)
-    have = [i for i in items if _answered(i, kept)]
+    have = [i for i in items if is_answered(i, kept)]
     if not have: raise ValueError(f'{Path(journal).name}: holds no reply to these items; other labels?')
     said = {r.uid: r for r in suite.ask(Kept(kept), task, have, Path(journal))}
     return [said.get(i.uid) or _lost(i, lost) for i in items]
 
 def _lost(item, why):
-    return Reply(item.uid, status=Status.SKIPPED, reason=why.get(item.uid, 'no reply is kept'))
+    return unasked(item, why.get(item.uid, unasked(item).reason))
 
 # %% ../../nbs/run/02_results.ipynb #e887de9d
 def rescored(
@@ -230,7 +225,7 @@ def _score_joined(suite, task, items, row, joined, lost):
     if labels_id(items) != row['labels']:
         raise ValueError(f"{row['task']}: these labels are not those that the shards were asked")
     path, whole, uids = joined
-    odd = next((i.uid for i in items if i.uid not in lost and not _answered(i, uids)), None)
+    odd = next((i.uid for i in items if i.uid not in lost and not is_answered(i, uids)), None)
     if odd is not None: raise ValueError(f"{row['task']}: no shard has a reply to '{odd}': run them again")
     name = f'trials:{task}' if suite.name == 'trials' else f'{suite.name}/{task}'
     if whole: write_whole(path, whole)

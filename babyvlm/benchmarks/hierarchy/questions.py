@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ORDERS', 'PHOTO', 'locate', 'Ask', 'question_items', 'to_question', 'Letters', 'Words', 'credit', 'path_scores',
-           'crossed_scores', 'by_row', 'score_items', 'benchmark', 'result_rows', 'order_sensitivity', 'order_changes',
-           'debiased', 'confirmed']
+           'crossed_scores', 'by_row', 'path_credit', 'score_items', 'benchmark', 'result_rows', 'order_sensitivity',
+           'order_changes', 'debiased', 'confirmed']
 
 # %% ../../../nbs/benchmarks/hierarchy/02_questions.ipynb #012ac0c1
 from collections import Counter
@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..audit import Benchmark
 from .metrics import guessing
-from ...credit import best, is_tie, reply_shares
+from ...credit import Credit, best, is_tie, reply_shares
 from ...data.question_wordings import (LETTERS, Style, image_question, legacy_order, lettered, rotations,
                                             statement, style, text_question)
 from ...data.taxonomy import Annotation, Taxonomy
@@ -195,6 +195,25 @@ def by_row(
     return {n: pairs for n, pairs in rows.items() if n not in lost}, sorted(lost)
 
 # %% ../../../nbs/benchmarks/hierarchy/02_questions.ipynb #3b8e2dee
+def path_credit(
+    items:Sequence[Item],     # one form of each level
+    replies:Sequence[Reply],  # same order
+    mode:str='fair',      # what a tie earns, see `shares`
+)->dict[str, Credit]:     # metric -> what each picture earned
+    "What paths earn; evaluation and tables only add an interval."
+    rows, lost = by_row(items, replies)
+    if not rows: raise ValueError(f'none of {len(lost)} pictures could be asked')
+    each = pd.DataFrame([path_scores([credit(i, r, mode) for i, r in pairs]) for pairs in rows.values()])
+    chance = guessing([[len(i.options) for i, _ in pairs] for pairs in rows.values()])
+    def count(found): return sum(any(found(r) for _, r in pairs) for pairs in rows.values())
+    counts = dict(ties=count(is_tie), no_answer=count(_mute), skipped=len(lost))
+    every = list(dict.fromkeys(i.meta['row'] for i in items))
+    kept = tuple(k for k, n in enumerate(every) if n in rows)
+    return {m: Credit(each[m].to_numpy(float), kept, len(every), chance[m], counts, 'pictures') for m in each}
+
+def _mute(reply): return reply.status == Status.NOANSWER
+
+# %% ../../../nbs/benchmarks/hierarchy/02_questions.ipynb #scritem1
 def score_items(
     items:Sequence[Item],     # one form of each level
     replies:Sequence[Reply],  # same order
@@ -203,25 +222,17 @@ def score_items(
     seed:int=0,           # of the resamples
 )->dict[str, Estimate]:   # metrics, and 'level 1' ...; all counts are of pictures
     "Hierarchical metrics of replies, intervals by species."
-    rows, lost = by_row(items, replies)
-    if not rows: raise ValueError(f'none of {len(lost)} pictures could be asked')
-    table = [[credit(i, r, mode) for i, r in pairs] for pairs in rows.values()]
-    options = [[len(i.options) for i, _ in pairs] for pairs in rows.values()]
-    species, chance = [pairs[0][0].group for pairs in rows.values()], guessing(options)
-    silent = sum(any(r.status == Status.NOANSWER for _, r in pairs) for pairs in rows.values())
-    tied = sum(any(is_tie(r) for _, r in pairs) for pairs in rows.values())
-    each = pd.DataFrame([{m: float(v) for m, v in path_scores(c).items()} for c in table])
-    how = dict(n_boot=n_boot, seed=seed, skipped=len(lost), unit='pictures')
-    out = {m: bootstrap(each[m], species, chance=chance[m], no_answer=silent, ties=tied, **how) for m in each}
-    return out | _levels(rows, table, options, how)
+    found, (rows, lost) = path_credit(items, replies, mode), by_row(items, replies)
+    species = [pairs[0][0].group for pairs in rows.values()]
+    out = {m: c.bootstrap(species, n_boot, seed) for m, c in found.items()}
+    return out | _levels(rows, mode, dict(n_boot=n_boot, seed=seed, skipped=len(lost), unit='pictures'))
 
 # %% ../../../nbs/benchmarks/hierarchy/02_questions.ipynb #788f2e32
-def _levels(rows, table, options, how):
+def _levels(rows, mode, how):
     "Accuracy of each level among the rows that have it."
     found = {}
-    for pairs, credits, ks in zip(rows.values(), table, options):
-        for (i, _), c, k in zip(pairs, credits, ks):
-            found.setdefault(i.meta['level'], []).append((c, i.group, 1 / k))
+    for i, r in (pair for pairs in rows.values() for pair in pairs):
+        found.setdefault(i.meta['level'], []).append((credit(i, r, mode), i.group, 1 / len(i.options)))
     out = {}
     for level, cells in sorted(found.items()):
         right, species, q = zip(*cells)
