@@ -108,6 +108,34 @@ def test_audit_of_the_released_labels(real_data):
     assert status == 0 and 'n = 967' in out
 
 
+def test_a_package_of_an_extra_is_named_in_a_line(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'openai', None)
+    status, out = run('evaluate', '--model', 'endpoint:any', '--benchmark', 'v1/vtwt', '--labels', world/'labels', '--out', tmp_path,
+                      env=dict(OPENAI_API_KEY='none'))
+    assert status == 2 and "needs the package 'openai': pip install 'openai" in out and '[endpoint]' in out, out
+
+
+def test_a_list_of_trials_is_named_where_benchmarks_are(tmp_path):
+    status, out = run('evaluate', '--model', 'm', '--benchmark', 'nix', '--labels', tmp_path)
+    assert status == 2 and 'trials:FILE' in out and 'trials/FILE' not in out
+    assert 'trials:FILE' in run('evaluate', '--help')[1] and 'trials:FILE' in run('audit', '--help')[1]
+
+
+def test_hierarchy_files_that_lack_lead_to_their_cards(tmp_path):
+    status, out = run('audit', '--benchmark', 'hierarchy/cub200', '--labels', tmp_path)
+    assert status == 2 and 'no annotation file' in out and 'babyvlm data list' in out, out
+
+
+def test_wordnet_is_not_made_here(monkeypatch):
+    import babyvlm.benchmarks.wordnet as W
+    monkeypatch.setattr(W, 'find_wordnet', lambda: None)
+    status, out = run('data', 'check', 'wordnet')
+    assert status == 1 and out.startswith('wordnet: missing (public); how to get it is in')
+    monkeypatch.setattr(W, 'find_wordnet', lambda: '/somewhere')
+    assert run('data', 'check', 'wordnet') == (0, 'wordnet: here (/somewhere)\n')
+    assert run('data', 'check', 'nursery') == (0, 'nursery: made by this package\n')
+
+
 def test_data_says_what_is_missing(world, tmp_path):
     status, out = run('data', 'list', env=dict(BABYVLM_DATA=''))
     assert status == 0 and 'BABYVLM_DATA is not set' in out and 'made by this package' in out

@@ -228,3 +228,15 @@ def test_options_that_are_named_otherwise_are_refused(tmp_path):
         (tmp_path/'m.csv').write_text(text)
         out = people(tmp_path/'one.csv', '--model', f"m={tmp_path/'m.csv'}")
         assert out.exit_code == 2 and why in out.output, out.output
+
+
+def test_a_model_beside_people_is_never_left_out_in_silence(tmp_path):
+    human, journal = tmp_path/'human.csv', tmp_path/'m.jsonl'
+    human.write_text('text1,age_bin,trial,image1,image2\nred,3,1,.6,.4\nblue,3,2,.7,.3\n')
+    call = ['survey', 'people', str(human), '--model', f'mine={journal}']
+    journal.write_text('{"journal": 1}\n{"uid": "00000", "text": "(A)"}\n{"uid": "00001", "text": "(B)"}\n')
+    out = CliRunner().invoke(app, call)
+    assert out.exit_code == 0 and 'models mine: words, no scores' in out.output and '--model NAME=FILE' not in out.output, out.output
+    journal.write_text('{"journal": 1}\n{"uid": "00000", "text": "well"}\n')
+    out = CliRunner().invoke(app, call)
+    assert out.exit_code == 2 and 'm.jsonl: no reply names an option' in out.output, out.output

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from babyvlm.analysis.explorer import Explorer
 from babyvlm.benchmarks.trials import audited, credit, load_trials, score
 from babyvlm.items import Journal, Reply, score_shape
+from babyvlm.models.tiny import tiny_vlm
 from babyvlm.run import evaluate as evaluation
 from babyvlm.run.cli import app
 
@@ -55,6 +56,11 @@ WRONG = [('a.csv', 'x,y\n1,2\n', 'a.csv: columns x, y; expected images, options,
          ('levante.csv', LEVANTE + 'vocab,v__bun,,"rag,grape,lava",bun,Choose: bun.,test\n', "levante.csv line 4: 'answer' is empty; fill it"),
          ('meta_data.jsonl', json.dumps(BABY[0]) + '\n' + json.dumps(BABY[0] | dict(taskId=9, choiceAns=4)), "meta_data.jsonl line 2: the answer '4' is none of red, blue"),
          ('meta_data.jsonl', json.dumps({k: v for k, v in BABY[0].items() if k != 'options'}), "meta_data.jsonl line 1: 'options' is missing"),
+         ('own.csv', 'images,options,answer\na.png,cup,cup\n', "own.csv line 2: 'cup' is all there is to choose from; add another"),
+         ('own.csv', 'images;options;answer\na.png;cup|ball;cup\n', 'own.csv: columns images;options;answer (commas part the cells)'),
+         ('own.tsv', 'images\toptions\tanswer\na.png\tcup|ball\tcup\n', 'own.tsv: a list of trials ends in .csv, .json, .jsonl; save a sheet as CSV'),
+         ('manifest_nouns.json', json.dumps(dict(items=[NOUN | dict(image_negative='')])), "manifest_nouns.json item 1: 'image_negative' is empty"),
+         ('manifest_grammatical.json', json.dumps(dict(items=[GRAM | dict(caption_b='')])), "manifest_grammatical.json item 1: 'caption_b' is empty"),
          ('manifest_nouns.json', json.dumps(dict(items=[NOUN, NOUN | dict(caption_positive='')])), "manifest_nouns.json item 2: 'caption_positive' is empty"),
          ('manifest_grammatical.json', json.dumps(dict(items=[GRAM, {k: v for k, v in GRAM.items() if k != 'image_1'}])), "manifest_grammatical.json item 2: no 'image_1'")]
 
@@ -95,6 +101,14 @@ def test_every_kind_is_evaluated_audited_and_opened(tmp_path, name, monkeypatch)
     kept, = (tmp_path/'r'/'replies'/'trials'/name.rpartition('.')[0]).glob('*.jsonl')
     seen = Explorer(items, {'m': list(Journal(kept).done.values())})
     assert not {'not judged', 'skipped'} & set(seen.table().verdict) and seen.export(tmp_path/'e.html').stat().st_size > 1000
+
+
+def test_two_captions_are_ranked_by_a_model_that_also_says_words(tmp_path):
+    for p in ('0.png', '1.png'): Image.new('RGB', (32, 32), 'red').save(tmp_path/p)
+    (tmp_path/'grammar.json').write_text(json.dumps(dict(items=[GRAM])))
+    model = evaluation.load_model(tiny_vlm(tmp_path/'hub', 'qwen2_5_vl', ['a dog bites']))
+    done, = evaluation.evaluate_benchmark(model, f"trials:{tmp_path/'grammar.json'}")
+    assert done.protocol == 'loglik' and np.shape(done.replies[0].scores) == (2, 2)
 
 
 def test_the_audit_sees_that_the_right_one_is_always_first(tmp_path):

@@ -94,7 +94,9 @@ def collate(
 )->tuple[dict, list, dict]:  # known scores, ignored keys, key.metric -> file it came from
     "The scores of one model; of several values of a metric the board's choice."
     paths, scores, ignored, origin, facts = _result_files(source), {}, [], {}, {}
-    if not paths: raise FileNotFoundError(f"no *_results.json in '{source}'")
+    if not paths:
+        raise FileNotFoundError(f"no *_results.json in '{source}'; give what `babyvlm-lmms-eval "
+                                '--output_path` wrote, or a score file')
     for p in paths:
         d = read_json(p)
         known, rest = check_scores(d, p.name)

@@ -62,6 +62,9 @@ def trial(
     "One trial as an item; a chat model is shown letters."
     choice = 'open' if not options else 'images' if len(options) == 1 and len(images) > 1 else 'options'
     among = dict(images=images, options=options).get(choice)
+    if among is not None and len(among) < 2:
+        raise ValueError(f"{where}: '{among[0]}' is all there is to choose from; add another, or take the "
+                         'trial out')
     gold = str(answer) if among is None else _gold(list(map(str, among)), str(answer), where)
     marks = _letters(['<image>']*len(images)) if choice == 'images' else '<image> '*len(images)
     asked = prompt or ('Which picture shows: ' + options[0] if choice == 'images' else 'Which is right?')
@@ -96,9 +99,10 @@ def _babyvision(r, where, uid, name, root):
 # %% ../../nbs/benchmarks/08_trials.ipynb #c0mach02
 def _machine(r, where, uid, name, root):
     if 'image_positive' in r:
-        _filled(r, where, 'caption_positive')
+        _filled(r, where, 'image_positive', 'image_negative', 'caption_positive')
         images = [_inside(root, r[k], where) for k in ('image_positive', 'image_negative')]
         return trial(where, uid, name, images, (r['caption_positive'],), 0, group=r['caption_positive'])
+    _filled(r, where, 'image_0', 'image_1', 'caption_a', 'caption_b')
     images, texts = (r['image_0'], r['image_1']), (r['caption_a'], r['caption_b'])
     images = [_inside(root, p, where) for p in images]
     return Item(uid, f'trials/{name}', images, '', texts, 0, 'both', texts[0])
@@ -116,9 +120,13 @@ _FORMS = ((('text1', 'image1', 'image2'), _devbench),
           (('taskId', 'ansType', 'image'), _babyvision), (('image_positive', 'caption_positive'), _machine),
           (('image_0', 'image_1', 'caption_a', 'caption_b'), _machine),
           (('images', 'options', 'answer'), _plain))
+_ENDS = '.csv', '.json', '.jsonl'
 
 def _rows(path):
     "The rows of a list, each with where it stands."
+    if path.suffix.lower() not in _ENDS:
+        raise ValueError(f"{path.name}: a list of trials ends in {', '.join(_ENDS)}; save a sheet as CSV, "
+                         'with commas')
     if path.suffix.lower() == '.json':
         d = read_json(path)
         d = d.get('items') if isinstance(d, dict) else d
@@ -138,8 +146,10 @@ def _form(rows, name):
         raise ValueError(f'{name}: no rows; a list of trials is a CSV, JSON lines or a JSON with items')
     found = next((form for form in _FORMS if set(form[0]) <= set(rows[0][1])), None)
     if found: return found
-    raise ValueError(f"{name}: columns {', '.join(map(str, rows[0][1]))}; expected images, options, answer, "
-                     f"or those of a published list: {'; '.join(', '.join(f[0]) for f in _FORMS[:-1])}")
+    cut = '' if len(rows[0][1]) > 1 else ' (commas part the cells)'
+    raise ValueError(f"{name}: columns {', '.join(map(str, rows[0][1]))}{cut}; expected images, options, "
+                     "answer, or those of a published list: "
+                     f"{'; '.join(', '.join(f[0]) for f in _FORMS[:-1])}")
 
 def _unique(items, name):
     "Each trial has an id of its own."

@@ -133,6 +133,8 @@ def taxonomy_name(
     raise ValueError(f"unknown taxonomy '{name}': did you mean '{near}'? known: {', '.join(RELEASED)}")
 
 # %% ../../nbs/data/07_taxonomy.ipynb #487e2b5e
+_SOURCE = '; `babyvlm data list` names the data cards (taxonomy_...), which say where to get it'
+
 def released_file(
     name:str,             # of one of `RELEASED`
     kind:str='taxonomy',  # 'taxonomy', 'similar' or 'random'
@@ -140,7 +142,7 @@ def released_file(
 )->Path:                  # the file, which may be missing
     "Where a released file should be."
     r, base = RELEASED[taxonomy_name(name)], Path(root) if root else data_root()
-    if base is None: raise FileNotFoundError('BABYVLM_DATA is not set: see data_cards/taxonomy_cub200')
+    if base is None: raise FileNotFoundError(f'BABYVLM_DATA is not set{_SOURCE}')
     base = base/'hierarchy' if (base/'hierarchy').is_dir() else base
     if kind == 'taxonomy': return base/'taxonomies'/r.file
     if kind not in ('similar', 'random'): raise ValueError(f"unknown kind '{kind}': similar or random")
@@ -155,7 +157,7 @@ def load_hierarchy(
     "A taxonomy from its JSON file."
     path = Path(source)
     if path.suffix != '.json': path = released_file(source, root=root)
-    if not path.is_file(): raise FileNotFoundError(f"no taxonomy at '{path}'")
+    if not path.is_file(): raise FileNotFoundError(f"no taxonomy at '{path}'{_SOURCE}")
     name = next((k for k, r in RELEASED.items() if r.file == path.name), path.stem)
     ranks = RELEASED[name].ranks if name in RELEASED else ()
     paths = read_json(path)
@@ -250,7 +252,7 @@ def load_annotations(
     "Question rows; a bad line is named."
     path = Path(source)
     if path.suffix.lower() not in ('.jsonl', '.parquet'): path = released_file(source, kind, root)
-    if not path.is_file(): raise FileNotFoundError(f"no annotation file '{path}'")
+    if not path.is_file(): raise FileNotFoundError(f"no annotation file '{path}'{_SOURCE}")
     if path.suffix.lower() == '.parquet': return _from_parquet(path)
     out = []
     for number, line in enumerate(read_text(path).split('\n'), 1):

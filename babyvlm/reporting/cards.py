@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MANY', 'Place', 'Card', 'read_card', 'cards_folder', 'all_cards', 'card_file', 'Finding', 'count_rows', 'look_at',
-           'check_card', 'list_cards', 'data_state', 'croissant', 'write_croissant', 'push_card']
+           'check_card', 'unplaced', 'list_cards', 'data_state', 'croissant', 'write_croissant', 'push_card']
 
 # %% ../../nbs/reporting/03_cards.ipynb #b876e8f8
 import csv
@@ -38,7 +38,7 @@ class Card:
     "A data set as its card describes it."
     name:str              # folder under data_cards/
     title:str             # what people call it
-    places:tuple[Place, ...] = field(repr=False)  # what the loader looks for; empty: made by this package
+    places:tuple[Place, ...] = field(repr=False)  # what the loader looks for below BABYVLM_DATA
     also:tuple[str, ...] = ()  # cards whose data it needs too
     head:dict = field(default_factory=dict, repr=False)  # the front matter: what the hub shows
 
@@ -186,13 +186,21 @@ def check_card(
     return [look_at(p, root, cards[owner]) for owner, p in places]
 
 # %% ../../nbs/reporting/03_cards.ipynb #5b393474
+def unplaced(
+    card:Card,            # with no place below BABYVLM_DATA
+)->str:                   # 'made by this package', or where a WordNet was found
+    "State of a data set that is no file of the user's."
+    from babyvlm.benchmarks.wordnet import find_wordnet
+    if card.name != 'wordnet': return card.facts['access']
+    return f'here ({found})' if (found := find_wordnet()) else f"missing ({card.facts['access']})"
+
 def list_cards(
     root:Path=None,       # default: BABYVLM_DATA
 )->list[tuple[str, str, str]]:  # (name, title, state)
     "Every data set and whether it is here."
     root = Path(root) if root is not None else data_root()
     def state(c):
-        if not c.places: return 'made by this package'
+        if not c.places: return unplaced(c)
         here = [root is not None and (root/p.fixed).exists() for p in c.places]
         return 'here' if all(here) else 'partly here' if any(here) else f"missing ({c.facts['access']})"
     return [(c.name, c.title, state(c)) for c in all_cards().values()]

@@ -82,19 +82,23 @@ def data_list(
     for name, title, state in rows: typer.echo(f'{name:<{wide[0]}}  {title:<{wide[1]}}  {state}')
     if known is None: typer.echo('BABYVLM_DATA is not set')
 
+# %% ../../nbs/run/11_cli.ipynb #c0check1
 @data.command('check')
 def data_check(
     name:str=typer.Argument(..., help='a data card, see `babyvlm data list`'),
     root:Path=ROOT,  # folder of the data
 ):
     "What of a data set is here and what is missing."
-    from babyvlm.reporting.cards import card_file, check_card
-    with one_line(): found = check_card(name, root)
+    from babyvlm.reporting.cards import all_cards, card_file, check_card, unplaced
+    with one_line():
+        found = check_card(name, root)
+        state = '' if found else unplaced(all_cards()[name])
     for f in found: typer.echo(f)
     gaps = sum(bool(f.problem) for f in found)
-    if not found: typer.echo(f'{name} is made by this package: nothing to get')
+    lost = state.startswith('missing')
+    if state: typer.echo(f'{name}: {state}' + (f'; how to get it is in {card_file(name)}' if lost else ''))
     if gaps: typer.echo(f'{gaps} of {len(found)} places: how to get them is in {card_file(name)}')
-    raise typer.Exit(int(bool(gaps)))
+    raise typer.Exit(int(bool(gaps or lost)))
 
 # %% ../../nbs/run/11_cli.ipynb #f42e58be
 @data.command('make')
@@ -108,10 +112,10 @@ def data_make(
     typer.echo(f'{root}: now babyvlm evaluate --models my_checkpoints --benchmark v1 --labels {root}')
 
 # %% ../../nbs/run/11_cli.ipynb #4bd102ce
-BENCHMARK = typer.Option(..., help="suite/task: 'v1/vtwt', 'devcv/count', 'hierarchy/cub200'; "
-                         "'devcv': all tasks there")
-BENCHMARKS = typer.Option(..., '--benchmark', help="suite/task: 'v1/vtwt', 'devcv/count', "
-                          "'hierarchy/cub200'; 'v1', 'devcv': all tasks there; may be repeated")
+_ASKED = ("suite/task: 'v1/vtwt', 'devcv/count', 'hierarchy/cub200'; 'v1', 'devcv', 'hierarchy': all tasks "
+          "there; 'trials:FILE': a list of trials")
+BENCHMARK = typer.Option(..., help=_ASKED)
+BENCHMARKS = typer.Option(..., '--benchmark', help=f'{_ASKED}; may be repeated')
 LABELS = typer.Option(None, help='label file, or the folder that holds it (DevCV: nested or flat); '
                       'default: the variable BABYVLM_DATA')
 MODE = typer.Option(None, help="'fair' (default), 'reference' (published ties and parsers) or 'strict'")

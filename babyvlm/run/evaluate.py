@@ -210,7 +210,8 @@ def suite_of(
     if str(name).startswith('trials:'): return SUITES['trials'], str(name)[7:]
     if head in SUITES: return SUITES[head], SUITES[head].task_of(rest) if rest else None
     if not rest and head in TASKS: return SUITES['v1'], head
-    known = [f'{f.name}/{t}' for f in SUITES.values() for t in f.tasks(None, 'test')]
+    known = [f'{f.name}/{t}' for f in SUITES.values() if f.name != 'trials' for t in f.tasks(None, 'test')]
+    known.append('trials:FILE')
     near = difflib.get_close_matches(str(name), known, 1, 0.)[0]
     raise ValueError(f"unknown benchmark '{name}': did you mean '{near}'? known: {', '.join(known)}")
 
@@ -591,7 +592,9 @@ register(Suite(
 
 # %% ../../nbs/run/01_evaluate.ipynb #c0tria02
 def _as_trials(model, items):
-    if hasattr(model, 'say') and not hasattr(model, 'reply'): return Spoken(model)
+    "Words where a model says them; two captions of two pictures need scores."
+    says = hasattr(model, 'say') and not hasattr(model, 'reply')
+    if says and not any(i.choice == 'both' for i in items): return Spoken(model)
     return _as_v1(model, items)
 
 register(Suite(

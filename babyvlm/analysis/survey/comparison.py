@@ -43,7 +43,8 @@ def _journal(path):
             scores[uid] = {str(o): v for o, v in enumerate(r.scores)}
         if k is None and letter: k = ord(letter) - 65
         if k is not None: answers[uid] = str(k)
-    return Said(scores, answers)
+    if scores or answers: return Said(scores, answers)
+    raise ValueError(f'{path.name}: no reply names an option, so nothing can be set beside people')
 
 # %% ../../../nbs/analysis/survey/08_comparison.ipynb #pcmp0009
 def read_model(
@@ -207,7 +208,8 @@ def compare_people(
     table, liked = _of_models(shares, models)
     tables = dict(shares=shares, ceiling=ceiling_table(shares, liked, answers))
     if len(table): tables['models'] = table
-    else: why['models'] = 'no model with scores (--model NAME=FILE)'
+    if not models: why['models'] = 'no model with scores (--model NAME=FILE)'
+    if mute := [n for n in models if n not in liked]: why[f"models {', '.join(mute)}"] = 'words, no scores'
     if answers is None: why['kappa, difficulty, retest'] = 'published shares have no single people'
     for name, make, lack in _of_people(answers, models, again, guess) if answers is not None else ():
         if lack: why[name] = lack
