@@ -195,7 +195,8 @@ def test_the_time_grows_with_the_length_and_not_with_its_square(unit):
         text, start = 'z' + unit*(n//len(unit)) + 'Z', time.process_time()
         read(text)
         return time.process_time() - start
-    for name, read in READERS.items(): assert seconds(read, 10**5) < 30 * max(seconds(read, 10**4), 0.02), name
+    def grows_slowly(read): return seconds(read, 10**5) < 30 * max(seconds(read, 10**4), 0.02)
+    for name, read in READERS.items(): assert any(grows_slowly(read) for _ in range(3)), name   # a square fails each time
 
 
 def test_a_megabyte_is_read():
