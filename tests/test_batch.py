@@ -173,3 +173,15 @@ def test_interrupt_is_clean(checkout, slow):
     out, _ = proc.communicate(timeout=60)
     assert proc.returncode == 130 and 'the same command continues' in out and 'Traceback' not in out, out
     wait_for(lambda: not leftovers(checkout), 'end of the kernels', 20)
+
+
+def test_making_ahead_runs_on_after_a_page_that_stops_and_says_so(tmp_path):
+    (tmp_path/'tools').mkdir(); papers = tmp_path/'nbs'/'papers'/'v1'; papers.mkdir(parents=True)
+    shutil.copy(ROOT/'tools'/'ahead.py', tmp_path/'tools')
+    for name, source in (('61_a', "open('a', 'w').write(profile_name)"), ('62_b', '1/0'), ('63_c', "open('c', 'w').write('x')")):
+        cells = [nbformat.v4.new_code_cell("profile_name = 'toy'"), nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), papers/f'{name}.ipynb')
+    words = [sys.executable, str(tmp_path/'tools'/'ahead.py'), 'study', '--child', 'v1', '--first', '62']
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert done.returncode == 1 and re.search('page 62_b: .*STOPPED at cell 1', done.stdout) and 'ZeroDivisionError' in done.stdout + done.stderr
+    assert (tmp_path/'a').read_text() == 'study' and (tmp_path/'c').exists()

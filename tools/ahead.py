@@ -4,7 +4,7 @@
 
 Each process runs the code of a paper's pages with one seed, tables and figures thrown away; what it made stays in the store, and
 `babyvlm reproduce --profile study` then only reads. Processes wait for each other's artifacts at the store's locks. One line an
-artifact, one a page that stopped; exit status 1 if a page stopped in every process.
+artifact; exit status 1 if a page stopped or time ran out, with the logs that say where.
 """
 import argparse
 import json
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,31 +21,23 @@ FIRST = dict(v2=('', '75', '78_captions'))   # several processes a seed: each be
 SECTION = dict(v2='v2', hierarchy='creatures')   # V1 shares its work between processes by itself
 
 
-def cells(page):
-    "Code of a page, without magics."
-    for c in json.loads(page.read_text())['cells']:
-        if c['cell_type'] == 'code':
-            yield ''.join(l for l in c['source'] if not l.lstrip().startswith(('%', '!')))
-
-
 def child(profile, paper, first):
-    "Run a paper's pages here, tables and figures into a scratch folder."
+    "Run a paper's pages here, one after another whatever stops; how many stopped."
     import matplotlib
-    import matplotlib.pyplot as plt
+    from IPython.core.interactiveshell import InteractiveShell
     matplotlib.use('Agg')
-    from IPython.display import display
-    pages = sorted((ROOT/'nbs'/'papers'/paper).glob('*.ipynb'))
+    pages, shell, stopped = sorted((ROOT/'nbs'/'papers'/paper).glob('*.ipynb')), InteractiveShell.instance(), 0
     pages.sort(key=lambda p: p.stem < first)   # the other processes of a seed begin elsewhere
     for page in pages:
-        began, names = time.time(), dict(display=display)
-        try:
-            for source in cells(page):
-                exec(compile(source.replace("profile_name = 'toy'", f'profile_name = {profile!r}'), str(page.name), 'exec'), names)
-                plt.close('all')
-        except Exception as e:   # any: one page must not take the others along; it is told
-            print(f'STOPPED {page.stem}: {type(e).__name__}: {str(e)[:300]}', flush=True)
-            traceback.print_exc(limit=-4)
-        else: print(f'page {page.stem}: {time.time() - began:.0f} s', flush=True)
+        began, told = time.time(), ''
+        shell.reset(new_session=False)
+        for i, c in enumerate(json.loads(page.read_text(encoding='utf-8'))['cells']):
+            if c['cell_type'] != 'code': continue
+            source = ''.join(c['source']).replace("profile_name = 'toy'", f'profile_name = {profile!r}')
+            if not shell.run_cell(source).success: told = f', STOPPED at cell {i}'; break
+        stopped += bool(told)
+        print(f'page {page.stem}: {time.time() - began:.0f} s{told}', flush=True)
+    return stopped
 
 
 def main(a):
@@ -79,8 +70,10 @@ def main(a):
             print(f"{time.time() - began:6.0f} s  {d['stage']:<18} {d['seconds']:7.1f} s  {d['record']['device']}", flush=True)
     late = [n for n, r in running if r.poll() is None]
     for _, r in running: r.kill()
-    print(f'{(time.time() - began)/60:.1f} minutes, {len(seen)} artifacts; not finished: {late}', flush=True)
-    return int(bool(late))
+    stopped = [n for n, r in running if n not in late and r.returncode]
+    print(f'{(time.time() - began)/60:.1f} minutes, {len(seen)} artifacts; not finished: {late}; with a page that stopped: {stopped}; '
+          f'logs in {a.logs}', flush=True)
+    return int(bool(late or stopped))
 
 
 if __name__ == '__main__':
@@ -96,4 +89,4 @@ if __name__ == '__main__':
     a = a.parse_args()
     sys.path.insert(0, str(ROOT))
     import babyvlm  # noqa: F401  before transformers
-    sys.exit(child(a.profile, a.child, a.first) if a.child else main(a))
+    sys.exit(min(1, child(a.profile, a.child, a.first)) if a.child else main(a))
