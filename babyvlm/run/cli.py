@@ -15,6 +15,7 @@ from pathlib import Path
 import typer
 
 from .commands import compare, leaderboard, one_line, plan, power, rescore, survey
+from .warm import call
 
 # %% ../../nbs/run/11_cli.ipynb #0292fef4
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -54,11 +55,8 @@ def notebook(
     total:int=typer.Option(1, help='notebooks in the batch'),
 ):
     "Run one paper notebook (the Snakefile calls this)."
-    from babyvlm.run.notebook import NotebookError, run_page
-    try: run_page(path, done, profile, index, total)
-    except NotebookError as e:
-        typer.echo(f'[{index:>2} of {total}] {e}')
-        raise typer.Exit(1) from None
+    how = dict(notebook=str(path), done=str(done), profile=profile, index=index, total=total)
+    raise typer.Exit(call('babyvlm.run.notebook:run_page', **how))
 
 # %% ../../nbs/run/11_cli.ipynb #bec44f2a
 @app.command()

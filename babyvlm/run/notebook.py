@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from .warm import ready_kernel
+
 # %% ../../nbs/run/07_notebook.ipynb #9193ec05
 def _bar(done, total, width):
     full = min(width, width * done // max(total, 1))
@@ -161,6 +163,7 @@ def _execute(notebook, work, parameters, progress):
     papermill_engines.register('babyvlm', _engine(progress))
     how = dict(engine_name='babyvlm', kernel_name='python3', language='python', progress_bar=False,
                extra_arguments=KERNEL)
+    if ready := ready_kernel(): how['kernel_manager_class'] = ready
     try: papermill.execute_notebook(str(notebook), str(work), parameters, cwd=str(notebook.parent), **how)
     except (PapermillExecutionError, ValueError) as e:
         raise NotebookError(_why(e, work, notebook.stem)) from None
@@ -170,18 +173,21 @@ def _execute(notebook, work, parameters, progress):
 
 # %% ../../nbs/run/07_notebook.ipynb #b0570062
 def run_page(
-    notebook:Path,        # relative to the current folder
-    done:Path,            # its name holds what the notebook depends on, see the page on batches
+    notebook:str|Path,    # relative to the current folder
+    done:str|Path,        # its name holds what the notebook depends on, see the page on batches
     profile:str,          # a name of `PROFILES`
     index:int=1,          # its place in the batch, from 1
     total:int=1,          # notebooks in the batch
-):
+)->int:                   # exit status: 0, or 1 with the reason printed
     "Run a paper notebook and leave its done file, the last thing that is written."
     done = Path(done).absolute()
     out = done.parent/f'{Path(notebook).stem}.ipynb'
     os.environ['BABYVLM_PROFILE'] = profile   # for all that the notebook writes
-    if _orphaned(): raise NotebookError(f'{out.stem} not started: the batch it belongs to was stopped')
-    for old in done.parent.glob(f'{out.stem}.*.done'): old.unlink()
-    run_notebook(notebook, out, dict(profile_name=profile), index, total)
+    try:
+        if _orphaned(): raise NotebookError(f'{out.stem} not started: the batch it belongs to was stopped')
+        for old in done.parent.glob(f'{out.stem}.*.done'): old.unlink()
+        run_notebook(notebook, out, dict(profile_name=profile), index, total)
+    except NotebookError as e: print(f'[{index:>2} of {total}] {e}', flush=True); return 1
     from babyvlm.store import write_whole   # not before: it brings torch
     write_whole(done, '')
+    return 0
