@@ -25,6 +25,7 @@ class Place:
     "Something that a loader looks for."
     shown:str             # as the card spells it, below BABYVLM_DATA
     columns:tuple[str, ...] = ()  # of a CSV
+    optional:bool = False # some results alone need it
 
     @property
     def pattern(self)->str: return re.sub(r'<[^>]*>|N{3,}', '*', self.shown)
@@ -48,7 +49,7 @@ class Card:
     def files(self)->dict: return self.facts.get('files') or {}
 
 # %% ../../nbs/reporting/03_cards.ipynb #b3d566c8
-_PLACE = re.compile(r'`\$BABYVLM_DATA/([^`]+)`'  # and, for a table, its columns
+_PLACE = re.compile(r'(Optional[^`]*)?`\$BABYVLM_DATA/([^`]+)`'  # and, for a table, its columns
                     r'(?:\s+with\s+the\s+columns\s+`([^`]+)`|\s*\(columns\s+`([^`]+)`)?')
 
 def read_card(
@@ -60,8 +61,8 @@ def read_card(
     head = re.match(r'---\n(.*?)\n---\n', text, re.S)
     if not head: raise ValueError(f'{path.parent.name}: the card has no front matter between --- lines')
     front = read_yaml(head[1], f'{path.parent.name}, front matter')
-    places = tuple(Place(shown, tuple(c.strip() for c in (a or b).split(',') if c.strip()))
-                   for shown, a, b in _PLACE.findall(text))
+    places = tuple(Place(shown, tuple(c.strip() for c in (a or b).split(',') if c.strip()), bool(spare))
+                   for spare, shown, a, b in _PLACE.findall(text))
     also = tuple(dict.fromkeys(re.findall(r'\bcard\s+`(\w+)`', text)))
     return Card(path.parent.name, front.get('pretty_name', path.parent.name), places, also, front)
 
@@ -142,6 +143,7 @@ def look_at(
     "One place on this machine."
     files = [root/place.fixed] if place.fixed == place.pattern.rstrip('/') else root.glob(place.pattern)
     files = sorted(itertools.islice((f for f in files if f.exists()), MANY))
+    if not files and place.optional: return Finding(place.shown, 0, facts='optional, not here')
     if not files: return Finding(place.shown, 0, _absent(root, place))
     try:
         facts = _first_facts(files, place, card.name if card else '')
@@ -201,7 +203,7 @@ def list_cards(
     root = Path(root) if root is not None else data_root()
     def state(c):
         if not c.places: return unplaced(c)
-        here = [root is not None and (root/p.fixed).exists() for p in c.places]
+        here = [root is not None and (root/p.fixed).exists() for p in c.places if not p.optional]
         return 'here' if all(here) else 'partly here' if any(here) else f"missing ({c.facts['access']})"
     return [(c.name, c.title, state(c)) for c in all_cards().values()]
 

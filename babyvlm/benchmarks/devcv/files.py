@@ -139,6 +139,7 @@ def toy_devcv(
     recordings:int=24,    # of the home, dealt to train, val and test
     layout:str='nested',  # or 'flat'
     side:int=64,          # least side of an object in pixels, see `Pool`; 160 for people
+    sources=('home', 'hardened', 'elsewhere'),  # which of them
 )->dict:                  # (source, split) -> {task: JSON file}
     "Small DevCV sets of the nursery: home/{train,val,test}, elsewhere/test, hardened/test."
     root, there = Path(root), visits(world, recordings)
@@ -147,10 +148,13 @@ def toy_devcv(
     for s, n in dict(train=train, val=val, test=test).items():
         n = _wanted(n, s)
         if not n: continue
-        bank = _bank(root/'banks'/s, world, n, [v for v in there if where[v.name] == s], 'home')
-        out['home', s] = write_devcv(root/'home', bank, n, s, **how)
-        if s == 'test':
+        todo = [x for x in sources if x == 'home' or s == 'test']
+        if {'home', 'hardened'} & {*todo}:
+            bank = _bank(root/'banks'/s, world, n, [v for v in there if where[v.name] == s], 'home')
+        if 'home' in todo: out['home', s] = write_devcv(root/'home', bank, n, s, **how)
+        if 'hardened' in todo:
             out['hardened', s] = write_devcv(root/'hardened', bank, n, s, variant='hardened', **how)
+        if 'elsewhere' in todo:
             bank = _bank(root/'banks'/'elsewhere', world, n, 12, 'elsewhere')
             out['elsewhere', s] = write_devcv(root/'elsewhere', bank, n, **how)
     return out
