@@ -80,13 +80,15 @@ def parse_clip(
     return clip, number
 
 # %% ../../nbs/data/06_pretraining.ipynb #phrase01
+_HEARD = ('lexical', 'confidence')
+
 def _azure(phrase):
     "One recognised phrase as start, end, text, confidence."
     start, lasts = phrase.get('offsetInTicks'), phrase.get('durationInTicks')
     best = phrase.get('nBest')
     best = best[0] if isinstance(best, list) and best and isinstance(best[0], dict) else {}
-    if not (_is_time(start) and _is_time(lasts)): return None, None, best.get('lexical'), best.get('confidence')
-    return start/1e4, (start + lasts)/1e4, best.get('lexical'), best.get('confidence')
+    if not (_is_time(start) and _is_time(lasts)): return None, None, *map(best.get, _HEARD)
+    return start/1e4, (start + lasts)/1e4, *map(best.get, _HEARD)
 
 def _is_time(t): return isinstance(t, (int, float)) and not isinstance(t, bool) and abs(t) < 1e15
 
@@ -371,13 +373,13 @@ def interleave(
     clips:Sequence[Clip], # clips that have a best frame
     min_len:int=4,        # fewest turns
     max_len:int=8,        # most turns
-    stride:int|str=None,  # clips between the starts of two windows; None: no overlap; 'half': see the text
+    stride:int|str=None,  # clips between the starts of two windows; None: no overlap; 'half': see text
     max_gap:float=5.,     # longest silence inside a sequence, seconds
     seed:int=0,           # of the drawn lengths
 )->Sequences:
     "Chains of neighbouring clips of one recording (V2, section 2.1, step 7)."
     if not 1 <= min_len <= max_len: raise ValueError(f'1 <= min_len <= max_len, got {min_len}, {max_len}')
-    if stride not in (None, 'half') and stride < 1: raise ValueError(f'stride must be at least 1, got {stride}')
+    if isinstance(stride, int) and stride < 1: raise ValueError(f'stride must be at least 1, got {stride}')
     rng = np.random.default_rng(seed)
     parts = [p for run in runs(clips, max_gap) for p in _pieces(run, min_len, max_len, stride, rng)]
     kept = [p for p in parts if len(p) >= min_len]

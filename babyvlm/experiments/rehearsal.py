@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pandas as pd
 from transformers import (CLIPImageProcessor, CLIPVisionConfig, GenerationConfig, LlamaConfig,
-                          LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, SiglipConfig, SiglipImageProcessor,
-                          SiglipModel, SiglipProcessor)
+                          LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, SiglipConfig,
+                          SiglipImageProcessor, SiglipModel, SiglipProcessor)
 
 import babyvlm.nursery.film   # gives the nursery its films
 from ..analysis.survey.page import survey_data
@@ -44,17 +44,19 @@ from ..nursery.people import Crowd, draw
 from ..nursery.world import Nursery
 from ..store import Artifact, Store, csv_text, write_whole, writing
 
-# %% ../../nbs/experiments/10_rehearsal.ipynb #1725277e
-def _without_truth(folder):
-    "Nobody has planted answers for real files."
-    for name in ('truth.json', 'planted.csv', 'planted.json'): (folder/name).unlink(missing_ok=True)
-
+# %% ../../nbs/experiments/10_rehearsal.ipynb #doubt001
 def _doubt(folder):
     "What a recogniser says of itself: of every tenth utterance it is unsure."
     for file in sorted(folder.glob('*.json')):
         d = json.loads(file.read_text())
         for k, u in enumerate(d['utterances']): u['confidence'] = .2 if k % 10 == 9 else .9
         write_whole(file, json.dumps(d))
+
+
+# %% ../../nbs/experiments/10_rehearsal.ipynb #1725277e
+def _without_truth(folder):
+    "Nobody has planted answers for real files."
+    for name in ('truth.json', 'planted.csv', 'planted.json'): (folder/name).unlink(missing_ok=True)
 
 def write_saycam_cards(
     root:Path,            # what BABYVLM_DATA names

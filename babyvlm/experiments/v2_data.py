@@ -92,7 +92,8 @@ def thresholds(self:V2Data)->PretrainingConfig:
 @patch
 def said(self:V2Data)->Clips:
     "Every utterance of every recording."
-    if not hasattr(self, '_said'): self._said = segment_all(self.recordings()/'transcripts', self.thresholds().sure)
+    if not hasattr(self, '_said'):
+        self._said = segment_all(self.recordings()/'transcripts', self.thresholds().sure)
     return self._said
 
 @patch

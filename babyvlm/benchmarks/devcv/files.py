@@ -129,6 +129,15 @@ def _bank(root, world, sizes, there, where):
     frames = max(60, *(TASKS[t].frames*(1.5*n + 30) for t, n in sizes.items()))
     return draw_bank(root, world, round(frames), clips, there, where)
 
+def _written(root, world, n, split, sources, banks, how):
+    "Each source with its files; the hardened one is drawn from the bank of the home."
+    drawn = {}
+    for x in sources:
+        name, there, where = banks.get(x, banks['home'])
+        if where not in drawn: drawn[where] = _bank(root/'banks'/name, world, n, there, where)
+        more = dict(variant='hardened') if x == 'hardened' else {}
+        yield x, write_devcv(root/x, drawn[where], n, split, **how, **more)
+
 # %% ../../../nbs/benchmarks/devcv/05_files.ipynb #b6fb61dd
 def toy_devcv(
     root,                 # folder to write to
@@ -148,13 +157,8 @@ def toy_devcv(
     for s, n in dict(train=train, val=val, test=test).items():
         n = _wanted(n, s)
         if not n: continue
+        own = [v for v in there if where[v.name] == s]
+        banks = dict(home=(s, own, 'home'), elsewhere=('elsewhere', 12, 'elsewhere'))
         todo = [x for x in sources if x == 'home' or s == 'test']
-        if {'home', 'hardened'} & {*todo}:
-            bank = _bank(root/'banks'/s, world, n, [v for v in there if where[v.name] == s], 'home')
-        if 'home' in todo: out['home', s] = write_devcv(root/'home', bank, n, s, **how)
-        if 'hardened' in todo:
-            out['hardened', s] = write_devcv(root/'hardened', bank, n, s, variant='hardened', **how)
-        if 'elsewhere' in todo:
-            bank = _bank(root/'banks'/'elsewhere', world, n, 12, 'elsewhere')
-            out['elsewhere', s] = write_devcv(root/'elsewhere', bank, n, **how)
+        out |= {(x, s): written for x, written in _written(root, world, n, s, todo, banks, how)}
     return out
