@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from ..config import data_root, read_yaml, repo_root
-from ..store import read_json, sha256_file, write_whole
+from ..store import parse_json, read_json, sha256_file, write_whole
 
 # %% ../../nbs/reporting/03_cards.ipynb #a981feb6
 @dataclass(frozen=True)
@@ -157,6 +157,19 @@ def _opens(file):
     try: open_image(file)
     except ImageError as e: raise ValueError(f'{file.name}: {e.reason}') from None
 
+def _reads(file):
+    "A JSON file whole, with the pictures of its records; of a video the times."
+    if file.suffix == '.mp4':
+        from babyvlm.data.video import video_seconds
+        video_seconds(file)
+    if file.suffix == '.jsonl': [parse_json(l, file.name) for l in open(file, encoding='utf-8') if l.strip()]
+    rows = read_json(file) if file.suffix == '.json' else ()
+    named = [r.get('image') for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+    named = [n for r in named if r for n in ([r] if isinstance(r, str) else r)][:20]
+    near = (file.parent, file.parent/'images', file.parent.parent, file.parents[1]/'llava_pretrain'/'images')
+    lost = [n for n in named if not any((folder/n).exists() for folder in near)]
+    if named and len(lost) == len(named): raise ValueError(f"{file.name} names '{lost[0]}', which is not here")
+
 def _first_facts(files, place, task):
     "What the loader makes of the files: labels whole, tables by their header, pictures by opening some."
     from babyvlm.benchmarks.v1 import LOADERS   # here, so that a list of cards does not wait for it
@@ -167,6 +180,7 @@ def _first_facts(files, place, task):
         if lost: raise ValueError(f"{f.name} has no column '{lost[0]}', found {header}")
     pictures = [f for f in files[:20] if f.suffix.lower() in ('.jpg', '.jpeg', '.png')]
     for f in pictures: _opens(f)
+    for f in files[:20]: _reads(f)
     return f'the first {len(pictures)} open' if pictures else ''
 
 # %% ../../nbs/reporting/03_cards.ipynb #939ee31e
