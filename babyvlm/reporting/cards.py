@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from ..config import data_root, read_yaml, repo_root
-from ..store import parse_json, read_json, sha256_file, write_whole
+from ..store import parse_json, read_json, read_text, sha256_file, write_whole
 
 # %% ../../nbs/reporting/03_cards.ipynb #a981feb6
 @dataclass(frozen=True)
@@ -151,24 +151,30 @@ def look_at(
     except (ValueError, OSError) as e: return Finding(place.shown, len(files), str(e))
     return Finding(place.shown, len(files), '', facts, differs)
 
+# %% ../../nbs/reporting/03_cards.ipynb #reads001
+def _pictures(rows):
+    "What a list of conversations names, the first of it."
+    named = [r.get('image') for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+    return [n for r in named if r for n in ([r] if isinstance(r, str) else r)][:20]
+
+def _reads(file):
+    "A JSON file whole, with pictures that its records name; of a video its length."
+    if file.suffix == '.mp4':
+        from babyvlm.data.video import video_seconds   # here, as below
+        video_seconds(file)
+    if file.suffix == '.jsonl':
+        for line in filter(str.strip, read_text(file).splitlines()): parse_json(line, file.name)
+    named = _pictures(read_json(file)) if file.suffix == '.json' else []
+    near = file.parent, file.parent/'images', file.parents[1], file.parents[1]/'llava_pretrain'/'images'
+    lost = [n for n in named if not any((folder/n).exists() for folder in near)]
+    if named and len(lost) == len(named): raise ValueError(f"{file.name} names '{lost[0]}', not here")
+
+
 # %% ../../nbs/reporting/03_cards.ipynb #c9513ded
 def _opens(file):
     from babyvlm.items import ImageError, open_image
     try: open_image(file)
     except ImageError as e: raise ValueError(f'{file.name}: {e.reason}') from None
-
-def _reads(file):
-    "A JSON file whole, with the pictures of its records; of a video the times."
-    if file.suffix == '.mp4':
-        from babyvlm.data.video import video_seconds
-        video_seconds(file)
-    if file.suffix == '.jsonl': [parse_json(l, file.name) for l in open(file, encoding='utf-8') if l.strip()]
-    rows = read_json(file) if file.suffix == '.json' else ()
-    named = [r.get('image') for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
-    named = [n for r in named if r for n in ([r] if isinstance(r, str) else r)][:20]
-    near = (file.parent, file.parent/'images', file.parent.parent, file.parents[1]/'llava_pretrain'/'images')
-    lost = [n for n in named if not any((folder/n).exists() for folder in near)]
-    if named and len(lost) == len(named): raise ValueError(f"{file.name} names '{lost[0]}', which is not here")
 
 def _first_facts(files, place, task):
     "What the loader makes of the files: labels whole, tables by their header, pictures by opening some."
