@@ -68,6 +68,7 @@ def measure(folder, kills, only=None, seed=0):
         try: proc.wait(moments[-1]*took)
         except subprocess.TimeoutExpired: end(proc); done += 1
         same += whole(place, only) == 0 and left(place) == right
+        print(f'{done} of {k + 1} killed, {same} ended equal', file=sys.stderr, flush=True)
     return dict(kills=done, same=same, moments=moments, tables=len(right[0]), artifacts=len(right[1]), only=only or 'all')
 
 
