@@ -12,7 +12,7 @@ __all__ = ['TAXONOMIES', 'STAND_INS', 'PAPER', 'FIVE', 'STUDY', 'REHEARSAL', 'PR
 import difflib
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import yaml
@@ -101,7 +101,7 @@ class V2DataConfig(Section):
     video: float = Field(.1, ge=-1, le=1)          # a clip stays when its similarity is above this
     image: float = Field(.2, ge=-1, le=1)          # a frame stays when its similarity is above this
     half: bool = False                             # frames are filtered in bfloat16
-    stride: int | None = Field(None, ge=1)         # between interleaved windows; None: no overlap
+    stride: Annotated[int, Field(ge=1)] | Literal['half'] | None = None  # between windows; None: no overlap
     train: int = Field(1100, ge=8)                 # instruction records of a task that is hard to learn
     test: int = Field(150, ge=8)                   # test items a task
 
@@ -165,6 +165,7 @@ class Profile(Section):
     vision: VisionConfigSection = VisionConfigSection()  # DINO encoder
     cvcl: CVCLConfigSection = CVCLConfigSection()  # contrastive baby model
     babyllava: BabyLlavaConfigSection = BabyLlavaConfigSection()  # generative baby model
+    own: tuple[Literal['transferred', 'v2_pretraining'], ...] = ()  # cards whose files are read, not made
     models: dict[str, str] = {}                    # model of the roster -> folder, hub name, endpoint:NAME
     taxonomies: tuple[str, ...] = TAXONOMIES       # where models of the roster are asked in other ways
     v2_data: V2DataConfig = V2DataConfig()         # recordings and toolbox of V2
@@ -189,6 +190,7 @@ PAPER = dict(
     babyllava=dict(real_size=True, standardize=False, block=1024,
                    phase0=dict(epochs=10, batch=32, lr=5e-4, weight_decay=.1),
                    phase1=dict(epochs=5, batch=160, lr=3e-3), phase2=dict(epochs=5, batch=128, lr=2e-4)),
+    v2_data=dict(stride='half'),
     v2=dict(real_size=True, image_size=224, vocab_size=6000, block=8192, vision=dict(real_size=True),
             phase0=dict(epochs=10, batch=4, lr=2e-4), phase1=dict(epochs=5, batch=32, lr=3e-3),
             phase2=dict(epochs=5, batch=64, lr=2e-4), phase3=dict(epochs=10, batch=128, lr=5e-5),
@@ -206,7 +208,7 @@ REHEARSAL = dict(
     nursery=dict(utterances=400, web=300, labeled_s=66, vtwt=40, baby_winoground=20, captions=10),
     clip=dict(epochs=2), vision=dict(epochs=1), cvcl=dict(epochs=1),
     babyllava={f'phase{k}': dict(epochs=1) for k in range(3)},
-    v2_data=dict(recordings=2, utterances=12, video=-.5, image=-.5, train=24, test=16),
+    v2_data=dict(recordings=2, utterances=12, video=-.5, image=-.5, stride='half', train=24, test=16),
     v2=dict(vocab_size=400, vision=dict(epochs=1), alone=1, seeds=(0,),
             **{f'phase{k}': dict(epochs=1) for k in range(4)}),
     creatures=dict(pictures=4, captioned=3, tests=1, epochs=1, steps=10, tuning=5, shares=(0., .5, 1.)),

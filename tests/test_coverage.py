@@ -4,7 +4,8 @@ import warnings
 
 import pytest
 
-from babyvlm.reporting.coverage import published_cells, read_saved
+from babyvlm.experiments.sources import MARK
+from babyvlm.reporting.coverage import counted, published_cells, read_saved
 
 
 def saved(folder, label):
@@ -22,3 +23,26 @@ def test_an_equal_number_of_another_row_fills_nothing(tmp_path, label):
         cells = published_cells(saved(tmp_path, label))
     filled = cells[cells.value.notna()]
     assert filled.task.tolist() == ([] if label == 'other' else ['Left/Right']) and (filled.part == 'v2/x').all()
+
+
+SIZES = '''model,task,metric,status,published,value
+'-,filtered SAYCam,pairs,{status},67000,226
+'''
+
+
+@pytest.mark.parametrize('status', ['rehearsal', 'same data', 'toy world'])
+def test_a_count_of_released_files_is_filled_by_files_and_by_no_toy(tmp_path, status):
+    (tmp_path/'v1').mkdir()
+    (tmp_path/'v1'/'s.json').write_text(json.dumps(dict(kind='table', name='v1/s', runs=[])))
+    (tmp_path/'v1'/'s.csv').write_text(SIZES.format(status=status))
+    cells = published_cells(read_saved(tmp_path))
+    found = cells[(cells.file == 'sizes') & cells.value.notna()]
+    assert found.value.tolist() == ([] if status == 'toy world' else [226])
+
+
+def test_counts_of_a_rehearsal_are_not_called_released(tmp_path):
+    (tmp_path/'babylmms-eval').mkdir()
+    (tmp_path/'babylmms-eval'/'vtwt.csv').write_text('image\na\nb\n')
+    assert [(r['status'], r['estimate'].value) for r in counted(tmp_path)] == [('label-only', 2)]
+    (tmp_path/MARK).write_text('')
+    assert [r['status'] for r in counted(tmp_path)] == ['rehearsal']

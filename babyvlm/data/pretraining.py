@@ -80,23 +80,25 @@ def parse_clip(
     return clip, number
 
 # %% ../../nbs/data/06_pretraining.ipynb #phrase01
+_HEARD = ('lexical', 'confidence')
+
 def _azure(phrase):
-    "One recognised phrase as start, end, text."
+    "One recognised phrase as start, end, text, confidence."
     start, lasts = phrase.get('offsetInTicks'), phrase.get('durationInTicks')
     best = phrase.get('nBest')
     best = best[0] if isinstance(best, list) and best and isinstance(best[0], dict) else {}
-    if not (_is_time(start) and _is_time(lasts)): return None, None, best.get('lexical')
-    return start/1e4, (start + lasts)/1e4, best.get('lexical')
+    if not (_is_time(start) and _is_time(lasts)): return None, None, *map(best.get, _HEARD)
+    return start/1e4, (start + lasts)/1e4, *map(best.get, _HEARD)
 
 def _is_time(t): return isinstance(t, (int, float)) and not isinstance(t, bool) and abs(t) < 1e15
 
-def _plain(row): return row.get('start'), row.get('end'), row.get('text')
+def _plain(row): return tuple(map(row.get, ('start', 'end', 'text', 'confidence')))
 
 # %% ../../nbs/data/06_pretraining.ipynb #676923a5
 _SPEECH = dict(recognizedPhrases=_azure, utterances=_plain)
 
 def _utterance_rows(path):
-    "(start, end, text) rows of a transcript."
+    "(start, end, text, confidence) rows of a transcript."
     name, d = Path(path).name, read_json(path)
     lists = {k: d[k] for k in _SPEECH if isinstance(d, dict) and isinstance(d.get(k), list)}
     if not lists:
@@ -109,8 +111,9 @@ def _utterance_rows(path):
             raise ValueError(f'{name} row {i + 1}: expected an object, found {row!r}')
     return [_SPEECH[key](row) for row in lists[key]]
 
-def _no_utterance(start, end, text):
+def _no_utterance(start, end, text, sure, least):
     "Why a row is none, or ''."
+    if isinstance(sure, (int, float)) and sure < least: return f'confidence below {least:g}'
     if not (_is_time(start) and _is_time(end)): return 'no time'
     if start < 0 or end <= start: return 'ends before it starts'
     if end > 24*3600*1000: return 'later than a day'
@@ -125,12 +128,13 @@ class Clips(NamedTuple):
 
 def segment(
     path,                 # transcript of one recording, named after it
+    least:float=.3,       # confidence of the recogniser, where it gave one
 )->Clips:                 # one clip an utterance, times rounded to 10 ms
     "Cut a recording at its utterances (V2, section 2.1, step 2)."
     recording, clips, out, seen = Path(path).stem, [], [], {}
     parse_name(recording)
-    for i, (start, end, text) in enumerate(_utterance_rows(path)):
-        why = _no_utterance(start, end, text)
+    for i, (start, end, text, sure) in enumerate(_utterance_rows(path)):
+        why = _no_utterance(start, end, text, sure, least)
         if why: out.append((why, f'{recording} row {i + 1}')); continue
         a, b = (int(round(t/10))*10 for t in (start, end))
         why, text = '' if b > a else 'shorter than 10 ms', ' '.join(text.split())
@@ -142,11 +146,12 @@ def segment(
 # %% ../../nbs/data/06_pretraining.ipynb #folder01
 def segment_all(
     folder,               # of transcripts (*.json), one a recording
+    least:float=.3,       # confidence of the recogniser, where it gave one
 )->Clips:                 # of all recordings, sorted by name and time
     "Every utterance of a folder."
     files, unread = transcripts_in(folder, '.json')
     _refuse_duplicates([f.stem for f in files], Path(folder).name)
-    parts = [segment(f) for f in files]
+    parts = [segment(f, least) for f in files]
     ledger = replace(Ledger.total([p.ledger for p in parts]), before=unread)
     return Clips(sorted(c for p in parts for c in p.clips), ledger)
 
@@ -343,8 +348,17 @@ def runs(
         else: out.append([c])
     return out
 
-def _pieces(run, min_len, max_len, stride):
+def _drawn(run, min_len, max_len, rng):
+    "Windows of a length that is drawn; the next one begins in the middle of the last."
+    i, out = 0, []
+    while i == 0 or i + min_len <= len(run):
+        n = int(rng.integers(min_len, max_len + 1))
+        out.append(run[i:i + n]); i += max(1, n // 2)
+    return out
+
+def _pieces(run, min_len, max_len, stride, rng):
     "Windows of one run."
+    if stride == 'half': return _drawn(run, min_len, max_len, rng)
     if stride is None: return [run[i:i + max_len] for i in range(0, len(run), max_len)]
     starts = range(0, max(1, len(run) - max_len + stride), stride)
     return [run[i:i + max_len] for i in starts if i == 0 or i + min_len <= len(run)]
@@ -359,13 +373,15 @@ def interleave(
     clips:Sequence[Clip], # clips that have a best frame
     min_len:int=4,        # fewest turns
     max_len:int=8,        # most turns
-    stride:int=None,      # clips between the starts of two windows; None: no overlap
+    stride:int|str=None,  # clips between the starts of two windows; None: no overlap; 'half': see text
     max_gap:float=5.,     # longest silence inside a sequence, seconds
+    seed:int=0,           # of the drawn lengths
 )->Sequences:
     "Chains of neighbouring clips of one recording (V2, section 2.1, step 7)."
     if not 1 <= min_len <= max_len: raise ValueError(f'1 <= min_len <= max_len, got {min_len}, {max_len}')
-    if stride is not None and stride < 1: raise ValueError(f'stride must be at least 1, got {stride}')
-    parts = [p for run in runs(clips, max_gap) for p in _pieces(run, min_len, max_len, stride)]
+    if isinstance(stride, int) and stride < 1: raise ValueError(f'stride must be at least 1, got {stride}')
+    rng = np.random.default_rng(seed)
+    parts = [p for run in runs(clips, max_gap) for p in _pieces(run, min_len, max_len, stride, rng)]
     kept = [p for p in parts if len(p) >= min_len]
     used = {c.uid for p in kept for c in p}
     out = [(f'in a run shorter than {min_len}', c.uid) for c in sorted(clips) if c.uid not in used]
@@ -444,6 +460,7 @@ def write_formats(
 @dataclass(frozen=True)
 class PretrainingConfig:
     "Thresholds of the pipeline; V2's where it states them."
+    sure:float = .3       # least confidence of the recogniser, where it gave one
     seconds:float = .5    # shortest clip
     words:int = 3         # fewest words
     video:float = .1      # X-CLIP similarity above which a clip stays
@@ -451,7 +468,7 @@ class PretrainingConfig:
     frames:int = 8        # most frames of a clip in multi_image
     min_len:int = 4       # turns of a sequence
     max_len:int = 8       # turns of a sequence
-    stride:int|None = None  # between windows; None: no overlap
+    stride:int|str|None = None  # between windows; None: no overlap; 'half': of a window of drawn length
     max_gap:float = 5.    # longest silence inside a sequence, seconds
     val:float = .1        # share of the clips that go to validation, by recording
 

@@ -160,7 +160,9 @@ def absent(
 )->list[str]:             # 'data card x' for each whose files are not here
     "Data that a number would need, as words for its reason."
     root, known = data_root(), all_cards()
-    def here(card): return root is not None and all((root/p.fixed).exists() for p in known[card].places)
+    def here(card):
+        wanted = [p for p in known[card].places if not p.optional]
+        return root is not None and all((root/p.fixed).exists() for p in wanted)
     return [f'data card {c}' for c in cards if not here(c)]
 
 def file_status(

@@ -256,7 +256,7 @@ def checkpoint(self:V1,
     inputs = [self.sources.folder('saycam')[1], self.scored().artifact]
     if spec.mix != 'filtered':
         self.transferred()
-        inputs += [a for a in self.used.values() if a.stage == 'matched']
+        inputs += self.moved_by()
     what = dict(asdict(spec), world=self.profile.nursery.size)
     if spec.model == 'CVCL':
         return self._made('cvcl', self.profile.cvcl, lambda p: self._cvcl(spec, p), *inputs, **what)
@@ -299,7 +299,7 @@ def request(self:V1,
     shown = map(self.pictures, self.tasks(spec))
     if not self.sources.in_nursery: inputs.append(self.sources.identity(*shown))
     if not spec.mix: inputs.append(str(self.clip()[1]))
-    elif spec.mix != 'filtered': inputs += sorted(a.key for a in self.used.values() if a.stage == 'matched')
+    elif spec.mix != 'filtered': inputs += sorted(getattr(a, 'key', a) for a in self.moved_by())
     return dict(stage='replies', config=dict(known, spec=asdict(spec)), build=build, inputs=inputs)
 
 # %% ../../nbs/experiments/03_v1.ipynb #4dff4bcc

@@ -24,7 +24,7 @@ from ..data.child_directed import Endpoint, LocalChat, Rules, transfer
 from ..data.conversations import load_records, pairs_from_records
 from ..data.filters import Embedded, embed_pairs, select_above
 from ..data.saycam import load_pairs, split_pairs, tokenize
-from .sources import Sources, contents
+from .sources import Sources, contents, find_data
 from ..models.cvcl import new_cvcl
 from ..models.dual_encoders import load_dual_encoder
 from ..models.tokenizers import build_vocab
@@ -42,6 +42,7 @@ class V1Data:
 
     def __post_init__(self):
         self.sources, self._scored = Sources(self.profile, self.store), {}
+        self.given = ''          # identity of a transferred set of one's own, once it was read
         disable_progress_bar()  # dozens of models are saved and loaded; one bar each hides the page
 
     def note(self,
@@ -165,6 +166,7 @@ def filtered(self:V1Data,
 def transferred(self:V1Data)->Dataset:  # pairs, one for each filtered pair, in its order
     "The child-directed web pairs that look most like what the child saw (V1, section 3.3)."
     if hasattr(self, '_transferred'): return self._transferred
+    if 'transferred' in self.profile.own: return self._read_transferred()
     wanted, pool = self.scored(), self.rewritten().pairs
     keep = np.isin(wanted.uids, self.filtered().selection.uids)
     have = embed_pairs(pool, *self.clip(), self.folder('web')/'images', self.store, half=self.half)
@@ -181,6 +183,21 @@ def transferred(self:V1Data)->Dataset:  # pairs, one for each filtered pair, in 
     row = {u: i for i, u in enumerate(pool['uid'][:])}
     self._transferred = pool.select([row[have.uids[j]] for j in np.load(made.path/'columns.npy')])
     return self._transferred
+
+# %% ../../nbs/experiments/02_v1_data.ipynb #ownset01
+@patch
+def _read_transferred(self:V1Data):
+    "A set of one's own, pictures named as in the web set."
+    file = find_data('transferred', 'transferred/transferred.json')
+    self.given = self.sources.identity(file)
+    self._transferred = pairs_from_records(load_records(file), 'web')
+    return self._transferred
+
+@patch
+def moved_by(self:V1Data)->list:  # artifacts, or the identity of a file
+    "What the transferred pairs rest on, once they were asked for."
+    return [*(a for a in self.used.values() if a.stage == 'matched'), *filter(None, [self.given])]
+
 
 # %% ../../nbs/experiments/02_v1_data.ipynb #29d76bba
 MIXES = ('filtered', 'filtered-aug', 'filtered-random', 'aug-only')

@@ -91,7 +91,8 @@ def _made(self:V2, stage, section, build, *inputs, **more):
 @patch
 def _rests_on(self:V2, *stages):
     "Artifacts of some stages that were used, in an order that does not depend on who asked first."
-    return sorted((a for a in self.used.values() if a.stage in stages), key=lambda a: (a.stage, a.key))
+    found = sorted((a for a in self.used.values() if a.stage in stages), key=lambda a: (a.stage, a.key))
+    return found + ([self.given] if self.given and 'pretraining' in stages else [])
 
 # %% ../../nbs/experiments/05_v2.ipynb #c2a8803f
 @patch
@@ -156,7 +157,7 @@ def pretrained(self:V2,
     seed:int=0,               # training seed
 )->Artifact:                  # a folder that `BabyLlavaV2.from_pretrained` reads
     "Phases 1 and 2, from the weights of phase 0."
-    c, root = self.profile.v2, self.frames()[1]
+    c, root = self.profile.v2, self.pictures()
     inputs = [self.eyes(), self.language(seed), *self._rests_on('pretraining')]
     def build(path):
         bundle = self._assembled(seed)

@@ -23,11 +23,13 @@ from ..data.pretraining import (Captioner, Clips, Flow, FrameMean, Frames, Pretr
                                       SceneCaptions, fitting, frame_scores, long_enough, read_flow, recaption,
                                       score_clips, segment_all, write_frames, write_set)
 from ..data.saycam import Ledger, as_pairs
+from ..data.video import video_seconds
 from .sources import find_data
 from .v1_data import V1Data
 from ..models.tokenizers import bpe_tokenizer
 import babyvlm.nursery.film   # gives the nursery its films
 from ..nursery.world import Nursery
+from ..reporting.cards import count_rows
 from ..store import Artifact, Store, write_whole, writing
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #4599b261
@@ -40,7 +42,9 @@ class V2Data:
     store:Store = field(default_factory=Store)  # where artifacts go
     used:dict = field(default_factory=dict)     # artifacts this object has rested on, by key
 
-    def __post_init__(self): self.v1 = V1Data(self.profile, self.store, self.used)
+    def __post_init__(self):
+        self.v1 = V1Data(self.profile, self.store, self.used)
+        self.given = ''          # identity of a pretraining set of one's own, once it was read
 
     @property
     def in_nursery(self)->bool: return self.v1.sources.in_nursery
@@ -88,7 +92,8 @@ def thresholds(self:V2Data)->PretrainingConfig:
 @patch
 def said(self:V2Data)->Clips:
     "Every utterance of every recording."
-    if not hasattr(self, '_said'): self._said = segment_all(self.recordings()/'transcripts')
+    if not hasattr(self, '_said'):
+        self._said = segment_all(self.recordings()/'transcripts', self.thresholds().sure)
     return self._said
 
 @patch
@@ -144,6 +149,7 @@ def similarity(self:V2Data)->dict:   # frame uid -> cosine
 def pretraining(self:V2Data)->Path:  # holds train/, val/ and flow.json
     "The four files of both splits."
     if hasattr(self, '_pretraining'): return self._pretraining
+    if 'v2_pretraining' in self.profile.own: return self._read_pretraining()
     c, (shots, root) = self.thresholds(), self.frames()
     sims = self.similarity()
     def build(path):
@@ -155,9 +161,27 @@ def pretraining(self:V2Data)->Path:  # holds train/, val/ and flow.json
     return self._pretraining
 
 @patch
+def _read_pretraining(self:V2Data):
+    "A set of one's own."
+    root = find_data('v2_pretraining', 'v2_pretraining')
+    self.given = self.v1.sources.identity(*(root/s for s in ('train', 'val', 'images')))
+    self._pretraining = root
+    return root
+
+@patch
+def pictures(self:V2Data)->Path:
+    "From where the pictures of the records count."
+    return self.pretraining() if 'v2_pretraining' in self.profile.own else self.frames()[1]
+
+
+# %% ../../nbs/experiments/04_v2_data.ipynb #ownset02
+@patch
 def flow(self:V2Data)->Flow:
     "What every step kept."
-    return read_flow(json.loads((self.pretraining()/'flow.json').read_text()))
+    file = self.pretraining()/'flow.json'
+    if self.given: find_data('v2_pretraining', 'v2_pretraining/flow.json')   # or an error that says so
+    return read_flow(json.loads(file.read_text()))
+
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #1e88f200
 ARMS = ('speech', 'captions')
@@ -175,11 +199,11 @@ def records(self:V2Data,
     form:str,                # one of FORMATS, or 'mix_format'
     split:str='train',       # or 'val'
     arm:str='speech',        # or 'captions'
-)->list[Record]:             # pictures count from the folder of `frames`
+)->list[Record]:             # pictures count from `pictures`
     "A pretraining file."
     if arm not in ARMS: raise ValueError(f"arm '{arm}': one of {', '.join(ARMS)}")
     got = load_records(self.pretraining()/split/f'{form}.json')
-    return got if arm == 'speech' else recaption(got, self.describer(), self.frames()[1])[0]
+    return got if arm == 'speech' else recaption(got, self.describer(), self.pictures())[0]
 
 @patch
 def corpus(self:V2Data,
@@ -238,6 +262,25 @@ def _moved(record, task, under):
     "The same record with paths from the toolbox's folder and an id that tells the task."
     images = tuple(str(under/p) for p in record.images)
     return Record(f'{task}/{record.id}', record.turns, images, form='image[]')
+
+
+# %% ../../nbs/experiments/04_v2_data.ipynb #v2facts1
+def _hours(folder):
+    "Of all videos of a folder."
+    return sum(video_seconds(v) for v in sorted(Path(folder).iterdir()) if v.suffix.lower() == '.mp4') / 3600
+
+@patch
+def file_facts(self:V2Data)->list[tuple]:  # (model, setting, task, metric, value) as published
+    "What the real files and the paper's settings say, and the nursery's do not."
+    c, us = self.thresholds(), 'BabyLLaVA-V2'
+    out = [('SAYCam', 'raw corpus', 'all', 'hours', _hours(self.recordings()/'videos')),
+           ('BabyVLM-V2', 'video-utterance pairs', 'all', 'least confidence of a transcript', c.sure),
+           (us, 'mixed', 'all', 'records, another source', len(self.instructions()))]
+    if c.stride == 'half': out.append(('BabyVLM-V2', 'interleaved sequences', 'all', 'stride of windows', .5))
+    sample = (data_root() or Path())/PLACES['elsewhere'][1]
+    files = find_tasks(sample, 'train', quiet=True) if any(sample.glob('*_train.json')) else {}
+    said = 'Ego4D public instruction sample'
+    return out + [(us, said, t, 'items', count_rows(f)) for t, f in files.items()]
 
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #v2items1

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from ..config import data_root, read_yaml, repo_root
-from ..store import read_json, sha256_file, write_whole
+from ..store import parse_json, read_json, read_text, sha256_file, write_whole
 
 # %% ../../nbs/reporting/03_cards.ipynb #a981feb6
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Place:
     "Something that a loader looks for."
     shown:str             # as the card spells it, below BABYVLM_DATA
     columns:tuple[str, ...] = ()  # of a CSV
+    optional:bool = False # some results alone need it
 
     @property
     def pattern(self)->str: return re.sub(r'<[^>]*>|N{3,}', '*', self.shown)
@@ -48,7 +49,7 @@ class Card:
     def files(self)->dict: return self.facts.get('files') or {}
 
 # %% ../../nbs/reporting/03_cards.ipynb #b3d566c8
-_PLACE = re.compile(r'`\$BABYVLM_DATA/([^`]+)`'  # and, for a table, its columns
+_PLACE = re.compile(r'(Optional[^`]*)?`\$BABYVLM_DATA/([^`]+)`'  # and, for a table, its columns
                     r'(?:\s+with\s+the\s+columns\s+`([^`]+)`|\s*\(columns\s+`([^`]+)`)?')
 
 def read_card(
@@ -60,8 +61,8 @@ def read_card(
     head = re.match(r'---\n(.*?)\n---\n', text, re.S)
     if not head: raise ValueError(f'{path.parent.name}: the card has no front matter between --- lines')
     front = read_yaml(head[1], f'{path.parent.name}, front matter')
-    places = tuple(Place(shown, tuple(c.strip() for c in (a or b).split(',') if c.strip()))
-                   for shown, a, b in _PLACE.findall(text))
+    places = tuple(Place(shown, tuple(c.strip() for c in (a or b).split(',') if c.strip()), bool(spare))
+                   for spare, shown, a, b in _PLACE.findall(text))
     also = tuple(dict.fromkeys(re.findall(r'\bcard\s+`(\w+)`', text)))
     return Card(path.parent.name, front.get('pretty_name', path.parent.name), places, also, front)
 
@@ -142,12 +143,32 @@ def look_at(
     "One place on this machine."
     files = [root/place.fixed] if place.fixed == place.pattern.rstrip('/') else root.glob(place.pattern)
     files = sorted(itertools.islice((f for f in files if f.exists()), MANY))
+    if not files and place.optional: return Finding(place.shown, 0, facts='optional, not here')
     if not files: return Finding(place.shown, 0, _absent(root, place))
     try:
         facts = _first_facts(files, place, card.name if card else '')
         differs = _differences(files, root, card.files if card else {}, place.pattern)
     except (ValueError, OSError) as e: return Finding(place.shown, len(files), str(e))
     return Finding(place.shown, len(files), '', facts, differs)
+
+# %% ../../nbs/reporting/03_cards.ipynb #reads001
+def _pictures(rows):
+    "What a list of conversations names, the first of it."
+    named = [r.get('image') for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+    return [n for r in named if r for n in ([r] if isinstance(r, str) else r)][:20]
+
+def _reads(file):
+    "A JSON file whole, with pictures that its records name; of a video its length."
+    if file.suffix == '.mp4':
+        from babyvlm.data.video import video_seconds   # here, as below
+        video_seconds(file)
+    if file.suffix == '.jsonl':
+        for line in filter(str.strip, read_text(file).splitlines()): parse_json(line, file.name)
+    named = _pictures(read_json(file)) if file.suffix == '.json' else []
+    near = file.parent, file.parent/'images', file.parents[1], file.parents[1]/'llava_pretrain'/'images'
+    lost = [n for n in named if not any((folder/n).exists() for folder in near)]
+    if named and len(lost) == len(named): raise ValueError(f"{file.name} names '{lost[0]}', not here")
+
 
 # %% ../../nbs/reporting/03_cards.ipynb #c9513ded
 def _opens(file):
@@ -165,6 +186,7 @@ def _first_facts(files, place, task):
         if lost: raise ValueError(f"{f.name} has no column '{lost[0]}', found {header}")
     pictures = [f for f in files[:20] if f.suffix.lower() in ('.jpg', '.jpeg', '.png')]
     for f in pictures: _opens(f)
+    for f in files[:20]: _reads(f)
     return f'the first {len(pictures)} open' if pictures else ''
 
 # %% ../../nbs/reporting/03_cards.ipynb #939ee31e
@@ -201,7 +223,7 @@ def list_cards(
     root = Path(root) if root is not None else data_root()
     def state(c):
         if not c.places: return unplaced(c)
-        here = [root is not None and (root/p.fixed).exists() for p in c.places]
+        here = [root is not None and (root/p.fixed).exists() for p in c.places if not p.optional]
         return 'here' if all(here) else 'partly here' if any(here) else f"missing ({c.facts['access']})"
     return [(c.name, c.title, state(c)) for c in all_cards().values()]
 

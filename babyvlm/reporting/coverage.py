@@ -27,7 +27,7 @@ from ..estimate import Estimate, noise_floor
 from .cards import count_rows
 from .published import PAPERS, key_of, published
 from .tables import asset, from_row, row
-from ..store import Store
+from ..store import Store, unmarked
 
 # %% ../../nbs/reporting/04_coverage.ipynb #9e9a2463
 def _from_md(lines):
@@ -140,9 +140,11 @@ def counted(
     "Counts of the released V1 files that are here."
     root = Path(root) if root is not None else data_root()
     here = [c for c in _COUNTED if root is not None and (root/c[2]).exists()]
+    drawn = root is not None and (root/'REHEARSAL.txt').exists()
     def one(task, metric, file, share):
         n, owner = count_rows(root/file) // share, 'CVCL' if metric == 'tokens' else '-'
-        return row(owner, task, metric, Estimate(n, n=n), file, status='label-only')
+        return row(owner, task, metric, Estimate(n, n=n), file,
+                   status='rehearsal' if drawn else 'label-only')
     return [one(*c) for c in here]
 
 # %% ../../nbs/reporting/04_coverage.ipynb #5aa9a508
@@ -243,6 +245,8 @@ def published_cells(
     "Every published value on record, beside this run."
     saved, out = list(saved), []
     mine = run_cells(saved)
+    mine = mine.assign(model=mine.model.map(unmarked))   # '-' has an apostrophe in a file
+    mine = mine[~(mine.model.eq('-') & mine.status.isin(('', 'toy world')))]   # no released file is of a toy
     more = _extra(extra, mine.columns)
     mine = pd.concat([mine, more], ignore_index=True) if len(more) else mine
     for paper in PAPERS:

@@ -21,6 +21,7 @@ from pathlib import Path
 import krippendorff
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from scipy.stats import t as student
 
 from .mixed_logistic import contrast, fit_crossed
@@ -449,6 +450,7 @@ class Analysis:
     mixed:pd.DataFrame     # the logistic model: log-odds, spread of people and items
     gaps:pd.DataFrame      # model minus people
     ledger:Ledger          # who was left out
+    answers:pd.DataFrame = None  # of those who count
 
     def __repr__(self):
         return f'Analysis({len(self.tasks)} tasks, {self.ledger.kept} of {self.ledger.seen} people)'
@@ -500,4 +502,26 @@ def analyse(
     gaps = [dict(model=m, task=t, gap=gap(score.get(t, score), a)) for m, score in (models or {}).items()
             for t, a in parts.items() if t in score or a['item'].isin(score).any()]
     return Analysis(pd.DataFrame(rows), people_table(responses, rules), item_table(kept.answers),
-                    mixed_table(kept.answers), pd.DataFrame(gaps), kept.ledger)
+                    mixed_table(kept.answers), pd.DataFrame(gaps), kept.ledger, kept.answers)
+
+# %% ../../../nbs/analysis/survey/03_answers.ipynb #overall1
+@patch
+def overall(self:Analysis,
+    tasks:Iterable[str],   # as the answers name them
+    n_boot:int=2000,       # resamples of people
+    seed:int=0,            # of the resamples
+)->Estimate|None:          # None: a task was not asked
+    "The mean over tasks, each of equal weight, with an interval over people."
+    a, tasks = self.answers, list(tasks)
+    if not set(tasks) <= set(a.task): return None
+    mine = a[a.task.isin(tasks)]
+    def sums(values): return values.groupby([mine.person, mine.task]).sum().unstack(fill_value=0.)[tasks]
+    right, asked = (sums(x).to_numpy() for x in (mine.right, mine.right*0 + 1))
+    rng, people = np.random.default_rng(seed), len(right)
+    draws = rng.multinomial(people, np.full(people, 1/people), n_boot)
+    with np.errstate(invalid='ignore'): means = np.mean((draws @ right) / (draws @ asked), axis=1)
+    low, high = np.nanquantile(means, (.025, .975))
+    plain, value = wilson(mine.right.sum(), len(mine)), float(np.mean(right.sum(0) / asked.sum(0)))
+    if high - low < 1e-9: low, high = min(value, plain.low), max(value, plain.high)   # all answered alike
+    return Estimate(value, float(low), float(high), len(mine), unit='answers')
+

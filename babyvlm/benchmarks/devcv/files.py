@@ -129,6 +129,15 @@ def _bank(root, world, sizes, there, where):
     frames = max(60, *(TASKS[t].frames*(1.5*n + 30) for t, n in sizes.items()))
     return draw_bank(root, world, round(frames), clips, there, where)
 
+def _written(root, world, n, split, sources, banks, how):
+    "Each source with its files; the hardened one is drawn from the bank of the home."
+    drawn = {}
+    for x in sources:
+        name, there, where = banks.get(x, banks['home'])
+        if where not in drawn: drawn[where] = _bank(root/'banks'/name, world, n, there, where)
+        more = dict(variant='hardened') if x == 'hardened' else {}
+        yield x, write_devcv(root/x, drawn[where], n, split, **how, **more)
+
 # %% ../../../nbs/benchmarks/devcv/05_files.ipynb #b6fb61dd
 def toy_devcv(
     root,                 # folder to write to
@@ -139,6 +148,7 @@ def toy_devcv(
     recordings:int=24,    # of the home, dealt to train, val and test
     layout:str='nested',  # or 'flat'
     side:int=64,          # least side of an object in pixels, see `Pool`; 160 for people
+    sources=('home', 'hardened', 'elsewhere'),  # which of them
 )->dict:                  # (source, split) -> {task: JSON file}
     "Small DevCV sets of the nursery: home/{train,val,test}, elsewhere/test, hardened/test."
     root, there = Path(root), visits(world, recordings)
@@ -147,10 +157,8 @@ def toy_devcv(
     for s, n in dict(train=train, val=val, test=test).items():
         n = _wanted(n, s)
         if not n: continue
-        bank = _bank(root/'banks'/s, world, n, [v for v in there if where[v.name] == s], 'home')
-        out['home', s] = write_devcv(root/'home', bank, n, s, **how)
-        if s == 'test':
-            out['hardened', s] = write_devcv(root/'hardened', bank, n, s, variant='hardened', **how)
-            bank = _bank(root/'banks'/'elsewhere', world, n, 12, 'elsewhere')
-            out['elsewhere', s] = write_devcv(root/'elsewhere', bank, n, **how)
+        own = [v for v in there if where[v.name] == s]
+        banks = dict(home=(s, own, 'home'), elsewhere=('elsewhere', 12, 'elsewhere'))
+        todo = [x for x in sources if x == 'home' or s == 'test']
+        out |= {(x, s): written for x, written in _written(root, world, n, s, todo, banks, how)}
     return out
