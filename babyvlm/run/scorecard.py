@@ -202,6 +202,27 @@ def _table(rows, name, head=_HEAD):
     table = f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     return f'<div class="scroll" role="group" aria-label="{esc(name)}" tabindex="0">{table}</div>'
 
+# %% ../../nbs/run/05_scorecard.ipynb #a18e65ab
+def title_of(
+    task:str,             # as an `Evaluation` names it
+)->str:                   # as the papers do
+    "What people call a task."
+    key = task.removeprefix('devcv/')
+    return TASKS.get(task) or (DEVCV[key].title if key in DEVCV else task)
+
+def _primary(e): return e.scores.get(primary(e.scores))
+
+def _sections(scores):
+    "(task, label set) -> title and evaluations; the labels are named where a task has several."
+    out = {}
+    for e in scores.done: out.setdefault(e.task, {}).setdefault(e.labels, []).append(e)
+    for task, sets in out.items():                    # what failed has no label set of its own
+        lost, known = sets.pop('', []), sets or {'': []}
+        for n, (labels, here) in enumerate(known.items()):
+            said = f', labels {here[0].source} ({labels})' if len(known) > 1 else ''
+            at = f'{task}-{labels}' if said else task
+            yield at, title_of(task) + said, here + (lost if n == 0 else [])
+
 # %% ../../nbs/run/05_scorecard.ipynb #c0task02
 def _task_html(task, here, short):
     "A task: the models, the published values, the rules that understand nothing, what was left out."
@@ -223,27 +244,6 @@ def _folded(n, what, content):
     return f'<details><summary>{n} {what}</summary>{content}</details>' if n else ''
 
 def _list(lines): return f"<ul>{''.join(f'<li>{esc(l)}</li>' for l in lines)}</ul>"
-
-# %% ../../nbs/run/05_scorecard.ipynb #a18e65ab
-def title_of(
-    task:str,             # as an `Evaluation` names it
-)->str:                   # as the papers do
-    "What people call a task."
-    key = task.removeprefix('devcv/')
-    return TASKS.get(task) or (DEVCV[key].title if key in DEVCV else task)
-
-def _primary(e): return e.scores.get(primary(e.scores))
-
-def _sections(scores):
-    "(task, label set) -> title and evaluations; the labels are named where a task has several."
-    out = {}
-    for e in scores.done: out.setdefault(e.task, {}).setdefault(e.labels, []).append(e)
-    for task, sets in out.items():                    # what failed has no label set of its own
-        lost, known = sets.pop('', []), sets or {'': []}
-        for n, (labels, here) in enumerate(known.items()):
-            said = f', labels {here[0].source} ({labels})' if len(known) > 1 else ''
-            at = f'{task}-{labels}' if said else task
-            yield at, title_of(task) + said, here + (lost if n == 0 else [])
 
 # %% ../../nbs/run/05_scorecard.ipynb #c0sect02
 def _shorten(scores):
