@@ -289,7 +289,8 @@ def _differences_html(table, names):
     head = ''.join(f'<th>{h}</th>' for h in heads)
     note = f'All {len(table)} pairs, p corrected for them by Holm; more columns in <a href="differences.csv">'
     return ('<h2 id="differences">Differences between these models</h2>'
-            f'<p>{note}differences.csv</a>. Not told apart is not the same.</p>{_table(body, "Differences", head)}')
+            f'<p>{note}differences.csv</a>. Not told apart is not the same.</p>'
+            + _table(body, 'Differences', head))
 
 # %% ../../nbs/run/05_scorecard.ipynb #243295ea
 def scores_html(
