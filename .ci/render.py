@@ -49,10 +49,11 @@ def slug(heading): return re.sub(r'[^0-9a-z]+', '-', re.sub(r'<[^>]+>', '', head
 
 
 def anchored(page):
-    "Headings that can be linked to."
-    seen = {}
+    "Headings that can be linked to; below the title the first level is 2."
+    seen, first = {}, page.find('<h2')
     def one(m):
         level, attrs, text = m.groups()
+        if level == '3' and not 0 <= first < m.start(): level = '2'
         known = re.search(r'id="([^"]+)"', attrs)
         name = known[1] if known else slug(html.unescape(text)) or 'section'
         seen[name] = seen.get(name, 0) + 1
@@ -92,12 +93,19 @@ def is_picture(output): return any(k.startswith('image/') for k in output.get('d
 
 def shorter(page, body):
     "On pages of results a long table is a click away, under its caption."
-    if not page.startswith('papers/'): return body
+    least = 16 if page.startswith('papers/') else 40
+    if not page.startswith(('papers/', 'guides/')): return body
     def one(m):
         said = re.search(r'<(?:caption|td class="gt_heading[^"]*")[^>]*>(.*?)</(?:caption|td)>', m[0], re.S)
         rows, words = m[0].count('<tr') - 2, re.sub('<[^>]+>', '', said[1]).strip() if said else 'Table'
-        return m[0] if rows < 16 else f'<details class="long"><summary>{words} ({rows} rows)</summary>{m[0]}</details>'
+        return m[0] if rows < least else f'<details class="long"><summary>{words} ({rows} rows)</summary>{m[0]}</details>'
     return re.sub(r'<table\b.*?</table>', one, body, flags=re.S)
+
+
+def one_header(body):
+    "The name of an index stands in the header of its column, not in a row of its own."
+    two = re.compile(r'(<thead>\s*<tr[^>]*>\s*)<th>[^<]*</th>((?:\s*<th>[^<]*</th>)*\s*</tr>)\s*<tr>\s*(<th>[^<]+</th>)(?:\s*<th></th>)+\s*</tr>')
+    return two.sub(r'\1\3\2', body)
 
 
 def folded(page, body):
@@ -152,7 +160,7 @@ def body_of(site, page):
         nb = results_first(page, shown(nb))
         alts = [c.metadata['alt'] for c in nb.cells if c.cell_type == 'code' for o in c.get('outputs', ())
                 if any(k in o.get('data', {}) for k in ('image/png', 'image/jpeg')) and 'text/html' not in o.get('data', {})]
-        return front, shorter(page, folded(page, with_alt(exporter.from_notebook_node(nb)[0], alts)))
+        return front, shorter(page, folded(page, one_header(with_alt(exporter.from_notebook_node(nb)[0], alts))))
     front, text = front_matter((site/page).read_text(encoding='utf-8'))
     return front, markdown2html(equations(text))
 
@@ -208,7 +216,10 @@ def overview(sections, fronts, targets):
     return '\n'.join(lines) + '\n'
 
 
-def words(body): return ' '.join(html.unescape(re.sub(r'<(script|style|svg|math)\b.*?</\1>|<[^>]+>|data:[^"\s]+', ' ', body, flags=re.S)).split())
+def words(body):
+    "What a page says; its code is no answer to somebody who searches."
+    body = re.sub(r'<pre>.*?</pre>|<summary>Code</summary>', ' ', body, flags=re.S)
+    return ' '.join(html.unescape(re.sub(r'<(script|style|svg|math)\b.*?</\1>|<[^>]+>|data:[^"\s]+', ' ', body, flags=re.S)).split())
 
 
 def render(site=root/'_proc', to=root/'_site', only=None):

@@ -52,8 +52,8 @@ function look() {
 // The words around the first hit.
 function excerpt(text, terms) {
   const at = Math.max(0, ...terms.map(t => text.toLowerCase().indexOf(t)));
-  const from = Math.max(0, at - 50);
-  return (from ? '… ' : '') + text.slice(from, from + 140) + ' …';
+  const from = at < 50 ? 0 : text.indexOf(' ', at - 50) + 1, to = text.lastIndexOf(' ', from + 140);
+  return (from ? '… ' : '') + text.slice(from, to > from ? to : text.length) + ' …';
 }
 
 function close() {
@@ -99,3 +99,13 @@ for (const pre of document.querySelectorAll('main .highlight pre')) {
   pre.parentElement.classList.add('with-copy');
   pre.parentElement.append(b);
 }
+
+// What is wider than the page is scrolled by key too.
+function reach() {
+  for (const e of document.querySelectorAll('main pre, main table, main .output_subarea, main .rendered_html')) {
+    if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
+    else e.removeAttribute('tabindex');
+  }
+}
+addEventListener('resize', reach);
+addEventListener('load', reach);

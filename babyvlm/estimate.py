@@ -24,6 +24,10 @@ def _with_ends(e):
     ends = f' [{_digits(e.low, 3)}, {_digits(e.high, 3)}]' if math.isfinite(e.low) else ''
     return f'{_digits(e.value, 3)}{ends}'
 
+def _over(e):
+    "What a mean is over; a constant or a count is a mean over nothing."
+    return [f'n = {e.n:,} {e.unit}'.rstrip()] if e.n or math.isnan(e.value) else []
+
 # %% ../nbs/04_estimate.ipynb #c1bfde30
 @dataclass(frozen=True)
 class Estimate:
@@ -43,7 +47,7 @@ class Estimate:
     def too_few(self)->bool: return 0 < self.seeds < FEWEST
     def __str__(self):
         if isinstance(self.value, int) and math.isnan(self.low): return f'{self.value:,}'   # a count
-        parts = [_with_ends(self), f"n = {self.n:,}{' ' + self.unit if self.unit else ''}"]
+        parts = [_with_ends(self), *_over(self)]
         if self.seeds: parts.append(f"{self.seeds} seed{'s' * (self.seeds > 1)}{': too few' * self.too_few}")
         counts = {'ties': self.ties, 'skipped': self.skipped, 'no answer': self.no_answer}
         parts += [f'{k} {round(v, 1):g}' for k, v in counts.items() if v]

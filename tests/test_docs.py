@@ -163,6 +163,29 @@ def test_pages_of_results_begin_with_the_figure_and_show_no_trace_of_their_cells
         assert 'jp-OutputArea-executeResult' not in text or not re.search(r'<pre>\s*[\d.]+\s*</pre>', text), f'{name}: a bare number'
 
 
+def test_tables_are_whole_and_have_one_header(plain):
+    to, pages = plain
+    for name in (n for n in pages if not n.startswith('figures/')):
+        text = (to/name).read_text(encoding='utf-8')
+        assert not re.search(r'\d+ rows × \d+ columns', text), f'{name}: rows of a table are left out'
+        assert not re.search(r'</th>\s*</tr>\s*<tr>\s*<th>[^<]+</th>(\s*<th></th>)+\s*</tr>\s*</thead>', text), f'{name}: the name of an index has a row of its own'
+
+
+def test_who_searches_finds_words_and_no_code(plain):
+    index = (plain[0]/'search-index.js').read_text(encoding='utf-8')
+    assert 'import pandas as pd' not in index and 'read_text ( )' not in index and 'Wilson' in index
+
+
+@pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'dark')])
+def test_axe_finds_nothing_serious_on_the_site(plain, width, scheme):
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright', reason='axe-playwright-python is not installed').Axe()
+    with browser() as b:
+        for name in ('index.html', 'guides/v1.html', 'guides/reliability.html', 'papers/v1/main_results.html', 'estimate.html', 'run/cli.html'):
+            page = opened(b, plain[0]/name, width, color_scheme=scheme)
+            found = axe.run(page).response['violations']
+            assert [(v['id'], v['nodes'][0]['html'][:100]) for v in found if v['impact'] in ('serious', 'critical', 'moderate')] == [], name
+
+
 def test_site_in_a_real_browser(plain):
     to, _ = plain
     with browser() as b:

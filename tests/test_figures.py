@@ -1,6 +1,7 @@
 """The grammar of figures: each fault that can be measured is found when it is planted, and a clean picture has none."""
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,13 @@ def cut_bar(fig, ax): ax.bar([.5], [1.4], .1)
 def cut_dots(fig, ax): ax.scatter([2.], [.5])
 def alike(fig, ax): ax.plot(.1, .1, 'o', color='#4c6a92', label='c'); ax.plot(.2, .1, 'o', color='#7a5c99', label='d'); ax.legend()
 def alike_in_grey(fig, ax): ax.plot(.1, .1, 'v', color='#c2571a', label='c'); ax.plot(.2, .1, 'v', color='#2c7bb6', label='d'); ax.legend()
+def chance_without_a_line(fig, ax): ax.set_title('n = 400, chance 0.25')
 def faint(fig, ax): ax.plot(.1, .1, '*', color='#e8e0a0', label='c'); ax.legend()
 
 
 PLANTED = [(hidden_word, "'grey words' has contrast"), (word_on_a_box, "'white words' has contrast"), (two_words, "'one word' lies on 'another'"),
            (colliding_ticks, 'lies on'), (off_the_sheet, 'leaves the sheet'), (cut_interval, 'cut by the axes'), (cut_bar, 'cut by the axes'), (cut_dots, 'cut by the axes'),
-           (alike, "'c' and 'd' look alike"), (alike_in_grey, "'c' and 'd' look alike"), (faint, "'c' is drawn too faintly")]
+           (chance_without_a_line, 'no dotted line is drawn'), (alike, "'c' and 'd' look alike"), (alike_in_grey, "'c' and 'd' look alike"), (faint, "'c' is drawn too faintly")]
 
 
 def test_a_clean_picture_has_no_fault(): assert faults(clean()[0]) == []
@@ -122,3 +124,23 @@ def test_an_interval_lies_above_its_mark_and_rows_do_not_cover_each_other():
                                                     (.1, .3, 1, 'not judged (1 training seed)')])
 def test_a_title_changes_with_the_result(low, high, seeds, said):
     assert spoken('v1.7', Estimate((low + high)/2, low, high, 600, seeds=seeds)) == f'Nouns are easiest: {said}'
+
+
+def topmost(svg):
+    "Size and weight of the words that stand highest in a figure."
+    found = []
+    for how in re.findall('<text ([^>]*)>', svg):
+        height = re.search(r' y="([\d.-]+)"|translate\([\d.-]+ ([\d.-]+)\)', how)
+        found.append((float(height[1] or height[2]), re.search(r'font-size: ([\d.]+)px', how)[1], 'font-weight: 700' in how))
+    return min(found)[1:]
+
+
+def test_every_committed_figure_has_its_finding_above_it():
+    "The title of the whole, larger than those of panels and pictures."
+    drawn = sorted(Path(__file__).parents[1].glob('figures/study/**/*.svg'))
+    assert len(drawn) > 30 and [p.stem for p in drawn if topmost(p.read_text(encoding='utf-8')) != ('11', True)] == []
+
+
+def test_a_panel_that_names_chance_has_its_line():
+    drawn = {p.stem: p.read_text(encoding='utf-8') for p in Path(__file__).parents[1].glob('figures/study/**/*.svg')}
+    assert [k for k, s in drawn.items() if re.search(r'>n = [^<]*chance', s) and 'stroke-dasharray' not in s] == []

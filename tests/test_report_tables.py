@@ -48,7 +48,9 @@ def faults(lines):
             if re.search(r'\d \[-?\d|, n = \d', x or ''): said.append(f'row {i}, {c}: {x!r} is an estimate as text')
         if r.get('low') and not said and not float(r['low']) <= float(r['value']) <= float(r['high']): said.append(f'row {i}: the value lies outside its interval')
         if r.get('n') and '.' in r['n']: said.append(f'row {i}: n = {r["n"]} is no count')
+        if r.get('n') == '1' and not r.get('low'): said.append(f'row {i}: a count is no mean over one item')
     if any(not any(r[c] for r in lines) for c in names if c not in NUMBERS): said.append('an empty column')
+    if any('_' in c for c in names if c not in NUMBERS): said.append(f'a name for programs among {names}')
     return said
 
 
@@ -82,7 +84,8 @@ def test_every_committed_table_is_tidy():
 
 @pytest.mark.parametrize('spoilt, said', [(lambda d: d.assign(value='0.7 [0.6, 0.8], n = 3'), 'no number'), (lambda d: d.drop(columns='level'), 'columns'),
                                           (lambda d: d.assign(model='0.711 [0.605, 0.816], n = 660'), 'as text'), (lambda d: d.assign(n='72.000'), 'no count'),
-                                          (lambda d: d.assign(low='0.9'), 'outside'), (lambda d: d.assign(model=''), 'empty')])
+                                          (lambda d: d.assign(low='0.9'), 'outside'), (lambda d: d.assign(model=''), 'empty'),
+                                          (lambda d: d.assign(n='1', low='', high=''), 'no mean'), (lambda d: d.rename(columns=dict(setting='tuned_on')).assign(tuned_on='no'), 'for programs')])
 def test_the_law_finds_each_fault(spoilt, said):
     good = tidy(FORMS['rows of results']()).astype(str)
     lines = lambda d: list(csv.DictReader(io.StringIO(d.to_csv(index=False))))
@@ -162,3 +165,11 @@ def test_latex_compiles_and_fits(figures, tmp_path):
     assert done.returncode == 0, done.stdout[-1500:]
     wide = [l for l in done.stdout.splitlines() if l.startswith('Overfull \\hbox') and float(re.search(r'\(([\d.]+)pt', l)[1]) > 1]
     assert wide == [] and 'Float too large' not in done.stdout, (wide, done.stdout[-800:])
+
+
+def test_counts_and_constants_are_no_means_and_stay_whole():
+    d = tidy(pd.DataFrame([row('', 'Labeled-S', 'items', Estimate(1320)), row('', 'clips', 'seconds', Estimate(.5))]))
+    assert d[['n', 'unit', 'ties', 'seeds']].isna().all().all() and d.value.tolist() == [1320, .5] and str(Estimate(.5)) == '0.500'
+    assert [str(from_row(r)) for r in csv.DictReader(io.StringIO(d.to_csv(index=False)))] == ['1320.000', '0.500']
+    assert as_text(pd.DataFrame(dict(difference=[-64224., 0., 1., np.nan]))).difference.tolist() == ['-64,224', '0', '1', '']
+    assert list(tidy(pd.DataFrame([dict(task='VTWT', tuned_on=True, gain=estimate())])).columns[:2]) == ['task', 'tuned on']

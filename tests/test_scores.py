@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from browser import browser, opened
+
 from babyvlm.estimate import Estimate
 from babyvlm.items import open_image
 from babyvlm.models.hub_models import Question, chat
@@ -163,3 +165,16 @@ def test_one_model_asked_in_two_ways_stands_on_one_page(tmp_path, apart):
     one = Evaluation('m@1', 'vtwt', 'fair', dict(acc=Estimate(.5, .2, .8, 8, .5)), [], units=units, labels='aaaa0000', source='toy', protocol='loglik')
     table = differences_of(Scores([one, replace(one, **apart)]))
     assert len({*table.a, *table.b}) == 2 and write_scores(Scores([one, replace(one, **apart)]), tmp_path).is_file()
+
+
+@pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'dark')])
+def test_the_page_fits_a_desk_and_a_phone(tests, models, tmp_path, width, scheme):
+    "Nothing is cut at the side, and axe-core finds nothing."
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright', reason='axe-playwright-python is not installed').Axe()
+    run('evaluate', '--models', models, '--benchmark', 'v1', '--benchmark', 'devcv', '--labels', tests, '--out', tmp_path/'r')
+    with browser() as b:
+        page = opened(b, tmp_path/'r'/'report.html', width, color_scheme=scheme)
+        wide = page.eval_on_selector_all('.scroll', 'all => all.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.ariaLabel)')
+        found = axe.run(page).response['violations']
+        assert (wide, [(v['id'], v['nodes'][0]['html'][:100]) for v in found], page.complaints) == ([], [], [])
+        assert page.evaluate('document.documentElement.scrollHeight') <= 20_000

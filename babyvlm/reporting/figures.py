@@ -237,6 +237,13 @@ def _cut(ax):
         if n and artist.get_clip_on() and artist.get_visible():
             yield f'{n} points of {type(artist).__name__} are cut by the axes {ax.get_title(loc="left")!r}'
 
+# %% ../../nbs/reporting/00_figures.ipynb #promised1
+def _promised(ax):
+    "A title that names chance over a panel without its line."
+    title = ax.get_title(loc='left') + ax.get_title()
+    if 'chance' in title and not any(l.get_linestyle() == ':' for l in ax.lines):
+        yield f'{title!r} names chance, and no dotted line is drawn'
+
 # %% ../../nbs/reporting/00_figures.ipynb #fg00000l
 def _named(fig):
     "Marks and words of every legend, with the colour behind it."
@@ -282,6 +289,6 @@ def faults(
     with _held(fig):
         texts = list(_texts(fig))
         found = [*_misplaced(fig, texts), *_faint(fig, texts)]
-        for ax in fig.axes: found += _cut(ax)
+        for ax in fig.axes: found += [*_cut(ax), *_promised(ax)]
         for named, ground in _named(fig): found += _alike(named, ground)
     return list(dict.fromkeys(found))

@@ -120,6 +120,7 @@ def _numbers(x):
     "The columns of `NUMBERS`, but for the run, of an estimate, a plain number or an empty cell."
     number = isinstance(x, (int, float, np.number))
     if not isinstance(x, Estimate): return dict(value=x if number else math.nan)
+    if not x.n and math.isnan(x.low): return dict(value=x.value, chance=x.chance)   # a mean over nothing
     level = .95 if math.isfinite(x.low) else math.nan
     return dict(value=x.value, low=x.low, high=x.high, level=level, n=x.n, unit=x.unit or 'items',
                 chance=x.chance, ties=x.ties, no_answer=x.no_answer, skipped=x.skipped, seeds=x.seeds)
@@ -128,7 +129,8 @@ def _empty(x): return x is None or isinstance(x, (float, str)) and (x == '' or x
 
 def _head(record, names):
     "The words of a row, spelled as people read them."
-    said = {str(k): 'yes' if record[k] is True else 'no' if record[k] is False else record[k] for k in names}
+    said = {str(k).replace('_', ' '): record[k] for k in names}
+    said = {k: 'yes' if v is True else 'no' if v is False else v for k, v in said.items()}
     return said | {k: spelled(said[k]) for k in ('task', 'metric') if isinstance(said.get(k), str)}
 
 # %% ../../nbs/reporting/02_tables.ipynb #3a1f2d04
@@ -185,12 +187,19 @@ def _cell(x, digits=3):
     text = f'{x:,.0f}' if float(x).is_integer() and abs(x) >= 2 else f'{x:.{digits}f}'   # counts are whole
     return text.lstrip('-') if float(text.replace(',', '')) == 0 else text
 
+def _cells(column, digits=3):
+    "The cells of a column; among counts 0 and 1 are counts too."
+    floats = [float(x) for x in column if isinstance(x, (float, np.floating)) and math.isfinite(x)]
+    counts = all(map(float.is_integer, floats)) and max(map(abs, floats), default=0) >= 2
+    whole = {x: int(x) for x in floats} if counts else {}
+    return [_cell(whole.get(x, x) if isinstance(x, (float, np.floating)) else x, digits) for x in column]
+
 def as_text(
     table:pd.DataFrame,   # any table of this project
     digits:int=3,         # of plain floats
 )->pd.DataFrame:          # the same, every cell a string
     "Cells as they are printed."
-    return table.map(lambda x: _cell(x, digits)) if len(table) else table
+    return pd.DataFrame({c: _cells(table[c], digits) for c in table}, index=table.index)
 
 # %% ../../nbs/reporting/02_tables.ipynb #caba117a
 _KEPT = ('verdict', 'read together', 'published')   # the same everywhere is a result too
@@ -360,7 +369,7 @@ def _tex_columns(frame):
         if c in sure: groups.append(_split(c, frame[c]))
         else:
             kind = 'S' if _is_number(frame[c]) else 'l'
-            groups.append([_Column(c, [_cell(x) for x in frame[c]], kind)])
+            groups.append([_Column(c, _cells(frame[c]), kind)])
     extra, said = _common(frame, sure) if sure else ([], '')
     return groups + [[c] for c in extra], said
 

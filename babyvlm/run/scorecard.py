@@ -195,33 +195,12 @@ _READ_ME = ('<p><span class="above">Green</span>: the whole interval lies above 
             'tasks, grey rows with an interval are rules that understand nothing, on the same items. '
             'All numbers: <a href="scores.csv">scores.csv</a>.</p>')
 _HEADS = ('model', 'metric', '0 to 1', 'value [95 % interval]', 'against chance')
-_HEAD = ''.join(f'<th>{h}</th>' for h in _HEADS)
+_HEAD = ''.join(f'<th>{h}</th>' for h in _HEADS).replace('<th>0', '<th class="mark">0')   # not on phones
 
-def _table(rows, head=_HEAD):
-    "Rows below a head; scrolls by itself on a narrow screen."
+def _table(rows, name, head=_HEAD):
+    "Rows below a head; scrolls by itself, also by key, on a narrow screen."
     table = f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-    return f'<div class="scroll">{table}</div>'
-
-# %% ../../nbs/run/05_scorecard.ipynb #c0task02
-def _task_html(task, here, short):
-    "A task: the models, the published values, the rules that understand nothing, what was left out."
-    rows, audit = '', next((e.audit for e in here if e.audit is not None), None)
-    for e in here:
-        if e.problem: rows += _cells(short(e.model), 'no', f'not evaluated: {esc(e.problem)}')
-        rows += ''.join(_row(short(e.model), k, e.scores[k]) for k in [primary(e.scores)] if k)
-    rows += ''.join(_published_row(*p) for p in published_beside(task))
-    if audit is not None:
-        rows += ''.join(_row(n, k, v, 'rule') for n, r in audit.iloc[1:].iterrows()
-                        for k, v in r.items() if isinstance(v, Estimate))
-    notes = sorted({n for e in here for n in e.notes})
-    more = [_row(short(e.model), k, v) for e in here for k, v in e.scores.items() if k != primary(e.scores)]
-    return (_table(rows) + _folded(len(more), 'more scores', _table(''.join(more)))
-            + _folded(len(notes), 'lines on what was left out', _list(notes)))
-
-def _folded(n, what, content):
-    return f'<details><summary>{n} {what}</summary>{content}</details>' if n else ''
-
-def _list(lines): return f"<ul>{''.join(f'<li>{esc(l)}</li>' for l in lines)}</ul>"
+    return f'<div class="scroll" role="group" aria-label="{esc(name)}" tabindex="0">{table}</div>'
 
 # %% ../../nbs/run/05_scorecard.ipynb #a18e65ab
 def title_of(
@@ -244,6 +223,28 @@ def _sections(scores):
             at = f'{task}-{labels}' if said else task
             yield at, title_of(task) + said, here + (lost if n == 0 else [])
 
+# %% ../../nbs/run/05_scorecard.ipynb #c0task02
+def _task_html(task, here, short):
+    "A task: the models, the published values, the rules that understand nothing, what was left out."
+    rows, audit = '', next((e.audit for e in here if e.audit is not None), None)
+    for e in here:
+        if e.problem: rows += _cells(short(e.model), 'no', f'not evaluated: {esc(e.problem)}')
+        rows += ''.join(_row(short(e.model), k, e.scores[k]) for k in [primary(e.scores)] if k)
+    rows += ''.join(_published_row(*p) for p in published_beside(task))
+    if audit is not None:
+        rows += ''.join(_row(n, k, v, 'rule') for n, r in audit.iloc[1:].iterrows()
+                        for k, v in r.items() if isinstance(v, Estimate))
+    notes = sorted({n for e in here for n in e.notes})
+    more = [_row(short(e.model), k, v) for e in here for k, v in e.scores.items() if k != primary(e.scores)]
+    rest = _table(''.join(more), f'{title_of(task)}, more scores')
+    return (_table(rows, title_of(task)) + _folded(len(more), 'more scores', rest)
+            + _folded(len(notes), 'lines on what was left out', _list(notes)))
+
+def _folded(n, what, content):
+    return f'<details><summary>{n} {what}</summary>{content}</details>' if n else ''
+
+def _list(lines): return f"<ul>{''.join(f'<li>{esc(l)}</li>' for l in lines)}</ul>"
+
 # %% ../../nbs/run/05_scorecard.ipynb #c0sect02
 def _shorten(scores):
     "Names without their checksum, as long as that tells them apart."
@@ -252,17 +253,17 @@ def _shorten(scores):
     return {n: h if heads.count(h) == 1 else n for n, h in zip(names, heads)}
 
 def _overview(scores, names):
-    "Models by tasks, the metric that counts."
+    "Tasks by models, the metric that counts: a screen is longer than it is wide."
     tasks = list(_sections(scores))
     got = {(e.model, at): _primary(e) for at, _, here in tasks for e in reversed(here) if e.scores}
     def cell(v):
-        if v is None or not v.n: return '<td class="dim">none</td>'
+        if v is None or not v.n: return '<td class="num dim">none</td>'
         interval = f'<br><span class="dim">[{v.low:.2f}, {v.high:.2f}]</span>'
         return f'<td class="num {_side(v)}">{v.value:.3f}{interval}</td>'
-    head = ''.join(f'<th><a href="#{esc(at)}">{esc(title)}</a></th>' for at, title, _ in tasks)
-    body = ''.join(f'<tr><td>{esc(s)}</td>{"".join(cell(got.get((n, at))) for at, _, _ in tasks)}</tr>'
-                   for n, s in names.items())
-    return _table(body, f'<th>model</th>{head}')
+    head = ''.join(f'<th class="num">{esc(s)}</th>' for s in names.values())
+    body = ''.join(f'<tr><td><a href="#{esc(at)}">{esc(title)}</a></td>'
+                   f'{"".join(cell(got.get((n, at))) for n in names)}</tr>' for at, title, _ in tasks)
+    return _table(body, 'Overview', f'<th>task</th>{head}')
 
 # %% ../../nbs/run/05_scorecard.ipynb #c0diff02
 def differences_of(
@@ -288,7 +289,8 @@ def _differences_html(table, names):
     head = ''.join(f'<th>{h}</th>' for h in heads)
     note = f'All {len(table)} pairs, p corrected for them by Holm; more columns in <a href="differences.csv">'
     return ('<h2 id="differences">Differences between these models</h2>'
-            f'<p>{note}differences.csv</a>. Not told apart is not the same.</p>{_table(body, head)}')
+            f'<p>{note}differences.csv</a>. Not told apart is not the same.</p>'
+            + _table(body, 'Differences', head))
 
 # %% ../../nbs/run/05_scorecard.ipynb #243295ea
 def scores_html(
@@ -304,8 +306,8 @@ def scores_html(
         parts.append(f'<h2 id="{esc(at)}">{esc(title)}</h2>' + _task_html(here[0].task, here, names.get))
     lost = [*scores.problems, *(f'{t}: no file among the labels' for t in scores.absent)]
     if lost: parts.append('<h2 id="lost">Not evaluated</h2>' + _list(lost))
-    return (_page_head(heading) + f'<body><h1>{esc(heading)}</h1><p>{intro}</p>' + ''.join(parts)
-            + '<footer>Made by babyvlm evaluate --models.</footer></body></html>')
+    return (_page_head(heading) + f'<body><main><h1>{esc(heading)}</h1><p>{intro}</p>' + ''.join(parts)
+            + '</main><footer>Made by babyvlm evaluate --models.</footer></body></html>')
 
 def _page_head(title):
     wide = '<meta name="viewport" content="width=device-width, initial-scale=1">'
