@@ -141,8 +141,7 @@ def test_a_lab_asks_its_own_trials(tmp_path, monkeypatch):
 @pytest.mark.parametrize('kind', ['gpt2 resnext', 'talks'])
 def test_a_saved_babyllava_ranks_the_pictures_of_a_vocabulary_test(tmp_path, kind):
     (tmp_path/'images').mkdir()
-    for p in 'abcd': Image.new('RGB', (32, 32), 'red' if p == 'a' else 'blue').save(tmp_path/'images'/f'{p}.jpg')
-    (tmp_path/'manifest.csv').write_text(DEVBENCH)
+    for p in read(tmp_path, 'manifest.csv', DEVBENCH)[0].images: Image.new('RGB', (32, 32), 'red' if 'key' in p else 'blue').save(p)
     save(kind, tmp_path/'model')
     done, = evaluation.evaluate_benchmark(evaluation.load_model(tmp_path/'model', 'cpu'), f"trials:{tmp_path/'manifest.csv'}")
     assert done.protocol == 'loglik' and len(done.replies[0].scores) == 4 and done.scores['acc'].n == 1
