@@ -96,7 +96,7 @@ def test_every_kind_is_evaluated_audited_and_opened(tmp_path, name, monkeypatch)
     monkeypatch.setattr(evaluation, 'load_model', lambda spec, out='.': Says() if words else Ranks())
     out = CliRunner().invoke(app, ['evaluate', '--model', 'm', '--benchmark', f'trials:{tmp_path/name}', '--mode', 'reference', '--out', str(tmp_path/'r')])
     assert out.exit_code == 0 and f'on trials/{name.rpartition(".")[0]}, reference' in out.output and f'items: asked {len(items)} = answered' in out.output, out.output
-    assert ('left out: 1 rows of' in out.output) == (name in ('levante.csv', 'tom.csv')), 'rows that instruct are counted'
+    assert ('left out: 1 row of' in out.output) == (name in ('levante.csv', 'tom.csv')), 'rows that instruct are counted'
     told = CliRunner().invoke(app, ['audit', '--benchmark', f'trials:{tmp_path/name}', '--mode', 'reference'])
     assert told.exit_code == 0 and ' surprise' in told.output and 'constant' in told.output, told.output
     kept, = (tmp_path/'r'/'replies'/'trials'/name.rpartition('.')[0]).glob('*.jsonl')
