@@ -57,6 +57,11 @@ def one_line(
         raise typer.Exit(2) from None
     finally: warnings.formatwarning = usual
 
+# %% ../../nbs/run/10_commands.ipynb #c0items1
+def _items(asked):
+    from babyvlm.estimate import counted
+    return counted(len(asked), 'item')
+
 # %% ../../nbs/run/10_commands.ipynb #ad561769
 def benchmark_items(
     names,                # benchmarks, such as 'devcv' or 'v1/vtwt'
@@ -97,13 +102,12 @@ def survey_build(
 ):
     "Write a survey page that needs no server and sends nothing."
     from babyvlm.analysis.survey.page import CONSENT, Wording, build_survey
-    from babyvlm.estimate import counted
     with one_line(links):
         asked = benchmark_items(benchmark, labels, images, split, items, seed)
         own = consent.read_text(encoding='utf-8') if consent else ''
         text = own.replace('{', '{{').replace('}', '}}') or CONSENT   # braces of the text are not fields
         page = build_survey(asked, out, None, per_task, checks, Wording(title, text), save, seed)
-    typer.echo(f"{page}: {counted(len(asked), 'item')}, {page.stat().st_size/1e6:.1f} MB; it needs no server")
+    typer.echo(f"{page}: {_items(asked)}, {page.stat().st_size/1e6:.1f} MB; it needs no server")
     typer.echo(f"{page.with_suffix('.key.json')}: what is right; keep it from the people you ask")
 
 # %% ../../nbs/run/10_commands.ipynb #4f8ec60b
@@ -310,6 +314,12 @@ def rescore(
         for path in journal:
             for e in rescored(benchmark, path, labels, images, mode or (), split): typer.echo(e)
 
+# %% ../../nbs/run/10_commands.ipynb #c0few001
+def _too_few(items, differing, how):
+    from babyvlm.run.compare import items_needed
+    return (f"{_items(range(items))} can show no difference between models that disagree on "
+            f'{differing:.0%}: the largest, {differing:g}, needs {items_needed(differing, **how)}')
+
 # %% ../../nbs/run/10_commands.ipynb #c0cmd007
 def power(
     items:int=typer.Option(None, help='items at hand: what difference can they show?'),
@@ -329,12 +339,6 @@ def power(
         if items is None: return typer.echo(counted(items_needed(difference, **how), 'item'))
         least = smallest_difference(items, **how)
         typer.echo(f'smallest difference {least:.3f}' if least == least else _too_few(items, differing, how))
-
-def _too_few(items, differing, how):
-    from babyvlm.estimate import counted
-    from babyvlm.run.compare import items_needed
-    return (f"{counted(items, 'item')} can show no difference between models that disagree on {differing:.0%}: "
-            f'the largest, {differing:g}, needs {items_needed(differing, **how)}')
 
 # %% ../../nbs/run/10_commands.ipynb #dc3b2a2e
 def _variables(settings):
@@ -384,7 +388,7 @@ def planned(
         return dict(stage=s.name, after=list(s.after), made=t['made'], **at_paper,
                     minutes_each=round(t['minutes each'], 2), peak_gib=round(t['peak GiB'], 1))
     return dict(profile=profile, device=describe_device(), pages=[page(*x) for x in steps.items()],
-                stages=[stage(s) for s in STAGES.values() if not paper or set(paper.split(',')) & set(s.papers)],
+                stages=[stage(s) for s in STAGES.values() if {*(paper or s.papers[0]).split(',')} & {*s.papers}],
                 missing=_missing(get_profile(profile)), estimate=estimate(steps, profile, jobs, quick))
 
 # %% ../../nbs/run/10_commands.ipynb #1e59b7ce
