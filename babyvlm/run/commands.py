@@ -387,8 +387,9 @@ def planned(
         at_paper = dict(gpus_at_paper_size=s.gpus, memory_gib_at_paper_size=s.memory_gib)
         return dict(stage=s.name, after=list(s.after), made=t['made'], **at_paper,
                     minutes_each=round(t['minutes each'], 2), peak_gib=round(t['peak GiB'], 1))
+    some = [s for s in STAGES.values() if not paper or set(paper.split(',')) & set(s.papers)]
     return dict(profile=profile, device=describe_device(), pages=[page(*x) for x in steps.items()],
-                stages=[stage(s) for s in STAGES.values() if {*(paper or s.papers[0]).split(',')} & {*s.papers}],
+                stages=[stage(s) for s in some],
                 missing=_missing(get_profile(profile)), estimate=estimate(steps, profile, jobs, quick))
 
 # %% ../../nbs/run/10_commands.ipynb #1e59b7ce
