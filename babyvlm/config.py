@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TAXONOMIES', 'STAND_INS', 'PAPER', 'FIVE', 'STUDY', 'REHEARSAL', 'PROFILES', 'DEEPEST', 'Section', 'NurseryConfig',
            'DataConfig', 'ClipConfig', 'CVCLConfigSection', 'VisionConfigSection', 'PhaseConfig',
-           'BabyLlavaConfigSection', 'V2DataConfig', 'V2Config', 'CreaturesConfig', 'EvalConfig', 'Profile',
-           'read_yaml', 'profile', 'repo_root', 'store_root', 'data_root', 'pick_device', 'describe_device']
+           'BabyLlavaConfigSection', 'V2DataConfig', 'V2Config', 'CreaturesConfig', 'EvalConfig', 'Profile', 'nearest',
+           'did_you_mean', 'read_yaml', 'profile', 'repo_root', 'store_root', 'data_root', 'pick_device',
+           'describe_device']
 
 # %% ../nbs/01_config.ipynb #c4e34bb0
 import difflib
@@ -217,9 +218,28 @@ REHEARSAL = dict(
 PROFILES = dict(toy={}, study=STUDY, rehearsal=REHEARSAL, paper=PAPER)
 
 # %% ../nbs/01_config.ipynb #3718345e
-def _nearest(word, known):
-    return next(iter(difflib.get_close_matches(str(word), list(known), 1, 0.)), None)
+def nearest(
+    word:str,             # that is not known
+    known,                # names
+)->str|None:              # the one that was probably meant; None where no name is like it
+    "The name that somebody who mistyped may have meant."
+    word = str(word).lower()
+    found = difflib.get_close_matches(word, (k.lower() for k in known), 1, .55)
+    like = found or [k.lower() for k in known if len(word) > 2 and word in k.lower()]
+    return next((k for k in known if like and k.lower() == like[0]), None)
 
+def did_you_mean(
+    word:str,             # that is not known
+    known,                # names that are
+    spelled=None,         # other spelling -> name
+)->str:                   # for the end of a message
+    "What was probably meant, if anything, and what there is."
+    spelled = spelled or {k: k for k in known}
+    near = nearest(word, list(spelled))
+    return (f"did you mean '{spelled[near]}'? " if near else '') + f"known: {', '.join(known)}"
+
+
+# %% ../nbs/01_config.ipynb #conf4exp
 def _explain(error:ValidationError, cls) -> str:
     "One line per problem, each with its place and the nearest key that exists."
     lines = []
@@ -227,8 +247,8 @@ def _explain(error:ValidationError, cls) -> str:
         where, section = '.'.join(map(str, e['loc'])), cls
         for part in e['loc'][:-1]: section = section.model_fields[part].annotation
         if e['type'] == 'extra_forbidden':
-            near = _nearest(e['loc'][-1], section.model_fields)
-            lines.append(f"unknown key '{where}': did you mean '{near}'?")
+            near = did_you_mean(e['loc'][-1], section.model_fields)
+            lines.append(f"unknown key '{where}': {near}")
         else: lines.append(f"{where} = {e['input']!r}: {e['msg']}")
     return '; '.join(lines)
 
@@ -297,8 +317,7 @@ def profile(
     "The settings of a run."
     name = name or os.environ.get('BABYVLM_PROFILE', 'toy')
     if name not in PROFILES:
-        near, known = _nearest(name, PROFILES), ', '.join(PROFILES)
-        raise ValueError(f"unknown profile '{name}': did you mean '{near}'? known: {known}")
+        raise ValueError(f"unknown profile '{name}': {did_you_mean(name, PROFILES)}")
     if overrides is None: overrides = os.environ.get('BABYVLM_OVERRIDES') or {}
     if not isinstance(overrides, dict): overrides = _read_yaml(overrides)
     settings = _merge(Profile().model_dump(), PROFILES[name])  # whole: what is not named stays

@@ -117,3 +117,16 @@ def test_a_model_goes_to_the_hub_with_its_card(tmp_path):
     push_model(tmp_path, 'me/cvcl', card, api=hub)
     assert [c[0] for c in hub.calls] == ['create_repo', 'upload_folder', 'upload_file']
     assert hub.calls[0][2]['private'] is True and '*.jsonl' in hub.calls[1][2]['ignore_patterns']
+
+
+def test_drawn_items_are_told_beside_the_recordings_that_are_missing(tmp_path):
+    for task in ('memory', 'compare_real', 'compare_synthetic'):
+        (tmp_path/'devcv'/'nursery'/'test'/task).mkdir(parents=True)
+        (tmp_path/'devcv'/'nursery'/'test'/task/'data.json').write_text('[]')
+    states = {n: s for n, _, s in list_cards(tmp_path)}
+    assert {states[f'devcv_{n}'] for n in ('memory', 'who_has_more')} == {'missing (request); here from another source: devcv/nursery'}
+    assert states['devcv_object_counting'] == 'missing (request)'
+    (tmp_path/'devcv'/'nursery').rename(tmp_path/'devcv'/'saycam')
+    (tmp_path/'devcv'/'saycam'/'test'/'compare_real'/'data.json').unlink()
+    states = {n: s for n, _, s in list_cards(tmp_path)}
+    assert [states[f'devcv_{n}'] for n in ('memory', 'who_has_more', 'object_counting')] == ['here', 'partly here', 'missing (request)']

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from babyvlm import config
-from babyvlm.config import PROFILES, Profile, data_root, describe_device, pick_device, profile, read_yaml, store_root
+from babyvlm.config import PROFILES, Profile, data_root, describe_device, did_you_mean, pick_device, profile, read_yaml, store_root
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +146,7 @@ def test_a_yaml_text_that_is_no_settings_is_refused_with_its_place(tmp_path, tex
 
 def test_yaml_that_is_fine_is_read():
     assert read_yaml('', 'f') == read_yaml('# nothing', 'f') == {} and read_yaml('a: [1, {b: x}]\n"1": y', 'f') == {'a': [1, {'b': 'x'}], '1': 'y'}
+
+
+@pytest.mark.parametrize('word, said', [('zzz', 'known: vtwt, labeled_s'), ('vtvt', "did you mean 'vtwt'? known: vtwt, labeled_s"), ('Label', "did you mean 'labeled_s'? known: vtwt, labeled_s")])
+def test_only_a_name_that_is_like_it_is_offered(word, said): assert did_you_mean(word, ['vtwt', 'labeled_s']) == said

@@ -283,3 +283,22 @@ def test_the_last_path_wins_as_on_the_board(tmp_path):
     for name, value in {'b/20260101_results.json': .1, 'a/20260301_results.json': .3, '.old/20270101_results.json': .9}.items():
         results(tmp_path/name, {'baby_pv': {'acc': value}})
     assert collate(tmp_path)[0] == {'baby_pv': {'acc': .1}}
+
+
+def test_a_folder_without_results_and_one_of_two_models_are_refused_in_a_line(tmp_path):
+    def said(*words): return CliRunner().invoke(app, ['leaderboard', *map(str, words)])
+    (tmp_path/'none').mkdir()
+    for where in ('none', 'nowhere'):
+        out = said(tmp_path/where)
+        assert out.exit_code == 2 and out.output == f"babyvlm: no *_results.json in '{tmp_path/where}'; give what `babyvlm-lmms-eval --output_path` wrote, or a score file\n"
+    for name in 'xy':
+        (tmp_path/'all'/name).mkdir(parents=True)
+        (tmp_path/'all'/name/f'{name}_results.json').write_text(json.dumps(dict(model_name=f'lab/{name}', results=dict(baby_pv={'acc,none': .5}))))
+    out = said(tmp_path/'all')
+    assert out.exit_code == 2 and 'results of 2 models' in out.output and "'lab/y' in " in out.output and 'give the folder of one of them' in out.output
+    out = said(tmp_path/'all'/'x')
+    assert out.exit_code == 0 and 'mean of 11' in out.output and '10 missing' in out.output
+    (tmp_path/'cvcl').mkdir(), (tmp_path/'cvcl'/'config.json').write_text('{"model_type": "babyvlm_cvcl"}')
+    out = said('--submission', tmp_path/'s', '--name', 'x', '--checkpoint', 'lab/x', '--weights', tmp_path/'cvcl')
+    assert out.exit_code == 2 and out.output.endswith('write your own and name it with --model-py\n')
+    assert said('--issue', tmp_path/'gone.md').output == f"babyvlm: no file or folder '{tmp_path/'gone.md'}'\n"

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from babyvlm.run.cli import app
 from babyvlm.run.compare import Answers, as_lines, compare_all
+from babyvlm.run.evaluate import Unit
 from babyvlm.run.logs import read_answers, read_inspect, read_lmms_eval, read_vlmevalkit
 
 RIGHT = [1, 0, 1, 1, 0, 1, 0, 1, 1, 1]
@@ -193,6 +194,7 @@ def test_power():
     run = lambda *w: CliRunner().invoke(app, ['power', *w])
     assert run('--difference', '.1').output == '234 items\n' and run('--items', '234').output == 'smallest difference 0.100\n'
     assert run().exit_code == 2 and run('--difference', '.5').exit_code == 2
+    assert run('--items', '5').output == '5 items can show no difference between models that disagree on 30%: the largest, 0.3, needs 24\n'
 
 
 def test_kept_replies_are_scored_by_another_rule(tmp_path):
@@ -213,3 +215,15 @@ def test_kept_replies_are_scored_by_another_rule(tmp_path):
             assert e.scores == again.scores and e.units == again.units and e.model == 'm@1', task
     out = CliRunner().invoke(app, ['rescore', '--benchmark', 'devcv/count', '--journal', str(tmp_path/'none.jsonl'), '--labels', str(tmp_path/'d')])
     assert out.exit_code == 2 and 'none.jsonl' in out.output
+
+
+def test_words_beside_ranks_are_told():
+    units = tuple(Unit(f'{k}', f'q{k}', '', float(r)) for k, r in enumerate(RIGHT * 3))
+    words, ranks = (Answers(m, 'count', 'acc', units, protocol=p) for m, p in (('talks', 'chat'), ('ranks', 'loglik')))
+    for pair in ((words, ranks), (ranks, words)): assert as_lines(compare_all(pair)).endswith('note: talks answered in words, ranks ranked the options')
+    assert 'note' not in as_lines(compare_all([ranks, Answers('clip', 'count', 'acc', units, protocol='contrastive')]))
+
+
+def test_kept_replies_without_labels_are_refused_in_a_line(tmp_path):
+    out = CliRunner().invoke(app, ['rescore', '--benchmark', 'v1/vtwt', '--journal', str(tmp_path/'j.jsonl')], env=dict(BABYVLM_DATA=''))
+    assert out.exit_code == 2 and "'v1/vtwt' needs labels" in out.output

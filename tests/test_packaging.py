@@ -89,9 +89,12 @@ def test_the_core_runs_outside_a_checkout_without_extras_and_network(outside, tm
     done = outside(push)
     assert done.stdout.strip() == 'there', done.stderr[-2000:]
     (tmp_path/'s.json').write_text('{"baby_pv": {"acc": 0.5}}')
-    for args, says in ((['--help'], 'evaluate'), (['leaderboard', str(tmp_path/'s.json')], 'mean of 11'), (['data', 'list'], 'wordnet')):
+    for args, says in ((['--help'], 'evaluate'), (['leaderboard', str(tmp_path/'s.json')], 'mean of 11'), (['data', 'list'], 'wordnet'),
+                       (['power', '--items', '200'], 'smallest difference'), (['plan', '--only', '62'], '1 page to run'), (['plan', '--paper', 'v1'], 'no checkout here')):
         done = outside('from babyvlm.run.cli import app; app()', *args)
         assert done.returncode == 0 and says in done.stdout, (args, done.stdout[-500:], done.stderr[-2000:])
+    done = outside('import os; from babyvlm.run.cli import app\ntry: app()\nfinally: print(os.listdir())', 'reproduce')
+    assert 'this works inside a checkout' in done.stderr and done.stdout == '[]\n', done.stdout
 
 
 def test_extras_are_apart_and_a_full_installation_has_them(wheels):

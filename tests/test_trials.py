@@ -14,6 +14,7 @@ from babyvlm.items import Journal, Reply, score_shape
 from babyvlm.models.tiny import tiny_vlm
 from babyvlm.run import evaluate as evaluation
 from babyvlm.run.cli import app
+from test_leaderboard import save
 
 DEVBENCH = 'text1,image1,image2,image3,image4\nkey,images/key.jpg,images/rag.jpg,images/grape.jpg,images/lava.jpg\n'
 LEVANTE = ('task,item_uid,answer,response_alternatives,prompt_phrase,full_prompt,trial_type\nvocab,v__key,key,"rag,grape,lava",key,Choose: key.,test\n'
@@ -95,9 +96,9 @@ def test_every_kind_is_evaluated_audited_and_opened(tmp_path, name, monkeypatch)
     monkeypatch.setattr(evaluation, 'load_model', lambda spec, out='.': Says() if words else Ranks())
     out = CliRunner().invoke(app, ['evaluate', '--model', 'm', '--benchmark', f'trials:{tmp_path/name}', '--mode', 'reference', '--out', str(tmp_path/'r')])
     assert out.exit_code == 0 and f'on trials/{name.rpartition(".")[0]}, reference' in out.output and f'items: asked {len(items)} = answered' in out.output, out.output
-    assert ('left out: 1 rows of' in out.output) == (name in ('levante.csv', 'tom.csv')), 'rows that instruct are counted'
+    assert ('left out: 1 row of' in out.output) == (name in ('levante.csv', 'tom.csv')), 'rows that instruct are counted'
     told = CliRunner().invoke(app, ['audit', '--benchmark', f'trials:{tmp_path/name}', '--mode', 'reference'])
-    assert told.exit_code == 0 and 'surprises' in told.output and 'constant' in told.output, told.output
+    assert told.exit_code == 0 and ' surprise' in told.output and 'constant' in told.output, told.output
     kept, = (tmp_path/'r'/'replies'/'trials'/name.rpartition('.')[0]).glob('*.jsonl')
     seen = Explorer(items, {'m': list(Journal(kept).done.values())})
     assert not {'not judged', 'skipped'} & set(seen.table().verdict) and seen.export(tmp_path/'e.html').stat().st_size > 1000
@@ -135,3 +136,12 @@ def test_a_lab_asks_its_own_trials(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, 'load_model', lambda spec, out='.': Says())
     out = CliRunner().invoke(app, ['evaluate', '--model', 'm', '--benchmark', f"trials:{tmp_path/'own.csv'}", '--out', str(tmp_path/'r')])
     assert out.exit_code == 0 and 'm@1 on trials/own, fair' in out.output and '0.750' in out.output, out.output
+
+
+@pytest.mark.parametrize('kind', ['gpt2 resnext', 'talks'])
+def test_a_saved_babyllava_ranks_the_pictures_of_a_vocabulary_test(tmp_path, kind):
+    (tmp_path/'images').mkdir()
+    for p in read(tmp_path, 'manifest.csv', DEVBENCH)[0].images: Image.new('RGB', (32, 32), 'red' if 'key' in p else 'blue').save(p)
+    save(kind, tmp_path/'model')
+    done, = evaluation.evaluate_benchmark(evaluation.load_model(tmp_path/'model', 'cpu'), f"trials:{tmp_path/'manifest.csv'}")
+    assert done.protocol == 'loglik' and len(done.replies[0].scores) == 4 and done.scores['acc'].n == 1

@@ -70,6 +70,9 @@ def test_a_small_database_is_read_as_nltk_reads_it(tmp_path, monkeypatch):
     (tmp_path/'own').mkdir(), (tmp_path/'full').mkdir()
     ours, theirs = W.WordNet(tiny(tmp_path/'own')), nltks(tmp_path/'own', tmp_path/'full', monkeypatch)
     for word in [*WORDS, 'Hound', 'cad', 'w0', 'w1x14', 'chased', 'chasing', 'larger', 'biggest']: assert names(ours, word) == names(theirs, word), word
+    for f in W.IRREGULAR: (tmp_path/'own'/f).write_text('')      # what npm's package leaves out reads as empty lists
+    bare, theirs = W.WordNet(tmp_path/'own'), nltks(tmp_path/'own', tmp_path/'bare', monkeypatch)
+    for word in WORDS: assert names(bare, word) == names(theirs, word), word
     assert names(ours, 'ran') and names(ours, 'mice') == [['mouse']] and len(names(ours, 'w0')[0]) == 16 and names(ours, 'larger') == [['big', 'large']]
 
 

@@ -303,7 +303,8 @@ def folder_facts(
     known = read_json(Path(weights)/'config.json') if (Path(weights)/'config.json').is_file() else {}
     if known.get('model_type') != 'babyllava':
         kind = known.get('model_type', 'no saved model')
-        raise ValueError(f"'{weights}' ({kind}): only a BabyLLaVA gets a model.py; write your own (model_py)")
+        raise ValueError(f"'{weights}' ({kind}): only a BabyLLaVA gets a model.py; write your own and name "
+                         'it with --model-py')
     eyes, text, count = known['vision_config'], known['text_config'], 0
     for path in Path(weights).glob('*.safetensors'):
         with safe_open(path, 'np') as f:

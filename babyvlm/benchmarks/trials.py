@@ -18,7 +18,7 @@ import pandas as pd
 from .audit import Benchmark, audit, surprises
 from .parsing import parse_letter
 from .v1 import ItemList, choice_outcome
-from ..estimate import Estimate, bootstrap, wilson
+from ..estimate import Estimate, bootstrap, counted, wilson
 from ..items import Item, Reply, Status, stay_inside
 from ..store import csv_rows, parse_json, read_json, read_text
 
@@ -176,7 +176,7 @@ def load_trials(
         else: out.append(item)
     _unique(out, path.name)
     stay_inside(out, root)
-    out.faults = tuple(f'{n} rows of {path.name}: {why}' for why, n in left.items())
+    out.faults = tuple(f"{counted(n, 'row')} of {path.name}: {why}" for why, n in left.items())
     return out
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #0fbc0aa7

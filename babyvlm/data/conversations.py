@@ -8,7 +8,6 @@ __all__ = ['IMAGE', 'VIDEO', 'ROLES', 'TEMPLATES', 'IGNORED', 'Turn', 'Record', 
            'render', 'Encoded', 'encode']
 
 # %% ../../nbs/data/05_conversations.ipynb #ce1facaf
-import difflib
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from datasets import Dataset
 from fastcore.basics import patch
 
+from ..config import did_you_mean, nearest
 from .saycam import as_pairs
 from ..store import read_json, write_whole
 
@@ -68,8 +68,7 @@ def find_template(
 )->str:                   # the same
     "A template's name, checked."
     if name in TEMPLATES: return name
-    near = difflib.get_close_matches(str(name), TEMPLATES, 1, 0.)[0]
-    raise ValueError(f"unknown template '{name}': did you mean '{near}'? known: {', '.join(TEMPLATES)}")
+    raise ValueError(f"unknown template '{name}': {did_you_mean(name, TEMPLATES)}")
 
 # %% ../../nbs/data/05_conversations.ipynb #aaa45574
 class RecordError(ValueError):
@@ -91,8 +90,9 @@ def _check_turns(r, fail):
     for k, t in enumerate(r.turns):
         place = f'conversations[{k}]'
         if t.role not in ROLES:
-            near = _ALIAS.get(t.role) or difflib.get_close_matches(t.role, ROLES, 1, 0.)[0]
-            fail(f'{place}.from', f"unknown role '{t.role}'; use 'human' or 'gpt' (here probably '{near}')")
+            near = _ALIAS.get(t.role) or nearest(t.role, ROLES)
+            near = f" (here probably '{near}')" if near else ''
+            fail(f'{place}.from', f"unknown role '{t.role}'; use 'human' or 'gpt'{near}")
         if t.role != ROLES[k % 2]:
             fail(f'{place}.from', f"'{t.role}' speaks out of turn; human and gpt alternate, human first")
         if t.role == 'gpt' and (IMAGE in t.text or VIDEO in t.text):

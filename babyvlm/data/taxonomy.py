@@ -8,7 +8,6 @@ __all__ = ['RANKS', 'RELEASED', 'Taxonomy', 'Released', 'taxonomy_name', 'releas
            'build_questions', 'prototypes', 'choice_statistics']
 
 # %% ../../nbs/data/07_taxonomy.ipynb #3d4fe30e
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from fastcore.basics import patch
 
-from ..config import data_root
+from ..config import data_root, did_you_mean
 from ..store import parse_json, read_json, read_text, writing
 
 # %% ../../nbs/data/07_taxonomy.ipynb #7f2d75c0
@@ -129,8 +128,7 @@ def taxonomy_name(
     known = {_plain(k): k for k in RELEASED}
     word = _plain(str(name).removeprefix('hierarchy/'))
     if word in known: return known[word]
-    near = known[difflib.get_close_matches(word, known, 1, 0.)[0]]
-    raise ValueError(f"unknown taxonomy '{name}': did you mean '{near}'? known: {', '.join(RELEASED)}")
+    raise ValueError(f"unknown taxonomy '{name}': {did_you_mean(word, RELEASED, known)}")
 
 # %% ../../nbs/data/07_taxonomy.ipynb #487e2b5e
 _SOURCE = '; `babyvlm data list` names the data cards (taxonomy_...), which say where to get it'

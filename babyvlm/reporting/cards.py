@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['MANY', 'Place', 'Card', 'read_card', 'cards_folder', 'all_cards', 'card_file', 'Finding', 'count_rows', 'look_at',
-           'check_card', 'unplaced', 'list_cards', 'data_state', 'croissant', 'write_croissant', 'push_card']
+           'check_card', 'instead', 'unplaced', 'list_cards', 'data_state', 'croissant', 'write_croissant', 'push_card']
 
 # %% ../../nbs/reporting/03_cards.ipynb #b876e8f8
 import csv
-import difflib
 import itertools
 import json
 import re
@@ -16,7 +15,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from ..config import data_root, read_yaml, repo_root
+from ..config import data_root, did_you_mean, read_yaml, repo_root
+from ..estimate import counted
 from ..store import parse_json, read_json, read_text, sha256_file, write_whole
 
 # %% ../../nbs/reporting/03_cards.ipynb #a981feb6
@@ -116,11 +116,11 @@ def _differences(files, root, expect, pattern):
     "What is not as the card says, in plain words."
     said = []
     count = expect.get(pattern, {}).get('count')
-    if count and len(files) != count: said.append(f'{len(files):,} files, the card says {count:,}')
+    if count and len(files) != count: said.append(f"{counted(len(files), 'file')}, the card says {count:,}")
     for f in files[:1000]:
         known = expect.get(f.relative_to(root).as_posix(), {})
         rows, want = count_rows(f) if 'rows' in known else None, known.get('rows')
-        if rows != want: said.append(f'{f.name} has {rows:,} rows, the card says {want:,}')
+        if rows != want: said.append(f"{f.name} has {counted(rows, 'row')}, the card says {want:,}")
         elif 'sha256' in known and sha256_file(f) != known['sha256']:
             said.append(f'{f.name} has the right number of rows but another checksum')
     return '; '.join(said)
@@ -179,7 +179,7 @@ def _opens(file):
 def _first_facts(files, place, task):
     "What the loader makes of the files: labels whole, tables by their header, pictures by opening some."
     from babyvlm.benchmarks.v1 import LOADERS   # here, so that a list of cards does not wait for it
-    if task in LOADERS and files[0].suffix == '.csv': return f'{len(LOADERS[task](files[0]))} items'
+    if task in LOADERS and files[0].suffix == '.csv': return counted(len(LOADERS[task](files[0])), 'item')
     for f in files if place.columns else ():
         with open(f, encoding='utf-8-sig', newline='') as t: header = next(csv.reader(t), [])
         lost = [c for c in place.columns if c not in header]
@@ -197,8 +197,7 @@ def check_card(
     "What of a data set is here."
     cards = all_cards()
     if name not in cards:
-        near = difflib.get_close_matches(name, list(cards), 1, 0.)
-        raise ValueError(f"no data card '{name}': did you mean '{near[0]}'? known: {', '.join(cards)}")
+        raise ValueError(f"no data card '{name}': {did_you_mean(name, cards)}")
     root = Path(root) if root is not None else data_root()
     places = [(name, p) for p in cards[name].places]
     places += [(o, p) for o in cards[name].also if o in cards for p in cards[o].places if 'frames' in p.shown]
@@ -206,6 +205,23 @@ def check_card(
     if root is None: raise ValueError(f'BABYVLM_DATA is not set, and no --root; see {card_file(name)}')
     if not root.is_dir(): raise ValueError(f"'{root}' is not a folder; BABYVLM_DATA or --root must name one")
     return [look_at(p, root, cards[owner]) for owner, p in places]
+
+# %% ../../nbs/reporting/03_cards.ipynb #c0inst01
+def _there(root, pattern):
+    "Whether something lies at a place; folders of pictures are not gone through."
+    parts = pattern.rstrip('/').split('/')
+    while '*' in parts[-1]: parts.pop()
+    return any(root.glob('/'.join(parts)))
+
+def instead(
+    card:Card,            # whose files are not here
+    root:Path=None,       # default: BABYVLM_DATA
+)->str:                   # '; here from another source: devcv/nursery', or nothing
+    "DevCV items of another source, such as drawn ones, which `evaluate` takes as well."
+    root = Path(root) if root is not None else data_root()
+    spots = [p.pattern.replace('/saycam/', '/*/') for p in card.places if p.fixed.startswith('devcv/saycam')]
+    found = {'/'.join(f.relative_to(root).parts[:2]) for s in spots for f in root.glob(s)} if root else ()
+    return f"; here from another source: {', '.join(sorted(found))}" if found else ''
 
 # %% ../../nbs/reporting/03_cards.ipynb #5b393474
 def unplaced(
@@ -223,8 +239,9 @@ def list_cards(
     root = Path(root) if root is not None else data_root()
     def state(c):
         if not c.places: return unplaced(c)
-        here = [root is not None and (root/p.fixed).exists() for p in c.places if not p.optional]
-        return 'here' if all(here) else 'partly here' if any(here) else f"missing ({c.facts['access']})"
+        here = [root is not None and _there(root, p.pattern) for p in c.places if not p.optional]
+        if any(here): return 'here' if all(here) else 'partly here'
+        return f"missing ({c.facts['access']})" + instead(c, root)
     return [(c.name, c.title, state(c)) for c in all_cards().values()]
 
 # %% ../../nbs/reporting/03_cards.ipynb #3c850318

@@ -6,12 +6,13 @@
 __all__ = ['PAPERS', 'is_percent', 'published', 'spelled', 'key_of', 'disputes']
 
 # %% ../../nbs/reporting/01_published.ipynb #cb521e2a
-import difflib
 import functools
 import re
 from importlib.resources import files
 
 import pandas as pd
+
+from ..config import did_you_mean
 
 # %% ../../nbs/reporting/01_published.ipynb #8ddfb29d
 PAPERS = {'v1': 'BabyVLM V1 (ICCV 2025)', 'v2': 'BabyVLM-V2 (CVPR 2026)',
@@ -72,8 +73,7 @@ def published(
     out = d[(d.file == table) | (d.table == table)]
     if len(out): return out.reset_index(drop=True)
     known = sorted(set(d.file) | set(d.table))
-    near = difflib.get_close_matches(table, known, 1, 0.)[0]
-    raise ValueError(f"{paper} has no table '{table}': did you mean '{near}'? known: {', '.join(known)}")
+    raise ValueError(f"{paper} has no table '{table}': {did_you_mean(table, known)}")
 
 # %% ../../nbs/reporting/01_published.ipynb #538dbc5e
 _SPELLED = {

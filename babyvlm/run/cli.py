@@ -87,7 +87,7 @@ def data_check(
     root:Path=ROOT,  # folder of the data
 ):
     "What of a data set is here and what is missing."
-    from babyvlm.reporting.cards import all_cards, card_file, check_card, unplaced
+    from babyvlm.reporting.cards import all_cards, card_file, check_card, instead, unplaced
     with one_line():
         found = check_card(name, root)
         state = '' if found else unplaced(all_cards()[name])
@@ -95,7 +95,8 @@ def data_check(
     gaps = sum(bool(f.problem) for f in found)
     lost = state.startswith('missing')
     if state: typer.echo(f'{name}: {state}' + (f'; how to get it is in {card_file(name)}' if lost else ''))
-    if gaps: typer.echo(f'{gaps} of {len(found)} places: how to get them is in {card_file(name)}')
+    other = instead(all_cards()[name], root) if gaps else ''
+    if gaps: typer.echo(f'{gaps} of {len(found)} places: how to get them is in {card_file(name)}{other}')
     raise typer.Exit(int(bool(gaps or lost)))
 
 # %% ../../nbs/run/11_cli.ipynb #f42e58be
@@ -183,9 +184,10 @@ def _all_models(models, benchmarks, asked, out, shard, how):
 
 def _page(found, out):
     "The page of all scores."
+    from babyvlm.estimate import counted
     from babyvlm.run.scorecard import write_scores
-    typer.echo(f"{len({e.model for e in found.done})} models, {len(found.problems)} problems: "
-               f'{write_scores(found, out)}, scores.csv beside it')
+    many = counted(len({e.model for e in found.done}), 'model'), counted(len(found.problems), 'problem')
+    typer.echo(f"{', '.join(many)}: {write_scores(found, out)}, scores.csv beside it")
 
 def _noted(benchmark, asked, out, shard, page, found):
     "Note that a shard is done."
@@ -270,6 +272,7 @@ def audit(
     links:bool=LINKS,         # out of the folder of pictures
 ):
     "What models that cannot see, and rules that cannot think, get on a benchmark."
+    from babyvlm.estimate import counted
     from babyvlm.reporting.tables import as_text
     from babyvlm.run.evaluate import audit_benchmark
     with one_line(links): found = audit_benchmark(benchmark, labels, mode, split)
@@ -277,7 +280,7 @@ def audit(
         shown = as_text(table.rename_axis(None)).to_string() if len(table) else ''
         typer.echo(f'{table.index.name}\n{shown}'.rstrip())
         for line in odd: typer.echo(f'  ! {line}')
-    typer.echo(f'{sum(len(odd) for _, odd in found)} surprises')
+    typer.echo(counted(sum(len(odd) for _, odd in found), 'surprise'))
 
 # %% ../../nbs/run/11_cli.ipynb #a71fb814
 @app.command()

@@ -52,9 +52,15 @@ def one_line(
     except (ValueError, RuntimeError, OSError, TypeError, ModuleNotFoundError) as e:
         if isinstance(e, ModuleNotFoundError) and not (wanted := extra_of(e.name)): raise
         if isinstance(e, ModuleNotFoundError): e = f"this needs the package '{e.name}': pip install {wanted}"
+        if isinstance(e, FileNotFoundError) and e.filename: e = f"no file or folder '{e.filename}'"
         typer.echo(f'babyvlm: {e}', err=True)
         raise typer.Exit(2) from None
     finally: warnings.formatwarning = usual
+
+# %% ../../nbs/run/10_commands.ipynb #c0items1
+def _items(asked):
+    from babyvlm.estimate import counted
+    return counted(len(asked), 'item')
 
 # %% ../../nbs/run/10_commands.ipynb #ad561769
 def benchmark_items(
@@ -101,7 +107,7 @@ def survey_build(
         own = consent.read_text(encoding='utf-8') if consent else ''
         text = own.replace('{', '{{').replace('}', '}}') or CONSENT   # braces of the text are not fields
         page = build_survey(asked, out, None, per_task, checks, Wording(title, text), save, seed)
-    typer.echo(f"{page}: {len(asked)} items, {page.stat().st_size/1e6:.1f} MB; it needs no server")
+    typer.echo(f"{page}: {_items(asked)}, {page.stat().st_size/1e6:.1f} MB; it needs no server")
     typer.echo(f"{page.with_suffix('.key.json')}: what is right; keep it from the people you ask")
 
 # %% ../../nbs/run/10_commands.ipynb #4f8ec60b
@@ -267,7 +273,7 @@ def _egobaby(path, facts, scores):
         if (facts is None) != (scores is None): raise ValueError('to write an entry give scores and --facts')
         if facts is not None: path = write_egobaby(path, read_json(facts), read_json(scores))
     wrong, notes = check_egobaby(path)
-    for line in wrong: typer.echo(f'{path.name}: {line}', err=True)
+    for line in wrong: typer.echo(f"{path.name}: {line.removeprefix(f'{path.name}: ')}", err=True)
     if wrong: raise typer.Exit(1)
     typer.echo('\n'.join([f'{path}: nothing wrong', *notes]))
 
@@ -308,6 +314,12 @@ def rescore(
         for path in journal:
             for e in rescored(benchmark, path, labels, images, mode or (), split): typer.echo(e)
 
+# %% ../../nbs/run/10_commands.ipynb #c0few001
+def _too_few(items, differing, how):
+    from babyvlm.run.compare import items_needed
+    return (f"{_items(range(items))} can show no difference between models that disagree on "
+            f'{differing:.0%}: the largest, {differing:g}, needs {items_needed(differing, **how)}')
+
 # %% ../../nbs/run/10_commands.ipynb #c0cmd007
 def power(
     items:int=typer.Option(None, help='items at hand: what difference can they show?'),
@@ -319,12 +331,14 @@ def power(
     icc:float=typer.Option(0., help='correlation inside a cluster, 0..1'),
 ):
     "Before a run: what a paired comparison can show."
+    from babyvlm.estimate import counted
     from babyvlm.run.compare import items_needed, smallest_difference
     if (items is None) == (difference is None): raise typer.BadParameter('give --items or --difference')
     how = dict(differing=differing, power=chance, comparisons=comparisons, cluster=cluster, icc=icc)
     with one_line():
-        if items is None: typer.echo(f'{items_needed(difference, **how)} items')
-        else: typer.echo(f'smallest difference {smallest_difference(items, **how):.3f}')
+        if items is None: return typer.echo(counted(items_needed(difference, **how), 'item'))
+        least = smallest_difference(items, **how)
+        typer.echo(f'smallest difference {least:.3f}' if least == least else _too_few(items, differing, how))
 
 # %% ../../nbs/run/10_commands.ipynb #dc3b2a2e
 def _variables(settings):
@@ -361,8 +375,8 @@ def planned(
     "What a run would do, and what it would lack."
     from babyvlm.config import describe_device, profile as get_profile
     from babyvlm.experiments.stages import STAGES, measured
-    from babyvlm.run.batch import estimate, minutes_of, pace, plan as plan_pages
-    steps, wanted, quick = plan_pages(profile, paper, only), set(paper.split(',')) if paper else None, pace()
+    from babyvlm.run.batch import estimate, in_checkout, known_pages, minutes_of, pace, plan as plan_pages
+    steps, quick = (plan_pages if in_checkout() else known_pages)(profile, paper, only), pace()
     def page(g, d):
         minutes, how = minutes_of(g, profile, quick)
         return dict(page=g, state='up to date' if d['fresh'] else 'to run', minutes=round(minutes, 1),
@@ -373,8 +387,9 @@ def planned(
         at_paper = dict(gpus_at_paper_size=s.gpus, memory_gib_at_paper_size=s.memory_gib)
         return dict(stage=s.name, after=list(s.after), made=t['made'], **at_paper,
                     minutes_each=round(t['minutes each'], 2), peak_gib=round(t['peak GiB'], 1))
+    some = [s for s in STAGES.values() if not paper or set(paper.split(',')) & set(s.papers)]
     return dict(profile=profile, device=describe_device(), pages=[page(*x) for x in steps.items()],
-                stages=[stage(s) for s in STAGES.values() if wanted is None or wanted & set(s.papers)],
+                stages=[stage(s) for s in some],
                 missing=_missing(get_profile(profile)), estimate=estimate(steps, profile, jobs, quick))
 
 # %% ../../nbs/run/10_commands.ipynb #1e59b7ce
@@ -388,13 +403,16 @@ def plan(
     "What a run would do: pages, stages, what is missing, minutes and memory."
     import json as as_json
     import pandas as pd
+    from babyvlm.estimate import counted
+    from babyvlm.run.batch import in_checkout
     with one_line(): found = planned(profile, paper, only, jobs)
     if json: return typer.echo(as_json.dumps(found, indent=1))
     for name in ('stages', 'pages'):
         rows = [{k.replace('_', ' '): v for k, v in r.items() if k != 'after'} for r in found[name]]
         typer.echo(f'{pd.DataFrame(rows).to_string(index=False)}\n')
+    if not in_checkout(): typer.echo('no checkout here: to run these pages clone the repository')
     for line in found['missing']: typer.echo(f'missing: {line}')
     e = found['estimate']
     on = f"{jobs} at a time on {found['device']}, {e['gpus']} GPUs, {e['memory_gib']:.0f} GiB asked for"
-    typer.echo(f"{e['pages']} pages to run, {e['known']} of them timed; "
+    typer.echo(f"{counted(e['pages'], 'page')} to run, {e['known']} of them timed; "
                f"about {e['minutes']:.0f} minutes, {on}")

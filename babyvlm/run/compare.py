@@ -80,6 +80,9 @@ def _warnings(a, b, both):
     if not both: yield 'no question in common'
     if a.mode and b.mode and a.mode != b.mode: yield f'scored as {a.mode} and as {b.mode}'
     if a.metric != b.metric: yield f'{a.metric} of the one, {b.metric} of the other'
+    words, ranks = sorted((a, b), key=lambda k: k.protocol != 'chat')
+    if words.protocol == 'chat' and ranks.protocol not in ('', 'chat'):
+        yield f'{words.model} answered in words, {ranks.model} ranked the options'
     there = {u.uid: u.key for u in b.units}
     k = sum(bool(u.key and there.get(u.uid)) and u.key != there[u.uid] for u in a.units)
     moved = sum(u.uid != v.uid for u, v in both)

@@ -11,7 +11,6 @@ __all__ = ['SUITES', 'weights_id', 'load_model', 'task_of', 'find_items', 'Unit'
 from .. import _compat  # before transformers
 
 import copy
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from ..benchmarks.devcv.shortcuts import open_ways, shortcut_audit
 from ..benchmarks.hierarchy import run as protocol
 from ..benchmarks.likelihood import CAPTION, Generative, HubRanked, LetterRanked
 from ..benchmarks.v1 import FILES, LOADERS, TASKS, benchmark, score
-from ..config import data_root
+from ..config import data_root, did_you_mean
 from ..credit import MODES
 from ..estimate import Estimate
 from ..items import (Item, Journal, Reply, Status, elsewhere, evaluate, item_key, open_image,
@@ -212,8 +211,7 @@ def suite_of(
     if not rest and head in TASKS: return SUITES['v1'], head
     known = [f'{f.name}/{t}' for f in SUITES.values() if f.name != 'trials' for t in f.tasks(None, 'test')]
     known.append('trials:FILE')
-    near = difflib.get_close_matches(str(name), known, 1, 0.)[0]
-    raise ValueError(f"unknown benchmark '{name}': did you mean '{near}'? known: {', '.join(known)}")
+    raise ValueError(f"unknown benchmark '{name}': {did_you_mean(name, known)}")
 
 def _tasks(name, labels, split, mode):
     "Suite, tasks and mode, checked."
@@ -255,8 +253,9 @@ class EachPicture:
         items:Sequence[Item], # closed items of any kind
     ):                        # float64 arrays of the items' shapes
         "Scores of options, of pictures, or of both."
-        asked = [replace(i, uid=f'{i.uid}/{k}', images=(p,), choice='options', gold=0) for i in items
-                 for k, p in enumerate(i.images)]
+        def words(i): return '' if i.prompt.count('<image>') > 1 else i.prompt   # letters of several pictures
+        asked = [replace(i, uid=f'{i.uid}/{k}', images=(p,), choice='options', gold=0, prompt=words(i))
+                 for i in items for k, p in enumerate(i.images)]
         scores = iter(self.model.loglik(asked))
         def one(i):
             rows = np.array([next(scores) for _ in i.images])

@@ -20,7 +20,7 @@ import pandas as pd
 from ..estimate import Estimate
 from ..items import Journal, Reply, Status, elsewhere, is_answered, read_shard, unasked
 from .evaluate import (SUITES, Evaluation, Unit, all_lost, labels_id, scored_evaluation,
-                                  suite_of, tasks_of)
+                                  suite_of, tasks_of, _tasks)
 from ..store import read_json, sha256_text, write_whole
 
 # %% ../../nbs/run/02_results.ipynb #15f1b90e
@@ -139,6 +139,7 @@ def rescored(
     "Kept replies under other rules for ties and answers."
     suite, task = suite_of(name)
     if task is None: raise ValueError(f"'{name}': one task at a time, such as '{name}/...'")
+    labels = _tasks(name, labels, split, None)[3]
     items = suite.find_items(task, labels, images, split)
     replies, head = kept_replies(name, items, journal), Journal(journal).header
     who = dict(model=head.get('model', ''), protocol=head.get('protocol', ''), journal=str(journal))

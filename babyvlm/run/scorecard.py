@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..benchmarks.devcv.files import toy_sizes, write_devcv
 from ..benchmarks.devcv.score import TASKS as DEVCV
-from ..estimate import Estimate, versus_chance
+from ..estimate import Estimate, counted, versus_chance
 from ..experiments.v1 import METRICS, TASKS
 from ..nursery.clips import draw_bank
 from ..nursery.world import Nursery
@@ -299,8 +299,10 @@ def scores_html(
 )->str:                   # one self-contained page
     "The scores as HTML."
     names, table = _shorten(scores), differences_of(scores)
-    gone = f'<a href="#lost">{len(scores.problems)} problems</a>' if scores.problems else 'no problems'
-    intro = f'{len(names)} models, {len({e.task for e in scores.done})} benchmarks, {gone}.'
+    lost = counted(len(scores.problems), 'problem')
+    gone = f'<a href="#lost">{lost}</a>' if scores.problems else 'no problems'
+    many = counted(len(names), 'model'), counted(len({e.task for e in scores.done}), 'benchmark')
+    intro = f"{', '.join(many)}, {gone}."
     parts = [_READ_ME, _overview(scores, names) if scores.done else '', _differences_html(table, names)]
     for at, title, here in _sections(scores):
         parts.append(f'<h2 id="{esc(at)}">{esc(title)}</h2>' + _task_html(here[0].task, here, names.get))

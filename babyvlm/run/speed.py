@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 from ..config import repo_root
+from ..estimate import counted
 from ..numerics import numerics
 from ..reporting.tables import Table
 from ..store import write_whole
@@ -149,7 +150,7 @@ def collect(
         say(f'{head} running')
         out[part] = run_part(script, quick, QUICK_SECONDS if quick else FULL_SECONDS, scratch)
         whole &= all(r['size'] for r in out[part])
-        say(f'{head} {len(out[part])} rows in {time.monotonic() - began:.0f} s')
+        say(f"{head} {counted(len(out[part]), 'row')} in {time.monotonic() - began:.0f} s")
     return out, whole
 
 # %% ../../nbs/run/06_speed.ipynb #c1086967

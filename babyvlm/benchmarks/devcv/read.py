@@ -6,7 +6,6 @@
 __all__ = ['find_file', 'find_tasks', 'Fault', 'options_of', 'Items', 'load_items']
 
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #ae5e4d02
-import difflib
 import json
 import re
 import warnings
@@ -16,6 +15,7 @@ from pathlib import Path
 from .tasks import TASKS, _NAMES, _plain, _short, asked_word, task_name
 from ..parsing import DIRECTIONS, parse_direction
 from ..v1 import ItemList
+from ...config import nearest
 from ...data.conversations import IMAGE, Record, RecordError, Turn, check_record
 from ...data.saycam import Ledger
 from ...items import _LINKED, Item, leads_out
@@ -77,8 +77,8 @@ def _remarks(folder, listed, found):
     "A line for each file that is not read, or read under a name of another kind."
     for name, task, file in listed:
         where, short = file.relative_to(folder).as_posix(), _short(name)
-        near = difflib.get_close_matches(short, _NAMES, 1, .4)
-        hint = f"; did you mean '{_NAMES[near[0]]}'?" if near else ''
+        near = nearest(short, _NAMES)
+        hint = f"; did you mean '{_NAMES[near]}'?" if near else ''
         if short in _NAMES and task is None: hint = f"; pass the folder '{file.parent.name}'"
         if task is None: yield f"not read: '{where}': '{name}' is no DevCV task here{hint}"
         elif found[task] != file: yield f"not read: '{where}': {task} is read from another file"

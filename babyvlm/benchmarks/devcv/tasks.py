@@ -6,7 +6,6 @@
 __all__ = ['TASKS', 'register', 'task_name', 'build', 'asked_word', 'known_answers']
 
 # %% ../../../nbs/benchmarks/devcv/04_tasks.ipynb #47e79be7
-import difflib
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from .build import (LEFT_RIGHT, LOCALIZE, LOOKING, MEMORY, SPATIAL, VDR_BINARY,
                                             VDR_OPEN, VOCABULARY)
 from .counting import COUNT, MORE, MORE_REAL, SUBITIZE, SUBITIZE_REAL
 from .crops import ANSWERS, OF_POOL, SOURCES, Draft, Pool, Task
+from ...config import did_you_mean
 from ...data.annotations import Bank
 
 # %% ../../../nbs/benchmarks/devcv/04_tasks.ipynb #8c5136aa
@@ -46,8 +46,7 @@ def task_name(
     "The task that a name stands for."
     short = _short(name)
     if short in _NAMES: return _NAMES[short]
-    near = difflib.get_close_matches(short, _NAMES, 1, 0.)[0]
-    raise ValueError(f"unknown DevCV task '{name}': did you mean '{_NAMES[near]}'? known: {', '.join(TASKS)}")
+    raise ValueError(f"unknown DevCV task '{name}': {did_you_mean(short, TASKS, _NAMES)}")
 
 # %% ../../../nbs/benchmarks/devcv/04_tasks.ipynb #e7381366
 def build(
