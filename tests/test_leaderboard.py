@@ -283,3 +283,12 @@ def test_the_last_path_wins_as_on_the_board(tmp_path):
     for name, value in {'b/20260101_results.json': .1, 'a/20260301_results.json': .3, '.old/20270101_results.json': .9}.items():
         results(tmp_path/name, {'baby_pv': {'acc': value}})
     assert collate(tmp_path)[0] == {'baby_pv': {'acc': .1}}
+
+
+@pytest.mark.parametrize('one, other', [(dict(model_name='lab/a'), dict(model_name_sanitized='lab__b')), (dict(model_name='lab/a'), dict(config=dict(model_args='pretrained=lab/b'))),
+                                        (dict(config=dict(model_args='pretrained=a,peft=x')), dict(config=dict(model_args=dict(pretrained='a', peft='y'))))])
+def test_two_models_are_told_apart_by_any_fact_of_their_files(tmp_path, one, other):
+    for name, facts in (('1', one), ('2', other)): (tmp_path/f'{name}_results.json').write_text(json.dumps(dict(results={'baby_pv': {'acc,none': .25}}, **facts)))
+    with pytest.raises(ValueError, match='results of 2 models'): collate(tmp_path)
+    (tmp_path/'2_results.json').unlink()
+    assert collate(tmp_path)[0] == {'baby_pv': {'acc': .25}}
