@@ -314,6 +314,7 @@ def _row(self:Journal, number, line):
     if whole: return row
     raise ValueError(f'{where} is no reply; remove it, run again')
 
+# %% ../nbs/06_items.ipynb #once0001
 def _once(pairs):
     "An object; a name that comes twice is refused, as nobody knows which one counts."
     if len(dict(pairs)) < len(pairs): raise ValueError('a field comes twice')

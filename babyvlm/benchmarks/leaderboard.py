@@ -49,7 +49,7 @@ def check_scores(
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #boardone
 _ARGS = dict(pretrained='weights', revision='revision', peft='adapter', delta='delta', model_base='base',
-             subfolder='subfolder', model_version='version', model_path='path')   # what makes it another model
+             subfolder='subfolder', model_version='version', model_path='path')   # what makes another model
 
 def _said_model(d):
     "What a result file says about its model: fact -> value."
@@ -57,8 +57,9 @@ def _said_model(d):
     args = config.get('model_args')
     if isinstance(args, str): args = dict(a.partition('=')[::2] for a in args.split(','))
     args = args if isinstance(args, Mapping) else {}
-    name = d.get('model_name') or str(d.get('model_name_sanitized') or '').replace('__', '/')
-    said = dict(model_name=name or args.get('pretrained'), model=config.get('model'))
+    plain = str(d.get('model_name_sanitized') or '').replace('__', '/')
+    name = d.get('model_name') or plain or args.get('pretrained')
+    said = dict(model_name=name, model=config.get('model'))
     said |= {_ARGS[k]: args[k] for k in _ARGS if k in args}
     return {k: str(v) for k, v in said.items() if v}
 

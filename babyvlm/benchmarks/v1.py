@@ -124,7 +124,8 @@ def _names(rows):
     "Image -> its name: with its folder, and with its ending where nothing else tells two apart."
     paths = {r['image']: PurePosixPath(r['image']) for _, r in rows}
     often = Counter(p.with_suffix('') for p in set(paths.values()))
-    return {i: (p if often[p.with_suffix('')] > 1 else p.with_suffix('')).as_posix() for i, p in paths.items()}
+    def name(p): return p if often[p.with_suffix('')] > 1 else p.with_suffix('')
+    return {i: name(p).as_posix() for i, p in paths.items()}
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #f9c8dc62
 def _session(name):

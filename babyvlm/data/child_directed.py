@@ -466,7 +466,7 @@ def _refused(error, sent):
     "The parameter that a server does not take from this model, or nothing."
     named, known = getattr(error, 'param', None), [k for k in _OPTIONAL if k in sent]
     if named in known: return named
-    told = re.findall(r'\w+', str(getattr(error, 'message', error)))   # the first one: 'use ... instead' follows
+    told = re.findall(r'\w+', str(getattr(error, 'message', error)))   # the first counts
     return next((w for w in told if w in known), None)
 
 def _taken(body, refused):
@@ -498,7 +498,8 @@ def _ask(self:Endpoint, body):
         try: return _within(self.most, send)
         except (openai.APIError, ValueError, RecursionError, SlowError) as e:   # or a body of any kind
             last, status, code = e, getattr(e, 'status_code', 0), getattr(e, 'code', None)
-        name = _refused(last, _taken(body, self.refused)) if status in (400, 422) else None
+        sent = _taken(body, self.refused)
+        name = _refused(last, sent) if status in (400, 422) else None
         if name and name not in self.refused: self.refused.add(name); continue   # asked again without it
         if code == 'content_filter': return dict(text='', reason='refused', tokens_in=0, tokens_out=0)
         if code == 'insufficient_quota' or 400 <= status < 500 and status not in (408, 409, 429):

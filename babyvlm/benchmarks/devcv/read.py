@@ -84,6 +84,7 @@ def _remarks(folder, listed, found):
         elif found[task] != file: yield f"not read: '{where}': {task} is read from another file"
         elif short not in (_plain(task), _plain(TASKS[task].flat)): yield f"'{where}' is read as {task}"
 
+# %% ../../../nbs/benchmarks/devcv/06_read.ipynb #passed01
 def _passed_over(folder, split):
     "A line for each file of records that lies too deep or has another ending."
     for file in sorted(folder.glob('**/[dD][aA][tT][aA].*')):
