@@ -292,7 +292,7 @@ def _read(self:Journal):
     "Replies so far; what follows the last line end was cut off by a kill and does not count."
     raw = self.path.read_bytes()
     self.size, self.whole = len(raw), raw.rfind(b'\n') + 1
-    rows = [self._row(i, l) for i, l in enumerate(raw[:self.whole].decode().split('\n')[:-1], 1)]
+    rows = [self._row(i, l) for i, l in enumerate(raw[:self.whole].split(b'\n')[:-1], 1)]
     if not rows: return
     if rows[0].pop('journal', None) != 1: raise ValueError(f"{self.path} does not start like a journal")
     self.header = rows[0]
@@ -300,19 +300,34 @@ def _read(self:Journal):
         if r['uid'] in self.done: raise ValueError(f"{self.path} line {i}: a second reply to '{r['uid']}'")
         if r.get('status') == Status.SKIPPED: continue   # asked again: its picture may be there by now
         self.keys[r['uid']] = r.pop('item', '')
-        self.done[r['uid']] = Reply(**r)
+        self.done[r['uid']] = _reply(r, f'{self.path} line {i}')
 
 @patch
 def _row(self:Journal, number, line):
     "One line as a mapping."
     where = f'{self.path} line {number}'
-    try: row = json.loads(line)
+    try: row = json.loads(line.decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{where} is not JSON ({getattr(e, 'msg', e)}); remove it, run again") from None
     known = {*Reply.__dataclass_fields__, 'item'}
     whole = isinstance(row, dict) and (number == 1 or isinstance(row.get('uid'), str) and set(row) <= known)
     if whole: return row
     raise ValueError(f'{where} is no reply; remove it, run again')
+
+# %% ../nbs/06_items.ipynb #once0001
+def _once(pairs):
+    "An object; a name that comes twice is refused, as nobody knows which one counts."
+    if len(dict(pairs)) < len(pairs): raise ValueError('a field comes twice')
+    return dict(pairs)
+
+def _reply(row, where):
+    "A row as a reply, its scores numbers."
+    try:
+        reply = Reply(**row)
+        if reply.scores is None or np.isfinite(np.asarray(reply.scores)).all(): return reply
+        why = f'score {list(reply.scores)} is not finite'
+    except (TypeError, ValueError) as e: why = e
+    raise ValueError(f'{where} is no reply ({why}); remove it, run again')
 
 # %% ../nbs/06_items.ipynb #617dc71d
 @patch
@@ -540,6 +555,10 @@ def _check(items, journal):
     for i in items if journal is not None else ():
         if i.uid in journal and journal.keys[i.uid] not in ('', item_key(i)):
             raise ValueError(f"{journal.path}: '{i.uid}' was asked in another form; use another file")
+        scores = journal.done[i.uid].scores if i.uid in journal else None
+        if scores is not None and np.shape(scores) != score_shape(i):
+            raise ValueError(f"{journal.path}: '{i.uid}' has scores of shape {np.shape(scores)}, expected "
+                             f'{score_shape(i)}; remove its line, run again')
 
 def _opened(journal, model, items, kind):
     "The journal of this run, or none."

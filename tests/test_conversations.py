@@ -93,7 +93,7 @@ def records(draw):
     return {**d, **draw(st.dictionaries(st.sampled_from(['bb', 'notes', 'labels', 'gif']), st.one_of(st.none(), st.lists(st.integers()), st.text(max_size=3))))}
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(data=st.lists(records(), max_size=5))
 def test_what_is_read_is_written(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp('r')

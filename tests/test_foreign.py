@@ -396,3 +396,41 @@ def test_an_empty_form_hides_no_other_and_nothing_lasts_for_years(tmp_path):
     (tmp_path/f'{NAME}.json').write_text(json.dumps(dict(recognizedPhrases=[], utterances=said)))
     found = segment_all(tmp_path)
     assert [c.utterance for c in found.clips] == ['hi'] and found.ledger.skipped == {'later than a day': 1}
+
+
+@pytest.mark.parametrize('how', [dict(image=[], images=['a.jpg']), dict(image='a.jpg', images=[]), dict(image='a.jpg', video=float('nan')), dict(image='a.jpg', images=[None, None])])
+def test_an_empty_field_beside_a_full_one_is_no_second(tmp_path, how):
+    turns = [{'from': 'human', 'value': '<image>\nhi'}, {'from': 'gpt', 'value': 'ho'}]
+    (tmp_path/'m.json').write_text(json.dumps([dict(how, id='1', conversations=turns)]))
+    assert load_records(tmp_path/'m.json')[0].images == ('a.jpg',)
+
+
+@pytest.mark.parametrize('name, why', [('juggling/data.jsonl', 'read from a data.json'), ('a/b/juggling/data.json', 'too deep'), ('train/a/b/data.json', ''), ('.git/data.jsonl', '')])
+def test_records_in_another_file_or_too_deep_are_named(tmp_path, name, why):
+    for file in (tmp_path/'count'/'data.json', tmp_path/name): file.parent.mkdir(parents=True); file.write_text('[]')
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        assert set(find_tasks(tmp_path)) == {'count'}
+    assert [w for w in said if f"not read: '{name}'" in str(w.message) and why in str(w.message)] if why else not said
+
+
+@pytest.mark.parametrize('said', ["Unsupported parameter: 'max_tokens' is not supported, use 'max_completion_tokens'", 'max_tokens: extra inputs are not permitted'])
+@pytest.mark.parametrize('status', [400, 422])
+def test_a_server_that_knows_neither_name_of_a_limit_is_asked_without(tmp_path, said, status):
+    import openai
+    e, asked = Endpoint('m', tmp_path, base_url='http://127.0.0.1:9/v1', api_key='none', sleep=lambda s: None), []
+    def create(**body):
+        asked.append(set(body) - {'model', 'messages'})
+        bad = next((k for k in ('max_tokens', 'max_completion_tokens') if k in body), None)
+        told = said if bad == 'max_tokens' else said.replace('max_tokens', bad or '')
+        if bad: raise openai.APIStatusError(told, response=N(status_code=status, headers={}, request=None), body=None)
+        return answer('B')
+    e.client = N(chat=N(completions=N(create=create)))
+    assert e._ask(dict(model='m', messages=[], max_tokens=5))['text'] == 'B' and asked == [{'max_tokens'}, {'max_completion_tokens'}, set()]
+
+
+def test_parts_of_other_servers_are_words_or_thoughts():
+    parts = [dict(type='redacted_thinking', data='x'), dict(type='output_text', text='B'), dict(type='reference', reference_ids=[1])]
+    assert _unpack(answer(parts))['text'] == 'B'
+    cut = answer('The answer is'); cut.choices[0].finish_reason = 'max_tokens'
+    assert _unpack(cut)['reason'] == 'answer was cut off'

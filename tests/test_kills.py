@@ -2,6 +2,8 @@
 import json
 import os
 import subprocess
+import tempfile
+from pathlib import Path
 
 import kills
 import pytest
@@ -42,6 +44,26 @@ def test_a_killed_training_resumes_to_the_same_weights(stage):
 def test_two_at_once_end_or_are_refused_and_nothing_is_mixed(stage):
     ends, right = kills.at_once(stage)
     assert right and ends in ([0, 0], [0, 3]), ends   # 3: an error that says what to do
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stage', kills.TRAINERS)
+def test_two_trainers_of_one_folder_end_alike_or_one_is_refused(stage):
+    ends, right = kills.at_once(stage)
+    assert right and ends in ([0, 0], [0, 3]), ends
+
+
+@pytest.mark.parametrize('stage', [s for s in kills.STAGES if s != 'filter'])   # that one writes its pictures beside
+def test_a_folder_that_may_not_be_written_is_told_and_left_alone(stage):
+    with tempfile.TemporaryDirectory() as d:
+        folder, plain = Path(d)/'locked', Path(d)/'plain'
+        for f in (folder, plain): f.mkdir()
+        os.chmod(d, 0o755); folder.chmod(0o555)
+        def reader():
+            if os.geteuid() == 0: os.setuid(65534)   # root may write anywhere
+        assert kills.forked(kills.STAGES[stage], folder, reader) == 3 and not list(folder.iterdir())
+        folder.chmod(0o755)
+        assert [kills.forked(kills.STAGES[stage], f) for f in (folder, plain)] == [0, 0] and kills.on_disk(folder) == kills.on_disk(plain)
 
 
 def test_the_committed_kills_are_about_this_work():

@@ -302,3 +302,11 @@ def test_a_folder_without_results_and_one_of_two_models_are_refused_in_a_line(tm
     out = said('--submission', tmp_path/'s', '--name', 'x', '--checkpoint', 'lab/x', '--weights', tmp_path/'cvcl')
     assert out.exit_code == 2 and out.output.endswith('write your own and name it with --model-py\n')
     assert said('--issue', tmp_path/'gone.md').output == f"babyvlm: no file or folder '{tmp_path/'gone.md'}'\n"
+
+@pytest.mark.parametrize('one, other', [(dict(model_name='lab/a'), dict(model_name_sanitized='lab__b')), (dict(model_name='lab/a'), dict(config=dict(model_args='pretrained=lab/b'))),
+                                        (dict(config=dict(model_args='pretrained=a,peft=x')), dict(config=dict(model_args=dict(pretrained='a', peft='y'))))])
+def test_two_models_are_told_apart_by_any_fact_of_their_files(tmp_path, one, other):
+    for name, facts in (('1', one), ('2', other)): (tmp_path/f'{name}_results.json').write_text(json.dumps(dict(results={'baby_pv': {'acc,none': .25}}, **facts)))
+    with pytest.raises(ValueError, match='results of 2 models'): collate(tmp_path)
+    (tmp_path/'2_results.json').unlink()
+    assert collate(tmp_path)[0] == {'baby_pv': {'acc': .25}}

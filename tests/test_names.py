@@ -1,7 +1,13 @@
 "Names that other programs rely on."
+import re
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
+
+from babyvlm._compat import MOVED
 
 NAMES = {'babyvlm.matching': 'match verify', 'babyvlm.data.conversations': 'load_records save_records',
          'babyvlm.data.taxonomy': 'load_hierarchy load_annotations build_questions',
@@ -22,3 +28,31 @@ def test_a_name_is_there(module):
 
 def test_a_name_that_nobody_has_is_an_error():
     with pytest.raises(ImportError, match='load_modle'): exec('from babyvlm.models import load_modle')
+
+
+@pytest.mark.parametrize('old', MOVED)
+def test_an_old_path_goes_on_working(old):
+    sys.modules.pop(f'babyvlm.{old}', None)
+    with pytest.warns(DeprecationWarning, match=re.escape(f"'babyvlm.{old}' has moved: import from 'babyvlm.{MOVED[old][0]}'")) as said: there = import_module(f'babyvlm.{old}')
+    assert said[-1].filename == __file__ or 'importlib' in said[-1].filename
+    for place in map(import_module, (f'babyvlm.{m}' for m in MOVED[old])):
+        for name in getattr(place, '__all__', ()): assert getattr(there, name) is not None, name
+    with pytest.raises(AttributeError, match=f"has moved to 'babyvlm.{MOVED[old][0]}', which has no attribute 'nobody'"): there.nobody  # noqa: B018
+
+
+@pytest.mark.parametrize('words', ['from babyvlm.models.vlms import load_vlm, Question, open_upright', 'from babyvlm.models import vlms', 'from babyvlm.recipes import v1',
+                                   'from babyvlm.benchmarks.items import open_image', 'from babyvlm.data.recordings import frames_at, spoken', 'import babyvlm.recipes.v2_data',
+                                   'from babyvlm.benchmarks.catalogue import *\nload_items', 'from babyvlm.data.devcv import build, VARIANTS', 'from babyvlm.evaluation import Family'])
+def test_a_program_of_before_runs(words):
+    for old in MOVED:   # as in a new process
+        sys.modules.pop(f'babyvlm.{old}', None)
+        package, _, name = f'babyvlm.{old}'.rpartition('.')
+        if hasattr(sys.modules.get(package), name): delattr(sys.modules[package], name)
+    with pytest.warns(DeprecationWarning, match='has moved'): exec(words)
+
+
+def test_no_module_of_today_is_listed_as_moved_and_importing_loads_none():
+    import babyvlm
+    assert not [m for m in MOVED if (Path(babyvlm.__file__).parent/(m.replace('.', '/') + '.py')).exists()]
+    code = "import sys, babyvlm; sys.exit(bool([m for m in sys.modules if m.startswith('babyvlm.') and m != 'babyvlm._compat']))"
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

@@ -146,6 +146,21 @@ NEIGHBOURS = [   # written after the cases, without looking at the rules; (parse
     ('yes_no', 'yes no', None), ('yes_no', 'yes | no', None), ('yes_no', 'yes, no other animals', True), ('yes_no', 'yes/no: yes', True)]
 
 
+NEIGHBOURS += [(parser, f'{opens}{thought}{closes}{answer}', right) for opens, closes in (
+    ('<|START_THINKING|>', '<|END_THINKING|><|START_RESPONSE|>'), ('<unused94>thought\n', '<unused95>'), ('<antThinking>', '</antThinking>'), ('```thinking\n', '\n```\n'))
+    for parser, thought, answer, right in (('letter', 'The answer is A', 'B', 'B'), ('number', 'The answer is 9', '3', 3), ('direction', 'right. right', 'left', 'left'),
+                                           ('yes_no', 'No. The answer is no', 'yes', True), ('letter', 'The answer is A', '', None))]
+NEIGHBOURS += [('direction', 'top/left', 'top left'), ('direction', 'down/right corner', 'bottom right'), ('direction', 'left/right', None), ('direction', 'between left and right', None),
+               ('yes_no', 'Absolutely yes, there are no others.', True), ('yes_no', 'Yes and no other answer is possible.', True), ('yes_no', 'yes and no', None),
+               ('letter', '<details><summary>Thought for 3 seconds</summary>The answer is A', None), ('letter', '<|START_THINKING|>The answer is A', None)]
+
+
+def test_letters_within_an_option_are_no_labels():
+    options = ['x-ray', 'U.S. flag', 'C-3PO', 'A/C unit']
+    shown = '\n'.join(f'{l}. {o}' for l, o in zip('ABCD', options))
+    assert [parse_letter(t, options).answer for t in (shown, f'{shown}\nAnswer: D', 'A/C unit')] == [None, 'D', 'D']
+
+
 @pytest.mark.parametrize('parser, reply, right', NEIGHBOURS)
 def test_neighbours_of_known_forms(parser, reply, right):
     got = strict(dict(parser=parser, reply=reply, options=['bird', 'object', 'label', 'choice'])).answer

@@ -279,3 +279,18 @@ def test_wrong_keys_are_flagged_and_hard_items_are_not():
     t = item_table(a)
     assert t[t['key disputed']]['item'].tolist() == ['b/0']
     assert survey.Rules() == survey.Rules()
+
+
+@pytest.mark.parametrize('kind', ['GIF', 'PNG', 'WEBP'])
+def test_people_see_the_picture_of_a_film_that_models_see(tmp_path, kind):
+    import base64
+    import io
+
+    from PIL import Image
+
+    from babyvlm.analysis.survey.page import picture_uri
+    path = tmp_path/'a'
+    Image.new('RGB', (32, 32), 'red').save(path, kind, save_all=True, append_images=[Image.new('RGB', (32, 32), 'blue')])
+    shown = Image.open(io.BytesIO(base64.b64decode(picture_uri(path).split(',')[1])))
+    r, g, b = shown.convert('RGB').getpixel((0, 0))
+    assert getattr(shown, 'n_frames', 1) == 1 and r > 200 > 60 > b

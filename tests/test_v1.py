@@ -336,3 +336,12 @@ def test_a_nul_is_refused_with_its_line(tmp_path):
 def test_equal_file_names_in_two_folders_are_two_items(tmp_path):
     f = labels_of(tmp_path, 'v.csv', 'image,positive_phrase,negative_phrase', 'kid1/1.jpg,red cup,blue cup', 'kid2/1.jpg,big dog,big cat')
     assert [i.uid for i in load_vtwt(f)] == ['vtwt/kid1/1', 'vtwt/kid2/1']
+
+
+@pytest.mark.parametrize('load, head, row', [(v1.load_vtwt, 'image,positive_phrase,negative_phrase', 'a ball,a cat'), (v1.load_saycam_caption, 'image,text', 'a ball')])
+def test_an_ending_tells_two_pictures_apart(tmp_path, load, head, row):
+    path = tmp_path/'labels.csv'
+    path.write_text(head + ''.join(f'\n{p},{row}' for p in ('kid1/1.jpg', 'kid1/1.png', 'kid2/1.jpg')) + '\n')
+    assert [i.uid.partition('/')[2] for i in load(path)] == ['kid1/1.jpg', 'kid1/1.png', 'kid2/1']
+    path.write_text(f'{head}\nkid1/1.jpg,{row}\n./kid1/1.jpg,{row}\n')
+    with pytest.raises(v1.LabelError, match='occurs twice'): load(path)

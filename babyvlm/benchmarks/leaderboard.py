@@ -48,19 +48,24 @@ def check_scores(
     return known, sorted({i for i in ignored if i.split('.')[-1] not in ('alias', 'sample_len', 'name')})
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #boardone
+_ARGS = dict(pretrained='weights', revision='revision', peft='adapter', delta='delta', model_base='base',
+             subfolder='subfolder', model_version='version', model_path='path')   # what makes another model
+
 def _said_model(d):
     "What a result file says about its model: fact -> value."
     config = d.get('config') if isinstance(d.get('config'), Mapping) else {}
     args = config.get('model_args')
     if isinstance(args, str): args = dict(a.partition('=')[::2] for a in args.split(','))
     args = args if isinstance(args, Mapping) else {}
-    said = dict(model_name=d.get('model_name'), model=config.get('model'), weights=args.get('pretrained'),
-                revision=args.get('revision'))
+    plain = str(d.get('model_name_sanitized') or '').replace('__', '/')
+    name = d.get('model_name') or plain or args.get('pretrained')
+    said = dict(model_name=name, model=config.get('model'))
+    said |= {_ARGS[k]: args[k] for k in _ARGS if k in args}
     return {k: str(v) for k, v in said.items() if v}
 
 def _one_model(facts):
     "Refuse facts of different models: file -> what it says."
-    for fact in ('model_name', 'model', 'weights', 'revision'):
+    for fact in dict.fromkeys(k for d in facts.values() for k in d):
         names = {d[fact]: path for path, d in facts.items() if fact in d}
         if len(names) > 1:
             each = '; '.join(f"'{n}' in {p}" for n, p in names.items())

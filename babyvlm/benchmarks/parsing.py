@@ -43,18 +43,21 @@ def devcv_letter(
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f002
 _THINKS = (r"(?:(?:chain|train)[-_ ]of[-_ ]thoughts?|cot|rationale|deliberation"
-           r"|(?:[a-z]{1,12}[-_])?(?:thinking|think|thoughts?|reasoning|reflection|scratchpad|analysis"
+           r"|(?:ant|[a-z]{1,12}[-_])?(?:thinking|think|thoughts?|reasoning|reflection|scratchpad|analysis"
            r"|monologue)(?:[-_](?:content|process|steps?|trace))?)")
 _MARK = re.compile(
-    r"(?:[<＜◁]|&lt;)\s?\|?\s?(?P<close>\\?/\s?|end_of_)?(?:begin_of_)?(?:\w{1,10}:)?"
+    r"(?:[<＜◁]|&lt;)\s?\|?\s?(?P<close>\\?/\s?|end_(?:of_)?)?(?:(?:begin|start)_(?:of_)?)?"
+    r"(?:\w{1,10}:)?"
     rf"(?P<name>{_THINKS})"
     r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?\s?(?:[>＞▷]|&gt;)"
-    r"|\[(?P<shut>/)?THINK(?:ING)?\]|^Thinking\.\.\.[ \t]{0,9}$|(?P<done>^\.\.\.done thinking\.)",
+    r"|\[(?P<shut>/)?THINK(?:ING)?\]|^Thinking\.\.\.[ \t]{0,9}$|<unused94>thought"
+    r"|(?P<done>^\.\.\.done thinking\.|<unused95>)",
     re.I | re.M)
 _CHANNEL = re.compile(r"<\|channel\|?>\s?(\w{1,20})[^<\n]{0,60}(?:<\|constrain\|>[^<\n]{0,60})?"
                       r"(?:<\|?message\|>)?")
 _FOLDED = re.compile(r"<details[^>]{0,60}>\s*<summary>[^<]{0,40}(?:think|thought|reason)[^<]{0,40}</summary>"
-                     r"(?:(?!</?details)[\s\S])*</details>", re.I)   # as some chat pages show a thought
+                     r"(?:(?!</?details)[\s\S])*(?:</details>|\Z)"   # as some chat pages show a thought
+                     r"|^```(?:thinking|thoughts?|reasoning)[ \t]*\n[\s\S]*?(?:^```|\Z)", re.I | re.M)
 _OVER = re.compile(r"<\|(?:end|return|start|call)\|>")
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #4f4d3fac
@@ -279,7 +282,9 @@ def _items(text, letters, texts):
     "Items of lists of options: (letter, start, end, is it the option's text, what is said of it)."
     own = ''.join(letters) + ''.join(letters).lower()
     label = re.compile(rf"(?<![\w.'-])[(\[]?([{own}])(?:([)\].:]{{1,3}})(?!\w)|(?= ))[ \t]*")
-    found, out, hidden = _weighed(label, text), [], _hide(text, texts)
+    inside = _hide(text, {l: t for l, t in texts.items() if len(t) > 1})
+    found = [m for m in _weighed(label, text) if inside[m.start(1)] != '¤']   # the C of 'A/C unit' is none
+    out, hidden = [], _hide(text, texts)
     for m, after in zip(found, [*(m.start() for m in found[1:]), len(text)]):
         line = hidden[max(0, m.start() - _WINDOW):m.start()].rpartition('\n')[2]
         rest = text[m.end():min(after, m.end() + 300)].partition('\n')[0]
@@ -471,14 +476,15 @@ _SIDE = {w: side for side, words in dict(
     right='right righthand rightward rightwards rightmost').items() for w in words.split()}
 def _any(*sides): return '|'.join(w for w in sorted(_SIDE, key=len, reverse=True) if _SIDE[w] in sides)
 _ROW, _SIDEWAYS, _WORD = _any('top', 'bottom'), _any('left', 'right'), _any('top', 'bottom', 'left', 'right')
-_JOIN = (r"(?:,? and |-and-|,? | ?[&+] ?| ?\(|_)(?:(?:slightly|somewhat|a bit|a little|also|diagonally) )?"
+_JOIN = (r"(?:,? and |-and-|,? | ?[&+/] ?| ?\(|_)(?:(?:slightly|somewhat|a bit|a little|also|diagonally) )?"
          r"(?:(?:to|towards?|on) )?(?:(?:the|its|your|my) )?")
 _PHRASE = re.compile(rf"(?<!\w)(?<!\w')(?:({_ROW}){_JOIN}({_SIDEWAYS})|({_SIDEWAYS}){_JOIN}({_ROW})"
                      rf"|({_WORD})(?:[ -]?({_WORD}))?)(?!\w|'\w)", re.I)
 _ARROWS = dict(zip('↑↓←→↗↖↘↙⬆⬇⬅➡⬈⬉⬊⬋', [*DIRECTIONS]*2))
 _ARROW = re.compile(f"[{''.join(_ARROWS)}]")
 _PLACE = re.compile(
-    r"(?:\b(?:the|to|from|far|its|your|my|at|is|be|either|neither|nor|or|and|not|but|then|than|towards?"
+    r"(?:\b(?:the|to|from|between|far|its|your|my|at|is|be|either|neither|nor|or|and|not|but|then|than"
+    r"|towards?"
     r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|[:,;.\"'(/>{→=-])\s*$", re.I)
 _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", re.I)
 
@@ -529,7 +535,8 @@ def parse_direction(
 # %% ../../nbs/benchmarks/02_parsing.ipynb #b65a84bf
 _YES_NO = re.compile(r"\b(?:yes|yeah|yep|yup|no|nope)\b"
                      r"|(?<=answer\": )(?:true|false)\b|^(?:true|false)(?=\W*$)")
-_BOTH = re.compile(r"\b(?:yes|no)\s*(?:(?:or|and|/|\||&)\s*(?:yes|no)\b|(?:yes|no)\W*$)")
+_BOTH = re.compile(r"\b(?:yes|no)\s*(?:(?:or|and|/|\||&)\s*(?:yes|no)\b(?! other)|(?:yes|no)\W*$)")
+_SURELY = "(?:(?:absolutely|certainly|clearly|definitely|indeed|of course|oh|obviously|sure),? )?"
 _ASIDE = re.compile(r"\.? ?\d|\s+(?:doubt|question|problem|worries|kidding|idea|clue|wonder|way of|way to"
                     r"|matter|image|picture|photo|information|context|answer|response|comment)\b")
 
@@ -539,7 +546,8 @@ def _yes_no(text):
     for m in _weighed(_YES_NO, text):
         before, after = _beside(text, *m.span())
         ends = re.match(r"\s*(?:[,.;:!?)\]}\"'\n-]|$)", after)
-        opens = re.search(r'(?:^|[.!?:\n]|\bbut\b)[\s"\'([{#>-]*$', before) and (ends or not before)
+        first = re.search(rf'(?:^|[.!?:\n]|\bbut\b)[\s"\'([{{#>-]*{_SURELY}$', before)
+        opens = first and (ends or not before)
         said = opens or (ends and _SAYS.search(before))
         strength = 0 if _ASIDE.match(after) else _rank(text, m, said, ends and before.endswith(', '))
         denied = bool(_NOT.search(before[-80:]))

@@ -120,9 +120,12 @@ def _path(unit, images, name):
         raise unit.error(f"the image '{name}' is outside the folder of images", 'image outside the folder')
     return name if images is None else str(Path(images)/name)
 
-def _name(path):
-    "An image's name with its folder: two folders may hold equal file names."
-    return PurePosixPath(path).with_suffix('').as_posix()
+def _names(rows):
+    "Image -> its name: with its folder, and with its ending where nothing else tells two apart."
+    paths = {r['image']: PurePosixPath(r['image']) for _, r in rows}
+    often = Counter(p.with_suffix('') for p in set(paths.values()))
+    def name(p): return p if often[p.with_suffix('')] > 1 else p.with_suffix('')
+    return {i: name(p).as_posix() for i, p in paths.items()}
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #f9c8dc62
 def _session(name):
@@ -166,11 +169,11 @@ def load_labeled_s(
     return _collect(_grouped(Path(path), rows, 'trial_id'), lambda u: _trial(u, images), lenient)
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #c0cac7d2
-def _two_words(unit, images):
+def _two_words(unit, images, names):
     (_, r), = unit.rows
     options = (r['positive_phrase'], r['negative_phrase'])
     if options[0] == options[1]: raise unit.error(f"both phrases are '{options[0]}'", 'equal phrases')
-    return Item(f"vtwt/{_name(r['image'])}", 'vtwt', [_path(unit, images, r['image'])],
+    return Item(f"vtwt/{names[r['image']]}", 'vtwt', [_path(unit, images, r['image'])],
                 options=options, gold=0, group=_session(r['image']))
 
 def load_vtwt(
@@ -180,7 +183,8 @@ def load_vtwt(
 )->ItemList:             # options (positive, negative), gold 0, grouped by session
     "Visual Two-Word Test: one image, two phrases."
     rows = read_labels(path, ['image', 'positive_phrase', 'negative_phrase'])
-    return _collect([_Unit(Path(path), [r]) for r in rows], lambda u: _two_words(u, images), lenient)
+    units, names = [_Unit(Path(path), [r]) for r in rows], _names(rows)
+    return _collect(units, lambda u: _two_words(u, images, names), lenient)
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #6cb32efd
 def _instance(unit, images):
@@ -212,9 +216,9 @@ def load_baby_winoground(
     return _collect(_grouped(Path(path), rows, 'instance_id'), lambda u: _instance(u, images), lenient)
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #9c25cc09
-def _caption(unit, images):
+def _caption(unit, images, names):
     (_, r), = unit.rows
-    return Item(f"saycam_caption/{_name(r['image'])}", 'saycam_caption', [_path(unit, images, r['image'])],
+    return Item(f"saycam_caption/{names[r['image']]}", 'saycam_caption', [_path(unit, images, r['image'])],
                 gold=r['text'], choice='open', group=_session(r['image']))
 
 def load_saycam_caption(
@@ -224,7 +228,8 @@ def load_saycam_caption(
 )->ItemList:             # gold is the reference utterance
     "SAYCam Caption: one image, one reference."
     rows = read_labels(path, ['image', 'text'])
-    return _collect([_Unit(Path(path), [r]) for r in rows], lambda u: _caption(u, images), lenient)
+    units, names = [_Unit(Path(path), [r]) for r in rows], _names(rows)
+    return _collect(units, lambda u: _caption(u, images, names), lenient)
 
 LOADERS = dict(labeled_s=load_labeled_s, vtwt=load_vtwt, baby_winoground=load_baby_winoground,
                saycam_caption=load_saycam_caption)

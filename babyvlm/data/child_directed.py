@@ -422,14 +422,16 @@ def _within(seconds, call):
     return done.get(seconds)
 
 # %% ../../nbs/data/04_child_directed.ipynb #c8cb60ec
+_WORDS, _ASIDES = ('text', 'output_text'), ('thinking', 'redacted_thinking', 'reasoning', 'reference')
+
 def _content(content):
     "The text of a message: servers send a string, nothing, or a list of parts; thoughts are left out."
     if content is None or isinstance(content, str): return content or ''
     if not isinstance(content, list): raise _Garbled(f'its text is {content!r:.60}')
     parts = [p if isinstance(p, dict) else getattr(p, '__dict__', {}) for p in content]
-    kinds = {p.get('type') for p in parts} - {'text', 'thinking', 'reasoning'}
+    kinds = {p.get('type') for p in parts} - {*_WORDS, *_ASIDES}
     if kinds: raise _Garbled(f'it answers in {min(map(str, kinds))}, not in words')
-    said = [p.get('text') for p in parts if p['type'] == 'text']
+    said = [p.get('text') for p in parts if p['type'] in _WORDS]
     if not all(isinstance(x, str) for x in said): raise _Garbled('a part of its text is no text')
     return ''.join(said)
 
@@ -451,26 +453,28 @@ def _unpack(reply):
     if message is None: raise _Garbled('the reply is no chat completion')
     why, usage = choices[0].finish_reason, reply.usage
     refused = getattr(message, 'refusal', None) or why == 'content_filter'
-    reason = 'refused' if refused else 'answer was cut off' if why == 'length' else ''
+    reason = 'refused' if refused else 'answer was cut off' if why in ('length', 'max_tokens') else ''
     paid = [getattr(usage, k, 0) or 0 for k in ('prompt_tokens', 'completion_tokens')]
     out = dict(text=_content(message.content), reason=reason, tokens_in=paid[0], tokens_out=paid[1])
     top = _top(getattr(choices[0], 'logprobs', None))
     return out if top is None else out | dict(top=top)
 
 # %% ../../nbs/data/04_child_directed.ipynb #83efcbfe
-_OPTIONAL = ('temperature', 'seed', 'top_p', 'max_tokens')   # what some models refuse
+_OPTIONAL = ('temperature', 'seed', 'top_p', 'max_tokens', 'max_completion_tokens')   # what some refuse
 
-def _refused(error, body):
+def _refused(error, sent):
     "The parameter that a server does not take from this model, or nothing."
-    named = getattr(error, 'param', None)
-    if named in _OPTIONAL and named in body: return named
-    told = re.search(r"['\"`](\w+)['\"`]", str(getattr(error, 'message', error)))
-    return told[1] if told and told[1] in _OPTIONAL and told[1] in body else None
+    named, known = getattr(error, 'param', None), [k for k in _OPTIONAL if k in sent]
+    if named in known: return named
+    told = re.findall(r'\w+', str(getattr(error, 'message', error)))   # the first counts
+    return next((w for w in told if w in known), None)
 
 def _taken(body, refused):
     "A request in the words that the model takes."
     out = {k: v for k, v in body.items() if k not in refused}
-    if 'max_tokens' in refused and 'max_tokens' in body: out['max_completion_tokens'] = body['max_tokens']
+    other = {'max_tokens', 'max_completion_tokens'} - refused
+    most = body.get('max_tokens')
+    if most and other == {'max_completion_tokens'}: out['max_completion_tokens'] = most
     return out
 
 # %% ../../nbs/data/04_child_directed.ipynb #23efa2af
@@ -494,7 +498,8 @@ def _ask(self:Endpoint, body):
         try: return _within(self.most, send)
         except (openai.APIError, ValueError, RecursionError, SlowError) as e:   # or a body of any kind
             last, status, code = e, getattr(e, 'status_code', 0), getattr(e, 'code', None)
-        name = _refused(last, body) if status == 400 else None
+        sent = _taken(body, self.refused)
+        name = _refused(last, sent) if status in (400, 422) else None
         if name and name not in self.refused: self.refused.add(name); continue   # asked again without it
         if code == 'content_filter': return dict(text='', reason='refused', tokens_in=0, tokens_out=0)
         if code == 'insufficient_quota' or 400 <= status < 500 and status not in (408, 409, 429):

@@ -155,13 +155,15 @@ def _turns(d, fail):
 
 # %% ../../nbs/data/05_conversations.ipynb #20b7e7b4
 _SHOWN = ('image', 'images', 'video')   # null and absent are the same: tables write the null
+def _nothing(v): return v in (None, '') or v != v or (isinstance(v, list) and set(map(str, v)) == {'None'})
 
 def _parse(d, where):
     "One JSON object as a record."
     if not isinstance(d, dict): raise RecordError(where, None, '', f'expected an object, found {d!r}')
     def fail(field, problem): raise RecordError(where, d.get('id'), field, problem)
-    d = {k: v for k, v in d.items() if k not in _SHOWN or v not in (None, '', [None])}
+    d = {k: v for k, v in d.items() if k not in _SHOWN or not _nothing(v)}
     if not isinstance(d.get('id'), (str, int)): fail('id', 'missing or not a string; every record needs one')
+    if 'image' in d and 'images' in d: d = {k: v for k, v in d.items() if k not in _SHOWN or v != []}
     if 'image' in d and 'images' in d: fail('images', "both 'image' and 'images' are there; keep one")
     key = 'images' if 'images' in d else 'image'
     extra = {k: v for k, v in d.items() if k not in ('id', 'conversations', key, 'video')}

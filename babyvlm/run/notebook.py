@@ -152,7 +152,7 @@ def run_notebook(
 # %% ../../nbs/run/07_notebook.ipynb #4db38826
 # a fifth of the time of large imports is the collector, which looks at ever more modules and frees nothing
 KERNEL = ['--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000, 20, 20)',
-          '--HistoryManager.enabled=False']
+          '--HistoryManager.enabled=False', '--IPKernelApp.log_level=50']
 
 def _execute(notebook, work, parameters, progress):
     "Papermill with our engine; whatever stops the notebook becomes a NotebookError."

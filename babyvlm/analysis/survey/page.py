@@ -31,10 +31,11 @@ _SHOWN = dict(JPEG='image/jpeg', PNG='image/png', GIF='image/gif', WEBP='image/w
 def picture_uri(
     path,                  # of a picture
 )->str:                    # 'data:image/...'
-    "A picture as part of the page."
+    "A picture as part of the page, seen as models see it: upright, of several its first."
     upright = open_image(path)
-    with Image.open(path, formats=FORMATS) as im: kind, turned = im.format, im.getexif().get(274, 1) != 1
-    if kind in _SHOWN and not turned: data, kind = Path(path).read_bytes(), _SHOWN[kind]
+    with Image.open(path, formats=FORMATS) as im:
+        kind, other = im.format, im.getexif().get(274, 1) != 1 or getattr(im, 'is_animated', False)
+    if kind in _SHOWN and not other: data, kind = Path(path).read_bytes(), _SHOWN[kind]
     else:
         file, kind = BytesIO(), 'image/png'
         upright.save(file, 'PNG'); data = file.getvalue()

@@ -84,6 +84,16 @@ def _remarks(folder, listed, found):
         elif found[task] != file: yield f"not read: '{where}': {task} is read from another file"
         elif short not in (_plain(task), _plain(TASKS[task].flat)): yield f"'{where}' is read as {task}"
 
+# %% ../../../nbs/benchmarks/devcv/06_read.ipynb #passed01
+def _passed_over(folder, split):
+    "A line for each file of records that lies too deep or has another ending."
+    for file in sorted(folder.glob('**/[dD][aA][tT][aA].*')):
+        parts = file.relative_to(folder).parts
+        if len(parts) < 2 or any(p[0] == '.' for p in parts) or _called(parts, split)[1] is None: continue
+        deep, json = len(parts) > 3, file.suffix.lower() == '.json'
+        why = 'it lies too deep; pass a folder further down' if json else 'records are read from a data.json'
+        if deep or not json: yield f"not read: '{file.relative_to(folder).as_posix()}': {why}"
+
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #6d0ba471
 def find_tasks(
     path,                 # a folder of either layout
@@ -96,7 +106,7 @@ def find_tasks(
     listed = _listed(path, split)
     first = {t: f for _, t, f in reversed(listed) if t}
     found = {t: first[t] for t in TASKS if t in first}
-    remarks = list(_remarks(path, listed, found))
+    remarks = [*_remarks(path, listed, found), *_passed_over(path, split)]
     if not found:
         raise FileNotFoundError(f"no DevCV file ({split}) in '{path.name}': expected {split}/<task>/data.json"
                                 f' (nested) or <short name>_{split}.json (flat)'
