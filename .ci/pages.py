@@ -100,7 +100,7 @@ def numbers():
 def workers():
     "Two processes at a time, a new one for each page, forked from one that has imported what is slow."
     context = get_context('forkserver')
-    context.set_forkserver_preload(['scipy.stats', 'IPython', 'matplotlib.pyplot', 'babyvlm.experiments.planted', 'babyvlm.experiments.v2'])
+    context.set_forkserver_preload(['babyvlm', 'torch', 'pandas', 'scipy.stats', 'matplotlib.pyplot', 'IPython', 'peft', 'great_tables'])
     return ProcessPoolExecutor(2, context, max_tasks_per_child=1)
 
 
