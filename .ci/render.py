@@ -104,7 +104,7 @@ def shorter(page, body):
 
 def one_header(body):
     "The name of an index stands in the header of its column, not in a row of its own."
-    two = re.compile(r'(<thead>\s*<tr[^>]*>\s*)<th>[^<]*</th>((?:\s*<th>[^<]*</th>)*\s*</tr>)\s*<tr>\s*(<th>[^<]+</th>)(?:\s*<th></th>)+\s*</tr>')
+    two = re.compile(r'(<tr[^>]*>\s*)<th>[^<]*</th>((?:\s*<th>[^<]*</th>)*\s*</tr>)\s*<tr>\s*(<th>[^<]+</th>)(?:\s*<th></th>)+\s*</tr>')
     return two.sub(r'\1\3\2', body)
 
 

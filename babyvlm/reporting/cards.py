@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -56,15 +57,18 @@ def read_card(
     path:Path,            # README.md of a card
 )->Card:                  # with the places in its text
     "A card from its file."
-    path = Path(path)
-    text = path.read_text(encoding='utf-8')
+    text = Path(path).read_text(encoding='utf-8')
+    return _as_card(Path(path).parent.name, text)
+
+@lru_cache(256)   # what a model lacks is asked for hundreds of cells, and YAML is slow
+def _as_card(name, text):
     head = re.match(r'---\n(.*?)\n---\n', text, re.S)
-    if not head: raise ValueError(f'{path.parent.name}: the card has no front matter between --- lines')
-    front = read_yaml(head[1], f'{path.parent.name}, front matter')
+    if not head: raise ValueError(f'{name}: the card has no front matter between --- lines')
+    front = read_yaml(head[1], f'{name}, front matter')
     places = tuple(Place(shown, tuple(c.strip() for c in (a or b).split(',') if c.strip()), bool(spare))
                    for spare, shown, a, b in _PLACE.findall(text))
     also = tuple(dict.fromkeys(re.findall(r'\bcard\s+`(\w+)`', text)))
-    return Card(path.parent.name, front.get('pretty_name', path.parent.name), places, also, front)
+    return Card(name, front.get('pretty_name', name), places, also, front)
 
 # %% ../../nbs/reporting/03_cards.ipynb #118293a1
 def cards_folder()->Path:  # one folder a card
