@@ -38,7 +38,8 @@ def _version(name):
     except importlib.metadata.PackageNotFoundError: return None
 
 def _libraries():
-    "Linear algebra that is loaded: torch's own by its build, numpy's and scipy's as they say."
+    "Linear algebra in use: torch's own by its build, numpy's and scipy's as they say."
+    import scipy.linalg   # brings its own, which a process that asks early would not tell
     build = torch.__config__.show()
     own = [n for n, mark in (('MKL', 'oneAPI Math Kernel'), ('oneDNN', 'MKL-DNN')) if mark in build]
     loaded = ({'library': i['internal_api'], 'version': i['version'], 'kernels': i.get('architecture')}

@@ -55,3 +55,10 @@ def test_records_tell_the_processors_apart(runs):
     native, low = (runs[k]['numerics'] for k in ('native', 'low'))
     assert same_bits(native, native) and not same_bits(native, low)
     assert 'settings.MKL_CBWR: None and COMPATIBLE' in differing(native, low)
+
+
+def test_the_record_does_not_hang_on_what_was_imported_before():
+    "A run and the `verify` that looks at it load different modules, and are on the same machine."
+    def record(first): return subprocess.run([sys.executable, '-c', f'{first}; import json; from babyvlm.numerics import numerics; print(json.dumps(numerics()))'],
+                                             check=True, capture_output=True, text=True).stdout
+    assert record('pass') == record('import scipy.linalg, scipy.optimize, sklearn.linear_model')
