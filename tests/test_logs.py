@@ -21,7 +21,7 @@ def lmms(folder, right=RIGHT, task='vtwt', model='org__model'):
     path = folder/model/f'20260101_120000_samples_{task}.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [dict(doc_id=k, doc=dict(question=f'q{k}'), target='B', arguments=[f'q{k}', {}], input=f'q{k}', resps=['B'], filtered_resps=['B'],
-                 doc_hash=f'h{k}', prompt_hash='p', target_hash='t', acc=float(r)) for k, r in enumerate(right)]
+                 doc_hash=f'h{k}', prompt_hash='p', target_hash='t', token_counts=[None], input_media=[f'{k}.png'], acc=float(r)) for k, r in enumerate(right)]
     path.write_text('\n'.join(map(json.dumps, rows)) + '\n')
     return path
 

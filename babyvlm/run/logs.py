@@ -25,7 +25,7 @@ from ..store import parse_json, read_json, read_text, sha256_text
 
 # %% ../../nbs/run/04_logs.ipynb #655f8731
 _PLUMBING = ('doc_id', 'doc', 'target', 'arguments', 'input', 'resps', 'filtered_resps', 'doc_hash',
-             'prompt_hash', 'target_hash', 'submission', 'token_counts', 'filter', 'metrics')
+             'prompt_hash', 'target_hash', 'submission', 'token_counts', 'filter', 'metrics', 'input_media')
 
 def _worth(value, where):
     "A credit from 0 to 1 in what a harness wrote for a sample."
@@ -65,7 +65,8 @@ def read_lmms_eval(
     rows = [parse_json(l, f'{path.name} line {n}') for n, l in lines if l.strip()]
     if not rows or not all(isinstance(r, dict) and {'doc_id', 'target'} <= set(r) for r in rows):
         raise ValueError(f'{path.name}: no samples log of lmms-eval: its lines have doc_id and target')
-    name = _metric([k for k in rows[0] if k not in _PLUMBING], metric, path.name)
+    names = [k for k, v in rows[0].items() if k not in _PLUMBING and not isinstance(v, list)]
+    name = _metric(names, metric, path.name)
     first = rows[0].get('filter')
     def unit(n, r):
         where = f'{path.name} line {n}'

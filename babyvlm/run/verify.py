@@ -23,7 +23,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from ..config import data_root, repo_root
-from ..numerics import numerics, same_bits
+from ..numerics import same_bits
 from ..reporting.cards import all_cards, look_at
 from ..reporting.tables import NUMBERS, from_row
 from .batch import paper_notebooks, verify_store
@@ -153,8 +153,11 @@ def compare_tables(
     known:dict=None,      # from `committed_numerics`; None: every character is promised
 )->dict[str, Changes]:    # one a table
     "Committed tables beside those of a rerun."
-    out, here = {}, numerics()
-    def exact(name): return known is None or same_bits(known.get(name), here)
+    out = {}
+    def made_with(name):   # of the run itself; this process may have other threads
+        file = Path(folder)/f'{name}.json'
+        return read_json(file)['record']['numerics'] if file.exists() else None
+    def exact(name): return known is None or same_bits(known.get(name), made_with(name))
     for name, table in old.items():
         page, file = _owner(name, failed), Path(folder)/f'{name}.csv'
         if page is None: continue
