@@ -139,8 +139,3 @@ def test_every_committed_figure_has_its_finding_above_it():
     "The title of the whole, larger than those of panels and pictures."
     drawn = sorted(Path(__file__).parents[1].glob('figures/study/**/*.svg'))
     assert len(drawn) > 30 and [p.stem for p in drawn if topmost(p.read_text(encoding='utf-8')) != ('11', True)] == []
-
-
-def test_a_panel_that_names_chance_has_its_line():
-    drawn = {p.stem: p.read_text(encoding='utf-8') for p in Path(__file__).parents[1].glob('figures/study/**/*.svg')}
-    assert [k for k, s in drawn.items() if re.search(r'>n = [^<]*chance', s) and 'stroke-dasharray' not in s] == []
