@@ -16,7 +16,8 @@ os.environ['BABYVLM_PYTHON'] = sys.executable
 
 def step(wildcards): return BY_DONE[f'_runs/{wildcards.profile}/{wildcards.page}.{wildcards.key}.done']
 def need(kind): return lambda w: step(w)['resources'][kind]   # from babyvlm/assets/resources.csv
-def in_chain(wildcards): return int(wildcards.page.startswith('v2/'))   # V2's phases follow each other: a second page would only wait
+BUILDS = 'v1/69_claims', 'v2/74_main_results'   # they make what the other pages of their papers read, which would only wait beside them
+def beside(paper): return lambda w: (1 + (w.page in BUILDS)) if w.page.startswith(paper) else 0
 
 
 wildcard_constraints:
@@ -33,9 +34,10 @@ rule notebook:
     output: '_runs/{profile}/{page}.{key}.done'
     params:
         index=lambda w: step(w).get('index', 1), total=lambda w: step(w).get('total', 1)
+    priority: lambda w: step(w)['first']   # the longest first: short ones fill what is left
     threads: lambda w: step(w)['resources']['cpus'] if step(w)['resources']['gpu'] else 1
     resources:
-        gpu=need('gpu'), mem_mb=need('mem_mb'), runtime=need('minutes'), chain=in_chain
+        gpu=need('gpu'), mem_mb=need('mem_mb'), runtime=need('minutes'), v1=beside('v1/'), v2=beside('v2/')
     shell:
         '"${{BABYVLM_PYTHON:-python}}" -c "from babyvlm.run.cli import app; app()" notebook {input.page:q} {output:q} --profile {wildcards.profile} '
         '--index {params.index} --total {params.total}'

@@ -1,5 +1,6 @@
 """Comparisons: known answers, laws, coverage and error rates in simulations."""
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,16 @@ def test_many_comparisons_are_corrected():
     holm = np.minimum(1, np.maximum.accumulate(p * (m - np.arange(m))))
     bh = np.minimum(1, np.minimum.accumulate((p * m / np.arange(1, m + 1))[::-1])[::-1])
     assert np.allclose(np.sort(t.p_holm), holm) and np.allclose(np.sort(t.p_bh), bh)
+
+
+def test_models_that_share_a_label_set_are_not_compared_across_others():
+    rng = np.random.default_rng(5)
+    def on(name, labels): return replace(answers(name, rng.integers(0, 2, 40), prefix=labels), labels=labels)
+    def pairs(*models): return {(a, b) for a, b in zip(*(compare_all(list(models), n_boot=50)[k] for k in 'ab'))}
+    both = pairs(*(on(m, l) for m in ('m', 'w') for l in ('home', 'away')))
+    assert both == {('m, home', 'm, away'), ('w, home', 'w, away'), ('m, home', 'w, home'), ('m, away', 'w, away')}
+    assert pairs(on('m', 'home'), on('m', 'away'), on('w', 'home')) == {('m, home', 'm, away'), ('m, home', 'w')}
+    assert pairs(on('m', 'home'), on('w', 'away')) == {('m', 'w')}, 'no set in common: across is all there is'
 
 
 def test_sameness_is_claimed_only_with_evidence():

@@ -147,7 +147,8 @@ NEIGHBOURS = [   # written after the cases, without looking at the rules; (parse
 
 
 NEIGHBOURS += [(parser, f'{opens}{thought}{closes}{answer}', right) for opens, closes in (
-    ('<|START_THINKING|>', '<|END_THINKING|><|START_RESPONSE|>'), ('<unused94>thought\n', '<unused95>'), ('<antThinking>', '</antThinking>'), ('```thinking\n', '\n```\n'))
+    ('<|START_THINKING|>', '<|END_THINKING|><|START_RESPONSE|>'), ('<unused94>thought\n', '<unused95>'), ('<antThinking>', '</antThinking>'), ('```thinking\n', '\n```\n'),
+    ('<plan>', '</plan>'), ('<!-- think -->', '<!-- /think -->'), ('<!--thinking-->', '<!--/thinking-->'), ('<th\u200bink>', '</think\u2060>'))
     for parser, thought, answer, right in (('letter', 'The answer is A', 'B', 'B'), ('number', 'The answer is 9', '3', 3), ('direction', 'right. right', 'left', 'left'),
                                            ('yes_no', 'No. The answer is no', 'yes', True), ('letter', 'The answer is A', '', None))]
 NEIGHBOURS += [('direction', 'top/left', 'top left'), ('direction', 'down/right corner', 'bottom right'), ('direction', 'left/right', None), ('direction', 'between left and right', None),

@@ -42,14 +42,14 @@ def devcv_letter(
     return m[1].upper() if m else None
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f002
-_THINKS = (r"(?:(?:chain|train)[-_ ]of[-_ ]thoughts?|cot|rationale|deliberation"
+_THINKS = (r"(?:(?:chain|train)[-_ ]of[-_ ]thoughts?|cot|rationale|deliberation|plan(?:ning)?"
            r"|(?:ant|[a-z]{1,12}[-_])?(?:thinking|think|thoughts?|reasoning|reflection|scratchpad|analysis"
            r"|monologue)(?:[-_](?:content|process|steps?|trace))?)")
 _MARK = re.compile(
-    r"(?:[<＜◁]|&lt;)\s?\|?\s?(?P<close>\\?/\s?|end_(?:of_)?)?(?:(?:begin|start)_(?:of_)?)?"
+    r"(?:<!--|[<＜◁]|&lt;)\s?\|?\s?(?P<close>\\?/\s?|end_(?:of_)?)?(?:(?:begin|start)_(?:of_)?)?"
     r"(?:\w{1,10}:)?"
     rf"(?P<name>{_THINKS})"
-    r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?\s?(?:[>＞▷]|&gt;)"
+    r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?(?:--)?\s?(?:[>＞▷]|&gt;)"
     r"|\[(?P<shut>/)?THINK(?:ING)?\]|^Thinking\.\.\.[ \t]{0,9}$|<unused94>thought"
     r"|(?P<done>^\.\.\.done thinking\.|<unused95>)",
     re.I | re.M)
@@ -59,13 +59,14 @@ _FOLDED = re.compile(r"<details[^>]{0,60}>\s*<summary>[^<]{0,40}(?:think|thought
                      r"(?:(?!</?details)[\s\S])*(?:</details>|\Z)"   # as some chat pages show a thought
                      r"|^```(?:thinking|thoughts?|reasoning)[ \t]*\n[\s\S]*?(?:^```|\Z)", re.I | re.M)
 _OVER = re.compile(r"<\|(?:end|return|start|call)\|>")
+_NO_WIDTH = '[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufe0e\ufe0f\u20e3]'
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #4f4d3fac
 def final_message(
     reply:str,  # raw reply
 )->str:         # '' when a thought is never closed
     "The reply without the thoughts of a reasoning model."
-    text = _FOLDED.sub('', reply or '')
+    text = _FOLDED.sub('', re.sub(_NO_WIDTH, '', reply or ''))
     channels = list(_CHANNEL.finditer(text))
     if channels:
         final = [m for m in channels if m[1].lower() == 'final']
@@ -88,8 +89,8 @@ _QUOTES = str.maketrans({**dict.fromkeys('‘’', "'"), **dict.fromkeys('“”
          **{chr(a + k): chr(65 + k) for a in (0x1f150, 0x1f170) for k in range(26)},   # 🅐, 🅰
  '½': ' 1/2', '¼': ' 1/4', '¾': ' 3/4', '\u2044': '/',
                          **dict.fromkeys('¹²³⁰⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉', '^')})
-_UNSEEN = re.compile('[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufe0e\ufe0f\u20e3]'
-                     r'|</?(?:b|i|u|p|em|strong|span|code|s)>|<\|[^|<>\n]{1,40}\|>|<end_of_turn>', re.I)
+_UNSEEN = re.compile(_NO_WIDTH + r'|</?(?:b|i|u|p|em|strong|span|code|s)>|<\|[^|<>\n]{1,40}\|>|<end_of_turn>',
+                     re.I)
 
 def plain(
     reply:str,       # raw reply

@@ -159,7 +159,8 @@ def plan(
     tables = [f for g, f in done.items() if not _is_report(g)]
     scale = get_profile(profile).scale
     out = {g: dict(notebook=n.as_posix(), done=done[g], before=tables if _is_report(g) else [],
-                   resources=resources_of(g, scale)) for g, n in todo.items()}
+                   resources=resources_of(g, scale), first=round(60*minutes_of(g, 'toy')[0]))
+           for g, n in todo.items()}
     for d in out.values(): d['fresh'] = _fresh(root/d['done'], [root/b for b in d['before']])
     stale = [d for d in out.values() if not d['fresh']]
     for i, d in enumerate(stale, 1): d.update(index=i, total=len(stale))
@@ -280,7 +281,7 @@ def snakemake_command(
 )->list[str]:             # a command line
     "The Snakemake call behind `babyvlm reproduce`."
     config = [f'{k}={v}' for k, v in dict(profile=profile, paper=paper, only=only).items() if v]
-    where = ['--profile', cluster] if cluster else ['--cores', str(jobs), '--resources', 'gpu=1', 'chain=1']
+    where = ['--profile', cluster] if cluster else ['--cores', str(jobs), '--resources', 'gpu=1', 'v1=2', 'v2=2']
     return [sys.executable, '-m', 'snakemake', '--snakefile', 'Snakefile', *where, '--nolock',
             '--ignore-incomplete', '--keep-going', '--drop-metadata', '--rerun-triggers', 'mtime',
             '--scheduler', 'greedy', '--nocolor', '--config', *config, *extra]

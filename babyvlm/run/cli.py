@@ -169,7 +169,7 @@ def _tell(done, alone=False):
     if done.problem: return
     if not done.shard:
         save_result(done)
-        if not alone: typer.echo('\n'.join(beside(done, load_results(Path(done.journal).parents[3]))))
+        for line in () if alone else beside(done, load_results(Path(done.journal).parents[3])): typer.echo(line)
     typer.echo(f'replies: {done.journal}')
 
 # %% ../../nbs/run/11_cli.ipynb #c0cli001

@@ -223,7 +223,8 @@ def compare_all(
     "All comparisons of models on the same task, corrected for how many there are."
     named = _named(list(answers))
     _no_twins(named)
-    rows = [compare(a, b, margin, n_boot, seed) for a, b in combinations(named, 2) if _comparable(a, b)]
+    rows = [compare(a, b, margin, n_boot, seed) for (x, a), (y, b) in combinations(zip(answers, named), 2)
+            if _comparable(a, b) and not _crossed(x, y, answers)]
     if not rows: raise ValueError(_nothing(named))
     t = pd.DataFrame(rows)
     for name, how in (('p_holm', 'holm'), ('p_bh', 'fdr_bh')): t[name] = multipletests(t.p, method=how)[1]
@@ -231,6 +232,12 @@ def compare_all(
     return t.sort_values(['p_holm', 'p'], ignore_index=True)
 
 # %% ../../nbs/run/03_compare.ipynb #459dc5f6
+def _crossed(a, b, answers):
+    "Two models on two label sets although one is common to both: it says nothing new and costs a test."
+    if a.model == b.model or a.labels == b.labels: return False
+    mine, theirs = ({k.labels for k in answers if (k.model, k.task) == (m.model, m.task)} for m in (a, b))
+    return bool(mine & theirs)
+
 def _nothing(answers):
     known = '; '.join(dict.fromkeys(left_alone(answers))) or 'no answers at all'
     return f'no task and metric that two models share: {known}'
