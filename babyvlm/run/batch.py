@@ -249,7 +249,7 @@ def tree_memory(
     return total / 2**30
 
 # %% ../../nbs/run/08_batch.ipynb #b3ce2d59
-def _wait(proc, every=3.):
+def _wait(proc, every=8.):   # to ask costs a tenth of a second
     "Wait for a process; the largest memory of this one and all that it started, GiB."
     peak = 0.
     while True:
