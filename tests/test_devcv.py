@@ -465,3 +465,9 @@ def test_warnings_of_a_command_are_one_line(tmp_path):
         assert warnings.formatwarning('not read: x', UserWarning, 'place.py', 3) == 'babyvlm: not read: x\n'
         raise ValueError('gone')
     assert warnings.formatwarning is usual
+
+
+def test_what_the_nursery_knows_of_its_items_is_no_file_to_warn_of(toy):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert find_tasks(toy[0]/'home', 'train')

@@ -90,6 +90,7 @@ def _passed_over(folder, split):
     for file in sorted(folder.glob('**/[dD][aA][tT][aA].*')):
         parts = file.relative_to(folder).parts
         if len(parts) < 2 or any(p[0] == '.' for p in parts) or _called(parts, split)[1] is None: continue
+        if file.suffix == '.truth': continue   # what the nursery knows of its own pictures, see `truth_file`
         deep, json = len(parts) > 3, file.suffix.lower() == '.json'
         why = 'it lies too deep; pass a folder further down' if json else 'records are read from a data.json'
         if deep or not json: yield f"not read: '{file.relative_to(folder).as_posix()}': {why}"
