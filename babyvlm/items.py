@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['CHOICES', 'FORMATS', 'MAX_PIXELS', 'PROTOCOLS', 'Item', 'score_shape', 'Status', 'Reply', 'scored', 'ImageError',
            'looks_like', 'open_image', 'following', 'leads_out', 'stay_inside', 'item_key', 'Journal', 'DualEncoder',
-           'LikelihoodModel', 'ChatModel', 'protocol_of', 'contrastive_scores', 'by_picture', 'read_shard', 'of_shard',
-           'elsewhere', 'evaluate', 'parsed', 'is_answered', 'unasked', 'finished', 'show_item']
+           'LikelihoodModel', 'ChatModel', 'embeddable', 'protocol_of', 'contrastive_scores', 'by_picture',
+           'read_shard', 'of_shard', 'elsewhere', 'evaluate', 'parsed', 'is_answered', 'unasked', 'finished',
+           'show_item']
 
 # %% ../nbs/06_items.ipynb #2f80ae63
 import functools
@@ -388,6 +389,12 @@ class ChatModel(Protocol):
 PROTOCOLS = dict(contrastive=DualEncoder, loglik=LikelihoodModel, chat=ChatModel)
 
 # %% ../nbs/06_items.ipynb #81ee4740
+def embeddable(
+    item:Item,               # any kind
+)->bool:                     # one text for its pictures, one picture for its texts, or both of each
+    "Whether embeddings can be compared for it."
+    return {'images': len(item.options), 'options': len(item.images), 'open': 0}.get(item.choice, 1) == 1
+
 def protocol_of(
     model,                   # any object
     items:Sequence[Item],    # what it will be asked
@@ -395,6 +402,7 @@ def protocol_of(
     "How the model will be asked: embeddings before likelihoods before words; open items need words."
     able = [k for k, p in PROTOCOLS.items() if isinstance(model, p)]
     if any(i.choice == 'open' for i in items): able = [k for k in able if k == 'chat']
+    if not all(map(embeddable, items)): able = [k for k in able if k != 'contrastive']
     if able: return able[0]
     kind = type(model).__name__
     raise TypeError(f"{kind} cannot answer these items: open items need `reply`, others `encode_images` and "

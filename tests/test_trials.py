@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from babyvlm.analysis.explorer import Explorer
 from babyvlm.benchmarks.trials import audited, credit, load_trials, score
-from babyvlm.items import Journal, Reply, score_shape
+from babyvlm.items import Journal, Reply, protocol_of, score_shape
 from babyvlm.models.tiny import tiny_vlm
 from babyvlm.run import evaluate as evaluation
 from babyvlm.run.cli import app
@@ -44,6 +44,21 @@ def test_released_forms(tmp_path):
     assert read(tmp_path, 'manifest_nouns_cartoon.json', json.dumps(dict(items=[NOUN])))[0].choice == 'images'
     pair, = read(tmp_path, 'manifest_grammatical_negation_cartoon.json', json.dumps(dict(items=[GRAM])))
     assert credit(pair, Reply(pair.uid, scores=((.9, .8), (.1, .3)))) == 1 and credit(pair, Reply(pair.uid, scores=((1, 1), (1, 1))), 'reference') == 0
+
+
+def test_options_that_have_pictures_are_chosen_among_pictures(tmp_path):
+    for word in ('key', 'rag', 'grape', 'lava'): Image.new('RGB', (8, 8)).save(tmp_path/f'{word}.png')
+    item, = read(tmp_path, 'levante.csv', LEVANTE)
+    assert (item.choice, item.options, Path(item.images[item.gold]).name, len(item.images)) == ('images', ('key',), 'key.png', 4)
+    (tmp_path/'rag.png').unlink()
+    item, = read(tmp_path, 'levante.csv', LEVANTE)
+    assert any(p.endswith('rag.png') for p in item.images), 'a picture that lacks is left out by name when it is asked'
+
+
+def test_a_list_without_pictures_is_nothing_for_a_model_that_compares_them(tmp_path):
+    items = read(tmp_path, 'levante.csv', LEVANTE)
+    dual = SimpleNamespace(name='clip', encode_images=lambda x: x, encode_texts=lambda x: x)
+    with pytest.raises(TypeError, match='cannot answer these items'): protocol_of(dual, items)
 
 
 WRONG = [('a.csv', 'x,y\n1,2\n', 'a.csv: columns x, y; expected images, options, answer'), ('b.json', '{"items": []}', 'b.json: no rows'), ('c.jsonl', '{"x"', 'c.jsonl line 1: not JSON'),

@@ -79,6 +79,15 @@ def _devbench(r, where, uid, name, root):
     images = [_inside(root, r[c], where) for c in sorted(r) if c.startswith('image') and r[c]]
     return trial(where, uid, name, images, (r['text1'],), 0, group=r['text1'])
 
+def _drawn(root, words):
+    "Pictures that are called as the options; none where no option has one."
+    if any(Path(w).name != w or len(w) > 60 for w in words): return []   # these are no names of files
+    for folder in (root, root/'images'):
+        for end in ('.webp', '.png', '.jpg', '.jpeg'):
+            paths = [str(folder/f'{w}{end}') for w in words]
+            if any(Path(p).is_file() for p in paths): return paths   # one that lacks is left out by name
+    return []
+
 def _levante(r, where, uid, name, root):
     stage = r.get('assessment_stage') or r.get('trial_type') or 'test'
     if 'test' not in stage: return f'{stage}, no trial'
@@ -87,9 +96,14 @@ def _levante(r, where, uid, name, root):
     options = [r['answer'], *(s.strip() for s in r['response_alternatives'].split(','))]
     options = sorted(options, key=lambda o: (len(o), o))      # the file names the right one apart
     images = [_inside(root, r['image'], where)] if r.get('image') else []
+    shown = [] if images else _drawn(root, options)
     asked = r.get('full_prompt') or r.get('prompt', '')
-    return trial(where, uid, name, images, options, r['answer'], asked, r['item_uid'])
+    if not shown: return trial(where, uid, name, images, options, r['answer'], asked, r['item_uid'])
+    said, right = (r.get('prompt_phrase') or r['answer'],), shown[options.index(r['answer'])]
+    return trial(where, uid, name, shown, said, right, asked, r['item_uid'])
 
+
+# %% ../../nbs/benchmarks/08_trials.ipynb #c0baby01
 def _babyvision(r, where, uid, name, root):
     closed = r['ansType'] == 'choice'
     options, answer = (r['options'], r['choiceAns']) if closed else ((), r['blankAns'])

@@ -145,6 +145,11 @@ def resources_of(
     if not rows: raise ValueError(f"no row of resources.csv fits page '{page}' at scale '{scale}'")
     return {k: int(rows[-1][k]) for k in ('gpu', 'cpus', 'mem_mb', 'minutes')}
 
+def _known_minutes(profile):
+    "page -> minutes on the machine of minutes.csv"
+    rows = csv.DictReader(asset('minutes.csv').splitlines())
+    return {r['page']: float(r['minutes']) for r in rows if r['profile'] == profile}
+
 # %% ../../nbs/run/08_batch.ipynb #819d29f6
 def plan(
     profile:str='toy',    # a name of `PROFILES`
@@ -159,7 +164,7 @@ def plan(
     tables = [f for g, f in done.items() if not _is_report(g)]
     scale = get_profile(profile).scale
     out = {g: dict(notebook=n.as_posix(), done=done[g], before=tables if _is_report(g) else [],
-                   resources=resources_of(g, scale), first=round(60*minutes_of(g, 'toy')[0]))
+                   resources=resources_of(g, scale), first=round(60*_known_minutes('toy').get(g, 0)))
            for g, n in todo.items()}
     for d in out.values(): d['fresh'] = _fresh(root/d['done'], [root/b for b in d['before']])
     stale = [d for d in out.values() if not d['fresh']]
@@ -215,9 +220,8 @@ def minutes_of(
     ran = json.loads(copy.read_text())['metadata'].get('papermill', {}) if copy.exists() else {}
     told = ran.get('duration')
     if told: return told / 60, 'measured'
-    rows = csv.DictReader(asset('minutes.csv').splitlines())
-    known = [float(r['minutes']) for r in rows if (r['profile'], r['page']) == (profile, page)]
-    if known: return known[0] / quick, 'scaled'
+    known = _known_minutes(profile).get(page)
+    if known: return known / quick, 'scaled'
     return float(resources_of(page, get_profile(profile).scale)['minutes']), 'asked for'
 
 # %% ../../nbs/run/08_batch.ipynb #0c77est2
@@ -281,7 +285,8 @@ def snakemake_command(
 )->list[str]:             # a command line
     "The Snakemake call behind `babyvlm reproduce`."
     config = [f'{k}={v}' for k, v in dict(profile=profile, paper=paper, only=only).items() if v]
-    where = ['--profile', cluster] if cluster else ['--cores', str(jobs), '--resources', 'gpu=1', 'v1=2', 'v2=2']
+    here = ['--cores', str(jobs), '--resources', 'gpu=1', 'v1=2', 'v2=2']
+    where = ['--profile', cluster] if cluster else here
     return [sys.executable, '-m', 'snakemake', '--snakefile', 'Snakefile', *where, '--nolock',
             '--ignore-incomplete', '--keep-going', '--drop-metadata', '--rerun-triggers', 'mtime',
             '--scheduler', 'greedy', '--nocolor', '--config', *config, *extra]

@@ -155,8 +155,7 @@ def _one_model(spec, benchmark, asked, out, shard, found, how):
     def journal(task, key): return out if alone else journal_of(out or '.', suite.name, task, key)
     absent = absent_tasks(benchmark, asked['labels'], asked['split'])
     for done in evaluations(known, benchmark, journal=journal, shard=shard, **asked):
-        bad += done.missing
-        found.append(done)
+        bad += done.missing; found.append(done)
         _tell(done, alone)
     if absent: typer.echo(f"not among the labels: {', '.join(absent)}")
     return bad
@@ -169,7 +168,8 @@ def _tell(done, alone=False):
     if done.problem: return
     if not done.shard:
         save_result(done)
-        for line in () if alone else beside(done, load_results(Path(done.journal).parents[3])): typer.echo(line)
+        kept = () if alone else load_results(Path(done.journal).parents[3])
+        for line in beside(done, kept): typer.echo(line)
     typer.echo(f'replies: {done.journal}')
 
 # %% ../../nbs/run/11_cli.ipynb #c0cli001

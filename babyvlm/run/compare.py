@@ -214,6 +214,7 @@ def left_alone(
     return [f'{a.model}: {a.task} ({a.metric})' for a in answers
             if not any(a is not b and _comparable(a, b) for b in answers)]
 
+# %% ../../nbs/run/03_compare.ipynb #c0cmpall
 def compare_all(
     answers:Sequence[Answers],  # of any models and tasks
     margin:float=.05,     # how much is still the same

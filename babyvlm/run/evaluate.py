@@ -31,8 +31,8 @@ from ..benchmarks.v1 import FILES, LOADERS, TASKS, benchmark, score
 from ..config import data_root, did_you_mean
 from ..credit import MODES
 from ..estimate import Estimate
-from ..items import (Item, Journal, Reply, Status, elsewhere, evaluate, item_key, open_image,
-                           protocol_of, read_shard, stay_inside)
+from ..items import (Item, Journal, Reply, Status, elsewhere, embeddable, evaluate, item_key,
+                           open_image, protocol_of, read_shard, stay_inside)
 from ..models.babyllava import BABYLLAVA
 from ..models.babyllava_v2 import BABYLLAVA_V2, BabyLlavaV2
 from ..models.cvcl import CVCL_FAMILY
@@ -377,7 +377,8 @@ def _protocol(suite, model, task, items):
     except TypeError: pass
     can = dict.fromkeys(w for k, w in _ABLE.items() if getattr(model, k, None))
     need = 'answers in words' if any(i.choice == 'open' for i in items) else \
-        'ranks options or answers in words' if suite.name == 'devcv' else 'ranks options or compares them'
+        'ranks options or answers in words' if suite.name == 'devcv' or not all(map(embeddable, items)) else \
+        'ranks options or compares them'
     raise TypeError(f"{_name(model)} {' and '.join(can) or 'does nothing known'}: "
                     f'{_full(suite, task)} needs a model that {need}')
 
