@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 
 import pytest
 
@@ -10,14 +11,16 @@ from babyvlm.config import profile
 from babyvlm.experiments.rehearsal import write_other_cards, write_own_sets, write_saycam_cards, write_survey_card, write_taxonomy_cards
 from babyvlm.experiments.sources import MissingData
 from babyvlm.experiments.v1 import V1, Spec
-from babyvlm.experiments.v2 import V2
+from babyvlm.experiments.v2 import V2, Tuned
 from babyvlm.nursery.world import Nursery
 from babyvlm.reporting.cards import all_cards, check_card
+from babyvlm.run.replies import Replies
 from babyvlm.store import Store
 
 CARDS = {n: c for n, c in all_cards().items() if c.places}
-SMALL = {'nursery': dict(utterances=60, web=50, labeled_s=22, vtwt=10, baby_winoground=4, captions=4),
+SMALL = {'nursery': dict(utterances=200, web=50, labeled_s=22, vtwt=10, baby_winoground=4, captions=4),
          'v2_data': dict(recordings=2, utterances=12, train=8, test=8)}
+BRIEF = SMALL | {'clip': dict(batch=16), 'cvcl': dict(batch=16)}
 
 
 @pytest.fixture(scope='module')
@@ -78,6 +81,35 @@ def test_counts_of_real_files(drawn, tmp_path, monkeypatch):
     assert facts['raw corpus', 'all', 'hours'] > 0 and facts['interleaved sequences', 'all', 'stride of windows'] == .5
     sample = {t for s, t, _ in facts if s.startswith('Ego4D')}
     assert sample == {'count', 'leftright', 'spatialdetails', 'compare_synthetic', 'subitize'}
+
+
+AFTER_VIDEOS = 'clip_scores frames pair_embeddings pretraining v2-dino v2-language v2-pretrained v2-tuned v2-replies'
+CHANGES = {'babylmms-eval/vtwt.csv': 'replies', 'hierarchy/taxonomies/hierarchy_CUB200.json': 'questions',
+           'devcv/saycam/train/*/data.json': 'v2-language v2-pretrained v2-tuned v2-replies',
+           'saycam/videos/*.mp4': AFTER_VIDEOS}   # file -> what is made again, one each
+
+
+def made(root, store):
+    "Everything that a run asks for, by processes that know nothing of each other."
+    mine = profile('rehearsal', BRIEF)
+    one, two, asked = V1(mine, store), V2(mine, store), Replies(mine, store)
+    one.eyes(), one.language('BabyLLaVA-GPT2', 0), one.transferred(), one.answers([Spec('CVCL')])
+    two.results(Tuned(), ('leftright',))
+    for name in ('CUB-200', 'ImgNet-Animal'): asked.questions(name, 'random')
+    return {a.key: a.stage for a in store.artifacts()}
+
+
+def test_a_changed_file_makes_again_what_rests_on_it_and_nothing_else(drawn, tmp_path, monkeypatch):
+    root, store = shutil.copytree(drawn, tmp_path/'data'), Store(tmp_path/'store')
+    monkeypatch.setenv('BABYVLM_DATA', str(root))
+    before, seen = made(root, store), {}
+    assert made(root, store) == before
+    for name in CHANGES:
+        first, *others = sorted(root.glob(name))
+        first.write_bytes(others[0].read_bytes() if first.suffix == '.mp4' else first.read_bytes() + b'\n')
+        after = made(root, store)
+        seen[name], before = Counter(after[k] for k in after.keys() - before.keys()), after
+    assert seen == {name: Counter(stages.split()) for name, stages in CHANGES.items()}
 
 
 @pytest.mark.slow
