@@ -156,6 +156,20 @@ NEIGHBOURS += [('direction', 'top/left', 'top left'), ('direction', 'down/right 
                ('letter', '<details><summary>Thought for 3 seconds</summary>The answer is A', None), ('letter', '<|START_THINKING|>The answer is A', None)]
 
 
+NEIGHBOURS += [('letter', f'<{tag}>The answer is A</{tag}>B', 'B') for tag in ('reason', 'reflect', 'analyze', 'working', 'scratch', 'scratch_pad', 'step-by-step', 'thinking_mode')]
+NEIGHBOURS += [
+    ('letter', '\\<think\\>The answer is A\\</think\\>B', 'B'), ('letter', '[BEGIN THINKING]The answer is A[END THINKING]B', 'B'),
+    ('letter', '<|im_start|>think\nThe answer is A\n<|im_start|>answer\nB', 'B'), ('letter', '<|im_start|>think\nThe answer is A', None),
+    ('letter', '## Thinking\n\nThe answer is A?\n\n## Final Response\n\nThe answer is B.', 'B'), ('letter', '<think>\nFinal answer:\nA', None),
+    ('letter', '<B>', 'B'), ('letter', 'Answer: <B>', 'B'), ('letter', '<b>B</b>', 'B'), ('letter', 'A; B', None), ('letter', 'A+B', None), ('letter', 'A B C D', None), ('letter', 'Answer: C (or D)', None),
+    ('letter', 'C. Because image A shows a cat.', 'C'), ('letter', '(C) The animal A is smaller.', 'C'), ('letter', 'Answer: C\n\nOption A is a cat, option B is a dog.', 'C'),
+    ('letter', 'Image A: cat.\nImage B: cup.\n\nSo the answer is image B.', 'B'), ('letter', 'It must be image B, since image A is a cat.', 'B'), ('letter', 'Image A shows a cat. Image C shows a cup.', None),
+    ('number', '3\n\nThere are 2 on the left and 1 on the right.', 3), ('number', 'Three\nThere are two big cups and one small.', 3), ('number', '3 cups. There are 2 on the left and 1 on the right.', None),
+    ('number', '2 red\n3 blue', None), ('number', 'How many cups\n3', 3), ('number', 'One, two, three. So 3.', None), ('number', 'The total is 2 + 1 = 3.', 3), ('number', '2 plus 1 equals 3', 3), ('number', '2 + 1', None),
+    ('number', 'There are 2 rows of 3, so 6.', None), ('number', '1\n2\n3', None),
+    ('direction', 'It moved from the bottom to the right.', None), ('direction', 'left to top', None), ('direction', 'up to the left', 'top left'), ('direction', 'It did not exit right, it went left.', 'left')]
+
+
 def test_letters_within_an_option_are_no_labels():
     options = ['x-ray', 'U.S. flag', 'C-3PO', 'A/C unit']
     shown = '\n'.join(f'{l}. {o}' for l, o in zip('ABCD', options))

@@ -43,15 +43,18 @@ def devcv_letter(
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f002
 _THINKS = (r"(?:(?:chain|train)[-_ ]of[-_ ]thoughts?|cot|rationale|deliberation|plan(?:ning)?"
-           r"|(?:ant|[a-z]{1,12}[-_])?(?:thinking|think|thoughts?|reasoning|reflection|scratchpad|analysis"
-           r"|monologue)(?:[-_](?:content|process|steps?|trace))?)")
+           r"|step[-_]by[-_]step|(?:ant|[a-z]{1,12}[-_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?"
+           r"|reflect(?:ion)?|scratch[-_]?(?:pad)?|analy(?:sis|[sz]e)|working|monologue)"
+           r"(?:[-_](?:content|process|steps?|trace|mode))?)")
 _MARK = re.compile(
-    r"(?:<!--|[<＜◁]|&lt;)\s?\|?\s?(?P<close>\\?/\s?|end_(?:of_)?)?(?:(?:begin|start)_(?:of_)?)?"
+    r"(?:<!--|\\?[<＜◁]|&lt;)\s?\|?\s?(?P<close>\\?/\s?|end_(?:of_)?)?(?:(?:begin|start)_(?:of_)?)?"
     r"(?:\w{1,10}:)?"
     rf"(?P<name>{_THINKS})"
-    r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?(?:--)?\s?(?:[>＞▷]|&gt;)"
-    r"|\[(?P<shut>/)?THINK(?:ING)?\]|^Thinking\.\.\.[ \t]{0,9}$|<unused94>thought"
-    r"|(?P<done>^\.\.\.done thinking\.|<unused95>)",
+    r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?(?:--)?\s?(?:\\?[>＞▷]|&gt;)"
+    r"|\[(?:(?P<shut>/|END[ _])|BEGIN[ _]|START[ _])?THINK(?:ING)?\]|^Thinking\.\.\.[ \t]{0,9}$"
+    r"|<unused94>thought|<\|im_start\|>think\b"
+    r"|(?P<done>^\.\.\.done thinking\.|<unused95>|<\|im_start\|>answer\b)"
+    r"|(?P<final>^[#* ]{0,9}final (?:response|answer|output)[:* ]{0,9}$)",
     re.I | re.M)
 _CHANNEL = re.compile(r"<\|channel\|?>\s?(\w{1,20})[^<\n]{0,60}(?:<\|constrain\|>[^<\n]{0,60})?"
                       r"(?:<\|?message\|>)?")
@@ -76,7 +79,8 @@ def final_message(
     opened, outside, at = [], [], 0
     for m in _MARK.finditer(text):
         kind = (m['name'] or 'think').lower()[:2]
-        if m['close'] or m['end'] or m['shut'] or m['done']:
+        if m['final']: at = at if opened else m.end()
+        elif m['close'] or m['end'] or m['shut'] or m['done']:
             opened, at = opened[:opened.index(kind)] if kind in opened else [], m.end()
         else:
             if not opened: outside.append(text[at:m.start()])
@@ -89,8 +93,9 @@ _QUOTES = str.maketrans({**dict.fromkeys('‘’', "'"), **dict.fromkeys('“”
          **{chr(a + k): chr(65 + k) for a in (0x1f150, 0x1f170) for k in range(26)},   # 🅐, 🅰
  '½': ' 1/2', '¼': ' 1/4', '¾': ' 3/4', '\u2044': '/',
                          **dict.fromkeys('¹²³⁰⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉', '^')})
-_UNSEEN = re.compile(_NO_WIDTH + r'|</?(?:b|i|u|p|em|strong|span|code|s)>|<\|[^|<>\n]{1,40}\|>|<end_of_turn>',
-                     re.I)
+_TAGS = '(?:b|i|u|p|em|strong|span|code|s)>'
+_UNSEEN = re.compile(rf'{_NO_WIDTH}|<{_TAGS}(?=[\w<]|[^<]{{1,200}}</)|</{_TAGS}'   # not the B of '<B>'
+                     r'|<\|[^|<>\n]{1,40}\|>|<end_of_turn>', re.I)
 
 def plain(
     reply:str,       # raw reply
@@ -140,7 +145,8 @@ _OPEN = r"[\s\"'(\[{<:]*"
 _NOT = re.compile(
     r"(?:n't|\b(?:not|never|neither|nor|cannot|exclud\w+|eliminat\w+|rul\w+ out|rather than|instead of"
     r"|except|(?:anything|all|everything) but|other than|unlike|than|without|doubt\w*))"
-    rf" (?:(?:think|believe|say|choose|pick|select|go with|see|find|go|move|leave) )?{_LINK}{_OPEN}$", re.I)
+    r" (?:(?:think|believe|say|choose|pick|select|go with|see|find|go|move|leave|exit|head|roll|turn|fall"
+    rf"|come|travel|disappear) )?{_LINK}{_OPEN}$", re.I)
 _WRONG = re.compile(
     r"^[\s\"')\].,:?-]*(?:(?:is|are|was|were|seems?|looks?|can|could|does|do|would|must)(?: all| both| also)?"
     r"(?:n't| ?not)\b|(?:(?:is|are|was|were|seems?|looks?) (?:the |an? )?)?(?:all |both |also |clearly )?"
@@ -193,8 +199,9 @@ def _verdict(text, mentions):
 # %% ../../nbs/benchmarks/02_parsing.ipynb #6fdf6610
 _BE = r"(?:'s| is| must be| would be| should be| will be| has to be| looks like| seems to be)"
 _CUES = [  # what announces an answer
-    r"\b(?:answer|ans\.?|choice|option|selection|response|prediction|label|letter|pick|guess|match|one|image"
-    rf"|object|bird|animal)(?: here)?{_BE}? ?[:=>-]*",
+    rf"\b(?:answer|ans\.?|choice|selection|response|prediction|pick|guess)(?: here)?{_BE}? ?[:=>-]*",
+    r"\b(?:option|label|letter|match|one|image|object|bird|animal)(?: here)?"   # 'image A' only mentions
+    rf"(?:{_BE} ?[:=>-]*| ?[:=>-]+)",
     r"\bI(?:'d| would|'ll| will|'m going| am going)?(?: to)? (?:choose|pick|select|go(?:ing)? with|say"
     r"|vote for|answer|guess|chose|think|believe|opt for)",
     rf"\b(?:choose|select|pick|go with|going with)|\b(?:it|that|this|which){_BE}",
@@ -234,24 +241,27 @@ def _is_article(text, m, marked):
 def _strength(text, hidden, m, own_text):
     "How much the reply commits to the mention `m`; option texts are hidden from all but articles."
     before, after = _beside(hidden, *m.span())
-    marked = re.match(r'["\']?\s*(?:[).\]:,;>}*]|-\s|$|\n|/)', after) or re.search(r'[(\[{]\s*$', before)
+    called = re.search(r'(?:[(\[{]\s*|\b(?:option|choice|letter|label|image|picture) ["\']?)$', before, re.I)
+    marked = re.match(r'["\']?\s*(?:[).\]:,>}*]|-\s|$|\n|/)', after) or called
     if _is_article(text, m, marked) or _NAMES.search(before): return 0
     if _asked(hidden, *m.span()): return 0
     if _FINAL.search(before): return 4
     if _SAYS.search(_own_line(before)) or (m[0].isupper() and _RIGHT.match(after)): return 3
     line_start = re.search(r'(?:^|\n)[\s"\'(\[{#>-]*$', before)
+    if re.search(r'(?:^|\n)\W*(?:option|choice) $', before, re.I) and re.match(r'[.,;\n]|$', after): return 2
     listed = re.match(r'["\')\]]*:\s', after) and re.search(r'[.!?,;]\s+[("\[]*$', before)  # "A: no, B: ..."
     if listed or (marked and own_text): return 2
     if line_start and (marked or own_text or re.match(r'\s+(?:because|since|as)\b', after)): return 2
+    if line_start and m[0] not in 'aAI' and after[:2] == ' (': return 2   # 'C (image A has no cup)'
     if re.search(r'[.!?]\s+[("\[]*$', before) and re.match(r'[)\]"}]*[.!]?\s*$', after): return 2
-    return 1 if m[0][0].isupper() or re.search(r'[(\[{]\s*$', before) else 0
+    return 1 if m[0][0].isupper() or called else 0
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #16b3b89f
 def _mentions(text, letters, texts):
     "Mentions of letters in order of appearance."
     own = ''.join(letters) + ''.join(letters).lower()
-    one = rf"(?<!\w)(?<!\w[.'-])[{own}](?!\w)(?!['-]\w)(?!\.[A-Za-z](?![a-z]))(?![+#])"
-    link = (r"[)\]\"']*\s*(?:,\s*(?:and|or)?|\b(?:and|or|nor|to)\b|/|&)"
+    one = rf"(?<!\w)(?<!\w[.'-])[{own}](?!\w)(?!['-]\w)(?!\.[A-Za-z](?![a-z]))(?!\+(?![A-Z]\b)|#)"
+    link = (r"[)\]\"']*(?:(?<=[A-Z]) (?=[A-Z]\b)|\s*(?:,\s*(?:and|or)?|\(?\b(?:and|or|nor|to)\b|[/&+|]))"
             r"\s*(?:(?:maybe|perhaps|possibly|even|else|option|choice),? )?[(\[\"']*")
     run = re.compile(rf"{one}(?:{link}(?![aI] +[A-Za-z]){one})*")
     out, hidden = [], _hide(text, texts)
@@ -409,8 +419,12 @@ _PLACED = re.compile(  # 'the first of', 'images 2 and'
     r"|(?:\b(?:image|picture|photo|figure|fig\.|frame|panel|option|choice|step|question|item|row|column|page"
     r"|no\.)s? |#)#?(?:\d+(?:, | and |, and | or | to |-))*$", re.I)
 _MEASURE = re.compile(  # '80%', '3D', '5 years old', 'twenty-first', 'two-thirds'
-    r"\s?(?:%|percent\b|°|\^)|[A-Za-z_]|[ -](?:years?[ -]old|cm|mm|kg|km|px|pixels|degrees|[ap]\.?m)\b"
+    r"\s?(?:%|percent\b|°|\^)|[A-Za-z_]| (?:rows?|columns?|groups?|pairs?|stacks?|sets?) of\b"
+    r"|[ -](?:years?[ -]old|cm|mm|kg|km|px|pixels|degrees|[ap]\.?m)\b"
     rf"|-{_ORDINAL}|[ -](?:half|halves|quarters?|thirds?|(?:four|fif|six|seven|eigh|nin|ten)ths?)\b", re.I)
+_PLUS = r"\s?(?:[+×*]|\bplus\b)\s?"   # '2 + 1 = 3'
+_SUMMAND = re.compile(rf"{_PLUS}(?:{_NUMBER.pattern})", re.I)
+_ADDED = re.compile(rf"(?:{_NUMBER.pattern}){_PLUS}$", re.I)
 _ONE = re.compile(  # what a count of one follows; elsewhere 'one' is a pronoun
     r"(?:^|[^\w\s]\s?|\b(?:is|are|was|were|be|sees?|count(?:ed)?|find|only|exactly|just|about|has|have"
     r"|contains?|shows?|holds?|with|answer|total|sum|number|say|and|plus|or|so|total of|maybe|probably"
@@ -418,7 +432,8 @@ _ONE = re.compile(  # what a count of one follows; elsewhere 'one' is a pronoun
 
 def _not_a_count(before, word, after):
     "A measure, a place in a row, a label, a part of a word, or 'one' as a pronoun."
-    if _MEASURE.match(after) or _PLACED.search(before) or re.search(r'[A-Za-z_]$', before): return True
+    if _MEASURE.match(after) or _PLACED.search(before) or re.search(r'[A-Za-z_]\Z', before): return True
+    if _SUMMAND.match(after) or _ADDED.search(before + '+'*(word[0] == '+')): return True
     return word == 'one' and bool(not _ONE.search(before) or re.match(r" (?:of|by|is|has)\b|'s", after))
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #8b9dd617
@@ -428,11 +443,15 @@ _BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|
 _VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|fewer|less)\b|/\d", re.I)
 _LISTED = re.compile(r"^[ >#-]*(\d{1,3})[.)] +\S", re.M)
 _TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )count|number|sum)(?: (?:of|is)\b[^.,\d\n]{0,20})?"
-                    r"|\b(?:therefore|thus|altogether|in all|makes|equals),?|=)[\s:,(\"']*"
+                    r"|\b(?:therefore|thus|altogether|in all|mak(?:es|ing)|giv(?:es|ing)|equals),?"
+                    r"|=)[\s:,(\"']*"
                     r"(?:(?:there (?:are|is)|we have|I (?:count|see)) (?:exactly |only )?)?[(\"']*$", re.I)
 _IN_ALL = re.compile(r"(?: \w+){0,3} (?:in total|altogether|in all)\b", re.I)
 _THERE = re.compile(r"\b(?:there (?:are|is)(?: exactly| only| about)?|I (?:count|see)) [(\"']*$", re.I)
-_OPENS = re.compile(r"[.;]? *$|[.;] |,(?! ?\d)|(?: \w+){0,2} \(")   # after a count that opens the reply
+_ALOUD = re.compile(   # '1, 2, 3'
+    rf"(?:{_NUMBER.pattern})(?:, (?:and )?|\.\.\. ?)(?:{_NUMBER.pattern})", re.I)
+_OPENS = re.compile(r"[.;]? *$|[.;] |,(?! ?\d)|(?: \w+){0,2} \(|(?: \w+){1,2}[.!]?\s(?=\n|there\b|I )",
+                    re.I)   # after a count that opens the reply
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f019
 def _numbers(text):
@@ -442,8 +461,9 @@ def _numbers(text):
         (before, after), word = _beside(text, *m.span()), m[0].lower().rstrip(',')
         if _not_a_count(before, word, after) or (len(listed) > 1 and m.start() in listed): continue
         value = None if _BOUND.search(before) or _VAGUE.match(after) else _value(word)
-        aloud = re.match(r'\d+, (?:and )?\d', m[0] + after)   # '1, 2, 3'
-        said = not aloud and (_TOTAL.search(before) or _IN_ALL.match(after))
+        aloud = _ALOUD.match(m[0] + after)
+        line = re.search(r'(?:^|\n)[ "(]*\Z', before) and re.match(r'[.!")]*(?:\n|\Z)', after)
+        said = not aloud and (_TOTAL.search(before) or _IN_ALL.match(after) or line)
         opens = not before.strip(' "(') and _OPENS.match(after)
         strength = _rank(text, m, said, not aloud and (_THERE.search(before) or opens))
         _append(out, text, _Mention(frozenset([value]), *m.span(), strength, _negated(text, *m.span())))
@@ -512,6 +532,7 @@ def _directions(text):
         sides = {_SIDE[w.lower()] for w in m.groups() if w}
         phrase = ' '.join(sorted(sides, key='top bottom left right'.split().index))
         apart = before.lower().endswith('the ') and re.search(', to', m[0], re.I)   # 'the top, to the right'
+        apart = apart or re.match(r'(?:top|bottom|left|right) to\b', m[0], re.I)   # a way, no corner
         said = re.search(r'\banswer(?: is)?\W*(?:the )?$', before, re.I)
         strength = 0 if _ENTRY.search(before) else _rank(text, m, said, _EXIT.search(before))
         value = phrase if phrase in DIRECTIONS and not apart else None
