@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from babyvlm.experiments.sources import MARK
-from babyvlm.reporting.coverage import counted, published_cells, read_saved
+from babyvlm.reporting.coverage import published_cells, read_saved, released_counts
 
 
 def saved(folder, label):
@@ -43,6 +43,6 @@ def test_a_count_of_released_files_is_filled_by_files_and_by_no_toy(tmp_path, st
 def test_counts_of_a_rehearsal_are_not_called_released(tmp_path):
     (tmp_path/'babylmms-eval').mkdir()
     (tmp_path/'babylmms-eval'/'vtwt.csv').write_text('image\na\nb\n')
-    assert [(r['status'], r['estimate'].value) for r in counted(tmp_path)] == [('label-only', 2)]
+    assert [(r['status'], r['estimate'].value) for r in released_counts(tmp_path)] == [('label-only', 2)]
     (tmp_path/MARK).write_text('')
-    assert [r['status'] for r in counted(tmp_path)] == ['rehearsal']
+    assert [r['status'] for r in released_counts(tmp_path)] == ['rehearsal']
