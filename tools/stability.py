@@ -5,6 +5,7 @@ from pathlib import Path
 from fastcore.script import Param, call_parse
 
 from babyvlm.config import profile, repo_root
+from babyvlm.estimate import FEWEST
 from babyvlm.experiments.claims import QUANTITIES, RUNS, claim_of, kept, seeds_of, with_seeds
 from babyvlm.store import read_json
 
@@ -22,7 +23,8 @@ def main(claims:Param('ids such as v1.4; default: all', str, nargs='*'),
     for k in range(n):
         for c in claims or QUANTITIES:
             if str(k) in found.setdefault(c, {}): continue
-            fresh = with_seeds(p, [FIRST + len(seeds_of(c, p))*k + i for i in range(len(seeds_of(c, p)))])
+            many = max(FEWEST, len(seeds_of(c, p)))
+            fresh = with_seeds(p, [FIRST + many*k + i for i in range(many)])
             paper, _ = claim_of(c)
             e = QUANTITIES[c](RUNS[paper](fresh), c)
             found[c][str(k)] = kept(c, e, seeds_of(c, fresh))
