@@ -361,9 +361,7 @@ def read_transcript(
         for text, times in said: out.append(_utterance(path, len(out) + 1, text, times))
     return out, Ledger.count(len(rows) - len(left_out), left_out, 'rows')
 
-# %% ../../nbs/data/01_saycam.ipynb #abcca68a
-FIELDS = tuple(Utterance.__dataclass_fields__)
-
+# %% ../../nbs/data/01_saycam.ipynb #entrykinds1
 _KINDS = dict(utterance_num=int, num_frames=int, timestamps=(int, float), frame_filenames=str)
 
 def _fits(field, value):
@@ -372,6 +370,9 @@ def _fits(field, value):
     if several and not isinstance(value, list): return False
     kind, parts = _KINDS.get(field, str), value if several else [value]
     return all(isinstance(v, kind) and not isinstance(v, bool) and v == v for v in parts)
+
+# %% ../../nbs/data/01_saycam.ipynb #abcca68a
+FIELDS = tuple(Utterance.__dataclass_fields__)
 
 def _entry(d, where):
     "One checked entry of a released file."
