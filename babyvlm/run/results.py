@@ -64,14 +64,14 @@ def load_result(
     if not isinstance(d, dict) or d.pop('record', None) != 1:
         raise ValueError(f"{Path(path).name}: not a record of `babyvlm evaluate` (it says 'record': 1)")
     table = d.pop('audit', None)
-    if table:
-        rows = {n: {k: _estimate(v) for k, v in r.items()} for n, r in table['rows'].items()}
-        table = pd.DataFrame(rows, dtype=object).T.rename_axis(table['name'])
     try:
+        if table:
+            rows = {n: {k: _estimate(v) for k, v in r.items()} for n, r in table['rows'].items()}
+            table = pd.DataFrame(rows, dtype=object).T.rename_axis(table['name'])
         d |= dict(scores={k: Estimate(**v) for k, v in d['scores'].items()}, notes=tuple(d['notes']),
                   units=tuple(Unit(**u) for u in d['units']))
         return Evaluation(**d, replies=[], audit=table)
-    except (KeyError, TypeError) as e:
+    except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f'{Path(path).name}: a damaged record ({e})') from None
 
 def load_results(
