@@ -335,3 +335,10 @@ def test_facts_of_another_kind_are_named(tmp_path, change, said):
     assert any(said in w for w in check_submission(tmp_path)[0])
     (tmp_path/'model.py').write_bytes(b'x = "\xe9"')
     assert 'model.py: byte 5 is not UTF-8' in check_submission(tmp_path)[0][0]
+
+
+@pytest.mark.parametrize('config, said', [('[1]', 'no settings'), ('{"model_type": "babyllava"}', 'has no vision_config'), ('{"model_type": "babyllava", "vision_config": {}, "text_config": null}', 'has no text_config')])
+def test_settings_that_are_none_are_refused_in_a_line(tmp_path, config, said):
+    (tmp_path/'config.json').write_text(config)
+    out = CliRunner().invoke(app, ['leaderboard', '--submission', str(tmp_path/'s'), '--name', 'n', '--checkpoint', 'a/b', '--weights', str(tmp_path)])
+    assert out.exit_code == 2 and said in out.output and len(out.output.strip().splitlines()) == 1, out.output

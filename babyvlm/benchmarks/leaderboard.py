@@ -314,10 +314,12 @@ def folder_facts(
     "The facts that a saved model tells about itself."
     from safetensors import safe_open
     known = read_json(Path(weights)/'config.json') if (Path(weights)/'config.json').is_file() else {}
-    if known.get('model_type') != 'babyllava':
-        kind = known.get('model_type', 'no saved model')
+    kind = known.get('model_type', 'no saved model') if isinstance(known, dict) else 'no settings'
+    if kind != 'babyllava':
         raise ValueError(f"'{weights}' ({kind}): only a BabyLLaVA gets a model.py; write your own and name "
                          'it with --model-py')
+    lost = [k for k in ('vision_config', 'text_config') if not isinstance(known.get(k), dict)]
+    if lost: raise ValueError(f"'{weights}': config.json has no {lost[0]}; save the model again")
     eyes, text, count = known['vision_config'], known['text_config'], 0
     for path in Path(weights).glob('*.safetensors'):
         with safe_open(path, 'np') as f:
