@@ -168,9 +168,9 @@ def _rgb(im, path):
 # %% ../nbs/06_items.ipynb #4886dceb
 @contextmanager
 def _quiet():
-    "Pillow's own warning of many pixels names no file; the limit here does."
+    "Pillow's own warnings (of many pixels, of broken EXIF) name no file; the errors here do."
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+        warnings.filterwarnings('ignore', module=r'PIL\.')
         yield
 
 class _Missing(ImageError, FileNotFoundError): "A picture that is not there."

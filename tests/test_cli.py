@@ -193,3 +193,13 @@ def test_bench_writes_one_table(tmp_path, monkeypatch):
     status, out = run('bench', '--full')
     assert status == 1 and 'ZeroDivisionError' in out and '12 x' in out, out       # the failure and the record that stays
     assert json.loads(mine.read_text()) == record and '7.5 x' in (records/'table.md').read_text()
+
+
+@pytest.mark.parametrize('words', ['survey build --benchmark v1/vtwt --labels x --items 0', 'survey build --benchmark v1/vtwt --labels x --checks -1', 'survey build --benchmark v1/vtwt --labels x --per-task 0',
+                                   'survey people x.csv --guess 7', 'power --items 0'])
+def test_a_number_that_cannot_be_meant_is_refused(words):
+    from typer.testing import CliRunner
+
+    from babyvlm.run.cli import app
+    out = CliRunner().invoke(app, words.split())
+    assert out.exit_code == 2 and 'Invalid value' in out.output, out.output

@@ -20,7 +20,7 @@ from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
 
 
 @pytest.mark.parametrize('stamp, right', [('0:01.5', 1.5), ('0:05,25', 5.25), ('1:02:03.250', 3723.25), ('0:01.500', 1.5), ('1.05', 65), ('0:3', 30), ('0:3.5', 3.5),
-                                          ('0:65', None), ('0:05.', None), ('1:61:00', None), ('5', 300), ('1:05-1:20', 65), ('', None), ('1.02:03', None),
+                                          ('0:65', None), ('1:30;5', None), ('1::30', None), (':30', 30), ('0:05.', None), ('1:61:00', None), ('5', 300), ('1:05-1:20', 65), ('', None), ('1.02:03', None),
                                           ('0:01.5–0:05', 1.5), ('00:00:01,500 --> 00:00:03,000', 1.5), ('0;01.5', 1.5), ('9'*5000, None), ('1:' + '9'*5000, None)])
 def test_after_a_colon_a_dot_is_a_fraction(stamp, right): assert seconds(stamp) == right
 
@@ -434,3 +434,69 @@ def test_parts_of_other_servers_are_words_or_thoughts():
     assert _unpack(answer(parts))['text'] == 'B'
     cut = answer('The answer is'); cut.choices[0].finish_reason = 'max_tokens'
     assert _unpack(cut)['reason'] == 'answer was cut off'
+
+
+ENTRY = dict(utterance='hi', transcript_filename=f'{NAME}.csv', video_filename=f'{NAME}.mp4', utterance_num=1, num_frames=1, timestamps=[1.], frame_filenames=[f'{NAME}_001_00.jpg'])
+
+
+@pytest.mark.parametrize('field, value', [*((f, None) for f in ENTRY), ('utterance', 5), ('timestamps', '1'), ('timestamps', [None]), ('timestamps', [float('nan')]), ('utterance_num', '1'),
+                                          ('num_frames', True), ('frame_filenames', [5]), ('frame_filenames', [f'{NAME}_001_/../../x.jpg']), ('frame_filenames', [f'{NAME}_001_x.jpg'])])
+def test_every_value_of_a_released_entry_is_checked_at_its_place(tmp_path, field, value):
+    from babyvlm.data.saycam import read_metadata
+    (tmp_path/'train.json').write_text(json.dumps(dict(data=[ENTRY])))
+    assert len(read_metadata(tmp_path/'train.json')) == 1
+    (tmp_path/'train.json').write_text(json.dumps(dict(data=[ENTRY | {field: value}])))
+    with pytest.raises(ValueError, match='train.json, entry 0: '): read_metadata(tmp_path/'train.json')
+
+
+FRAME, CLIP = dict(image='a.jpg', recording='r', width=64, height=64), dict(id='1', recording='r', frames=['a', 'b'], category='dog', leaves='left')
+
+
+def bank_of(folder, **rows):
+    from babyvlm.data.annotations import load_bank
+    (folder/'frames.json').write_text(json.dumps(rows))
+    return load_bank(folder)
+
+
+@pytest.mark.parametrize('rows', [dict(frames=[FRAME | dict(image=5)]), dict(frames=[FRAME | dict(recording=5)]), dict(frames=[FRAME | dict(boxes=[dict(category=None, xywh=[0, 0, 1, 1])])]),
+                                  dict(clips=[CLIP | dict(category=5)]), dict(clips=[CLIP | dict(frames='ab')]), dict(frames=5), dict(clips={'a': 1})])
+def test_annotations_of_another_kind_are_named(tmp_path, rows):
+    with pytest.raises(ValueError, match=f"{tmp_path.name}, (frame|clip) 0: |frames.json: expected lists"): bank_of(tmp_path, **rows)
+
+
+def test_null_and_absent_are_the_same_in_annotations(tmp_path):
+    from babyvlm.data.taxonomy import load_annotations
+    box = dict(category='dog', xywh=[0, 0, 1, 1], score=None, colour=None)
+    bank = bank_of(tmp_path, frames=[FRAME | dict(boxes=[box], counts=None)], clips=None, source=None)
+    assert bank.source == 'saycam' and bank.frames[0].boxes[0].score == 1 and not bank.clips
+    asked = dict(image='a.jpg', label='gull', level1='bird', choices_level1=['bird', 'fish'], level2=None, choices_level2=None, split=None)
+    (tmp_path/'a.jsonl').write_text(json.dumps(asked))
+    assert load_annotations(tmp_path/'a.jsonl')[0].split == 'test'
+    (tmp_path/'a.jsonl').write_text(json.dumps(asked | dict(split=5)))
+    with pytest.raises(ValueError, match='a.jsonl line 1: the split 5'): load_annotations(tmp_path/'a.jsonl')
+
+
+@pytest.mark.parametrize('name', ['x'*5000, 'a\0b', 'folder'])
+def test_a_record_names_a_file(tmp_path, name):
+    (tmp_path/'folder').mkdir()
+    turns = [{'from': 'human', 'value': '<image>\nhi'}, {'from': 'gpt', 'value': 'ho'}]
+    (tmp_path/'m.json').write_text(json.dumps([dict(id='1', image=name, conversations=turns)]))
+    with pytest.raises(ValueError, match='m.json, record 0 .*is not below the image root'): load_records(tmp_path/'m.json', tmp_path)
+
+
+def test_a_header_that_says_too_little_or_too_much_moves_no_picture(tmp_path):
+    with av.open(str(tmp_path/'a.mpg'), 'w') as box:         # a program stream: its length is guessed from the last key frame
+        stream = box.add_stream('mpeg2video', rate=25); stream.width = stream.height = 64; stream.pix_fmt = 'yuv420p'
+        for k in range(100): box.mux(stream.encode(av.VideoFrame.from_image(Image.new('RGB', (64, 64), (k, k, k)))))
+        box.mux(stream.encode())
+    assert [f is None for f in frames_at(tmp_path/'a.mpg', [0., 3.8, 4.2])] == [False, False, True]
+    film(tmp_path/'a.avi'); data = (tmp_path/'a.avi').read_bytes()
+    (tmp_path/'half.avi').write_bytes(b'00dc'.join(data.split(b'00dc')[:10]))   # its header goes on saying ten seconds
+    assert [f is None for f in frames_at(tmp_path/'half.avi', [0., 9.9])] == [False, True]
+
+
+def test_what_pillow_says_of_a_picture_reaches_nobody(tmp_path):
+    Image.new('RGB', (6, 4)).save(tmp_path/'a.jpg', exif=b'Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert open_image(tmp_path/'a.jpg').size == (6, 4)

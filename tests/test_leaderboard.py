@@ -310,3 +310,35 @@ def test_two_models_are_told_apart_by_any_fact_of_their_files(tmp_path, one, oth
     with pytest.raises(ValueError, match='results of 2 models'): collate(tmp_path)
     (tmp_path/'2_results.json').unlink()
     assert collate(tmp_path)[0] == {'baby_pv': {'acc': .25}}
+
+
+def result(folder, name, scores, **facts):
+    folder.mkdir(exist_ok=True); (folder/f'{name}_results.json').write_text(json.dumps(dict(results=scores, **facts)))
+
+
+def test_blanks_texts_and_filters_of_a_result_file(tmp_path):
+    result(tmp_path/'a', 'x', dict(baby_count={'acc,none': .5}), config=dict(model_args='pretrained=x/a, revision=1'))
+    result(tmp_path/'a', 'y', dict(baby_pv={'acc,none': .5}), config=dict(model_args='pretrained=x/a,revision=2'))
+    result(tmp_path/'b', 'x', dict(baby_count={'acc,none': .5}), **{'n-samples': dict(baby_count=dict(original='10', effective='5'))})
+    result(tmp_path/'c', 'x', dict(baby_count={'acc,none': .5, 'acc,strict': .7}))
+    for folder, said in (('a', 'revision: '), ('b', '5 of 10 items'), ('c', '0.5 and 0.7; keep one filter')):
+        with pytest.raises(ValueError, match=said): collate(tmp_path/folder)
+    result(tmp_path/'d', 'x', dict(baby_count={'acc,none': .5, 'acc,strict': .5}))
+    assert collate(tmp_path/'d')[0] == dict(baby_count=dict(acc=.5))
+
+
+@pytest.mark.parametrize('change, said', [*((dict([(k, v)]), f"'{k}' is no text") for k in ('model_name', 'checkpoint', 'registered_model', 'hf_model_url') for v in (5, ['x'])),
+                                          (dict(metadata=dict(learning_rate=float('nan'))), 'learning_rate: nan')])
+def test_facts_of_another_kind_are_named(tmp_path, change, said):
+    facts = dict(model_name='x', checkpoint='me/x', registered_model='mine', metadata=dict(submitter='me')) | change
+    (tmp_path/'submission.json').write_text(json.dumps(facts)); (tmp_path/'model.py').write_text(wrapper('mine'))
+    assert any(said in w for w in check_submission(tmp_path)[0])
+    (tmp_path/'model.py').write_bytes(b'x = "\xe9"')
+    assert 'model.py: byte 5 is not UTF-8' in check_submission(tmp_path)[0][0]
+
+
+@pytest.mark.parametrize('config, said', [('[1]', 'no settings'), ('{"model_type": "babyllava"}', 'has no vision_config'), ('{"model_type": "babyllava", "vision_config": {}, "text_config": null}', 'has no text_config')])
+def test_settings_that_are_none_are_refused_in_a_line(tmp_path, config, said):
+    (tmp_path/'config.json').write_text(config)
+    out = CliRunner().invoke(app, ['leaderboard', '--submission', str(tmp_path/'s'), '--name', 'n', '--checkpoint', 'a/b', '--weights', str(tmp_path)])
+    assert out.exit_code == 2 and said in out.output and len(out.output.strip().splitlines()) == 1, out.output

@@ -227,3 +227,35 @@ def test_words_beside_ranks_are_told():
 def test_kept_replies_without_labels_are_refused_in_a_line(tmp_path):
     out = CliRunner().invoke(app, ['rescore', '--benchmark', 'v1/vtwt', '--journal', str(tmp_path/'j.jsonl')], env=dict(BABYVLM_DATA=''))
     assert out.exit_code == 2 and "'v1/vtwt' needs labels" in out.output
+
+
+SAMPLE, RUN = dict(id=1, epoch=1, input='q', target='B', scores=dict(choice=dict(value='C'))), dict(task='t', model='m')
+LINE = dict(doc_id=0, target='B', input='q', acc=1.)
+DAMAGED = {f'{k}.json': json.dumps(v) for k, v in dict(
+    sample=dict(eval=RUN, samples=[None]), number=dict(eval=RUN, samples=[5]), object=dict(eval=RUN, samples=dict(a=SAMPLE)), scores=dict(eval=RUN, samples=[SAMPLE | dict(scores=[1])]),
+    score=dict(eval=RUN, samples=[SAMPLE | dict(scores=dict(choice=None))]), bare=dict(eval=RUN, samples=[SAMPLE | dict(scores=dict(choice=1))]), id=dict(eval=RUN, samples=[{'scores': {}}]),
+    model=dict(eval=dict(task='t'), samples=[SAMPLE]), null=dict(eval=dict(task='t', model=None), samples=[SAMPLE]), record=dict(record=1, scores=None, notes=[], units=[]),
+    value=dict(record=1, scores=dict(acc=dict(value='x', low=0, high=1, n=1)), notes=[], units=[]), credit=dict(record=1, scores={}, notes=[], units=[dict(uid='a', key='k', group='', credit='x')]),
+    audit=dict(record=1, scores={}, notes=[], units=[], audit=5), rows=dict(record=1, scores={}, notes=[], units=[], audit=dict(rows=5, name='x'))).items()}
+DAMAGED |= {'a_samples_t.jsonl': json.dumps(LINE | dict(doc_id=None)), 'b_samples_t.jsonl': json.dumps(LINE | dict(acc=None)), 'M_twice.tsv': 'index\tanswer\tprediction\thit\thit\n1\tB\tB\t1\t0\n',
+            'M_beyond.tsv': 'index\tanswer\tA\tB\tprediction\n1\tD\tx\ty\tB\n', 'M_empty.tsv': 'index\tanswer\tA\tB\tprediction\n1\t\tx\ty\tB\n'}
+
+
+@pytest.mark.parametrize('name', DAMAGED)
+def test_a_damaged_log_is_named(tmp_path, name):
+    (tmp_path/name).write_text(DAMAGED[name])
+    with pytest.raises(ValueError, match=name.replace('.', r'\.')): read_answers(tmp_path/name)
+
+
+def test_a_status_that_is_null_and_a_hit_in_words(tmp_path):
+    (tmp_path/'a.json').write_text(json.dumps(dict(status=None, eval=RUN, samples=[SAMPLE])))
+    assert read_answers(tmp_path/'a.json')[0].units[0].credit == 1
+    rows = [dict(index=k, answer='B', prediction='B', hit=h) for k, h in enumerate(('True', 'FALSE', '1.0'))]
+    assert [u.credit for u in read_vlmevalkit(kit(tmp_path, rows)).units] == [1, 0, 1]
+
+
+@pytest.mark.parametrize('note', ['[1]', '{"shard": "1/2"}', '{"shard": "1/1", "call": null, "found": [], "broken": {}, "absent": []}'])
+def test_a_note_of_a_shard_that_is_none_is_named(tmp_path, note):
+    (tmp_path/'shards').mkdir(); (tmp_path/'shards'/'x.1of2.json').write_text(note)
+    out = CliRunner().invoke(app, ['merge', str(tmp_path)])
+    assert out.exit_code == 2 and 'x.1of2.json: no note of a shard' in out.output, out.output

@@ -58,7 +58,7 @@ def test_real_forms(tmp_path):
     ('c.csv', 'subject,item\n1,2\n', {}, 'c.csv: neither an answer nor'), ('d.csv', JSPSYCH, dict(item='word'), "d.csv: no column 'word'"),
     ('e.csv', PSYCHOPY.replace('instr.started', 'other.keys'), {}, 'e.csv: 2 response components'), ('f.xlsx', 'PK', {}, "'f.xlsx': expected .csv"),
     ('g.csv', JSPSYCH.replace('"true"', '"perhaps"'), {}, "g.csv row 2: 'correct' is 'perhaps'"), ('h.json', '{"a": 1}', {}, 'h.json: expected a list'),
-    ('i.csv', JSPSYCH.replace('"k1","dog"', '"","dog"'), {}, "i.csv row 2: no 'subject'"), ('k.csv', 'subject,item,response\n', {}, 'k.csv: no rows'),
+    ('i.csv', JSPSYCH.replace('"k1","dog"', '"","dog"'), {}, "i.csv row 2: no 'subject'"), ('n.csv', 'subject,item,response,rt\n1,a,b,-5\n', {}, "n.csv row 1: 'rt' is -5, expected 0 or more"), ('k.csv', 'subject,item,response\n', {}, 'k.csv: no rows'),
     ('l.csv', 'subject,item,response\n1,,\n', {}, r'l.csv \(table\): no answers in 1 rows')])
 def test_a_wrong_file_is_refused_by_name(tmp_path, name, text, named, why):
     with pytest.raises(ValueError, match=why): read(tmp_path, name, text, **named)

@@ -81,6 +81,18 @@ WRONG = [('a.csv', 'x,y\n1,2\n', 'a.csv: columns x, y; expected images, options,
          ('manifest_grammatical.json', json.dumps(dict(items=[GRAM, {k: v for k, v in GRAM.items() if k != 'image_1'}])), "manifest_grammatical.json item 2: no 'image_1'")]
 
 
+def mine(**k): return json.dumps([dict(images=['a.png'], options=['cup', 'ball'], answer=0) | k])
+
+
+WRONG += [('own.json', mine(options=['cup', None]), 'own.json item 1: one of'), ('own.json', mine(options=['cup', '']), 'own.json item 1: one of'), ('own.json', mine(images=[None]), "own.json item 1: "),
+          ('own.json', mine(answer=None), "own.json item 1: 'answer' is empty"), ('own.json', mine(options=[f'o{k}' for k in range(30)]), 'own.json item 1: 30 choices, 26 letters'),
+          ('own.csv', 'images,options,answer\na.png,cup|ball|,cup\n', 'own.csv line 2: one of'), ('own.csv', 'images,options,answer\na.png,cup|ball,cup,x\n', 'own.csv line 2: more cells than columns'),
+          ('own.csv', f'images,options,answer\na.png,cup|ball,{"9"*5000}\n', 'own.csv line 2: the answer'), ('own.csv', 'images,options,answer\nC:\\a.png,cup|ball,cup\n', 'outside the folder'),
+          ('own.csv', 'images,options,answer\n..\\a.png,cup|ball,cup\n', 'outside the folder'), ('own.csv', 'images,options,answer\na\0.png,cup|ball,cup\n', 'own.csv line 2: '),
+          ('meta_data.jsonl', json.dumps(BABY[0] | dict(options=None)), "meta_data.jsonl line 1: 'options' is empty"), ('meta_data.jsonl', json.dumps(BABY[0] | dict(taskId=None)), "'taskId' is empty"),
+          ('meta_data.jsonl', json.dumps(BABY[1] | dict(blankAns=None)), "'blankAns' is empty"), ('levante.csv', LEVANTE.replace('rag,grape,lava', 'rag,'), 'levante.csv line 2: one of')]
+
+
 @pytest.mark.parametrize('name,text,why', WRONG, ids=[f'{n} {k}' for k, (n, _, _) in enumerate(WRONG)])
 def test_a_wrong_list_is_refused_by_name(tmp_path, name, text, why, monkeypatch):
     (tmp_path/name).write_text(text)
@@ -140,6 +152,18 @@ def test_a_list_of_several_kinds_is_audited(tmp_path):
     items = read(tmp_path, 'own.csv', 'images,options,answer,prompt\n' + rows)
     table, _ = audited('own', items)
     assert table.loc['ideal', 'acc'].value == 1 and table.loc['constant', 'acc'].value == pytest.approx(5/12) == table.loc['chance', 'acc']
+
+
+def test_cells_as_other_programs_write_them(tmp_path):
+    same, = read(tmp_path, 'own.json', mine(answer=1., group=None, prompt=None, id=0))
+    assert (same.gold, same.group, same.uid) == (1, '', '0') and read(tmp_path, 'own.json', mine(group=7))[0].group == '7'
+    assert read(tmp_path, 'own.csv', ',images,options,answer\n0, a.png , cup | ball , cup \n')[0].gold == 0           # an index of pandas, blanks
+    assert read(tmp_path, 'own.csv', 'images,options,answer\na.png,,seven\n')[0].choice == 'open'
+    many = ','.join(f'image{k}' for k in range(1, 13))
+    item, = read(tmp_path, 'm.csv', f'text1,{many},image_type\nkey,{many},photo\n')
+    assert [Path(p).name for p in item.images] == many.split(',')
+    closed, blank = read(tmp_path, 'b.jsonl', json.dumps(BABY[0] | dict(ansType='Choice', choiceAns=1.)) + '\n' + json.dumps(BABY[1] | dict(blankAns='Seven.')))
+    assert closed.gold == 1 and [credit(blank, Reply('8', text=t)) for t in ('Seven', '<think>six?</think>seven.', '**seven**', 'six')] == [1, 1, 1, 0]
 
 
 def test_a_lab_asks_its_own_trials(tmp_path, monkeypatch):

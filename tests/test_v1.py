@@ -228,6 +228,8 @@ FAULTS = [
     (load_baby_winoground, WINO.replace('blue box,a_neg', 'blue cup,a_neg'), r'different phrases'),
     (load_baby_winoground, WINO.replace('\n0,', '\n3,'), r"instance_id '3', expected 0"),
     (load_vtwt, VTWT.replace('b.jpg', 'a.jpg'), r"line 3: 'vtwt/a' occurs twice"),
+    (load_vtwt, VTWT.replace('b.jpg', './a.jpg'), r"line 3: 'vtwt/a' occurs twice"),
+    (load_vtwt, VTWT.replace('b.jpg', 'x/../a.jpg'), r"line 3: 'vtwt/a' occurs twice"),
     (load_vtwt, VTWT.replace('big cat', 'big dog'), r"line 3: both phrases are 'big dog'"),
     (load_vtwt, VTWT.replace('big cat', ''), r"line 3: 'negative_phrase' is empty"),
     (load_vtwt, VTWT.replace(',big cat', ''), r'line 3: the row does not have 3 cells'),

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from .devcv.score import PRIMARY, TASKS, leaderboard_scores, score_items
-from ..store import read_json, sha256_text, write_whole
+from ..store import read_json, read_text, sha256_text, write_whole
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #eb0969ae
 METRICS = {k: (m,) for k, m in PRIMARY.items()} | dict(
@@ -44,7 +44,9 @@ def check_scores(
             if metric not in METRICS[key]: ignored.append(f'{key}.{metric}'); continue
             if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 <= v <= 1:
                 raise ValueError(f'{where}, {key}.{metric}: {v!r} is no fraction between 0 and 1')
-            known.setdefault(key, {})[metric] = float(v)
+            if known.setdefault(key, {}).setdefault(metric, v) != v:   # acc,none beside acc,strict
+                raise ValueError(f'{where}, {key}.{metric}: {known[key][metric]} and {v}; keep one filter')
+            known[key][metric] = float(v)
     return known, sorted({i for i in ignored if i.split('.')[-1] not in ('alias', 'sample_len', 'name')})
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #boardone
@@ -55,7 +57,7 @@ def _said_model(d):
     "What a result file says about its model: fact -> value."
     config = d.get('config') if isinstance(d.get('config'), Mapping) else {}
     args = config.get('model_args')
-    if isinstance(args, str): args = dict(a.partition('=')[::2] for a in args.split(','))
+    if isinstance(args, str): args = dict(map(str.strip, a.partition('=')[::2]) for a in args.split(','))
     args = args if isinstance(args, Mapping) else {}
     plain = str(d.get('model_name_sanitized') or '').replace('__', '/')
     name = d.get('model_name') or plain or args.get('pretrained')
@@ -78,7 +80,7 @@ def _complete(d, known, where):
     counts = d.get('n-samples') if isinstance(d.get('n-samples'), Mapping) else {}
     for key in known:
         n = counts.get(key) if isinstance(counts.get(key), Mapping) else {}
-        all_, asked = n.get('original'), n.get('effective')
+        all_, asked = (int(n[k]) if str(n.get(k)).isdecimal() else None for k in ('original', 'effective'))
         if None not in (all_, asked) and asked < all_:
             raise ValueError(f'{where}, {key}: {asked} of {all_} items were asked; run it without --limit')
     config = d.get('config') if isinstance(d.get('config'), Mapping) else {}
@@ -191,7 +193,8 @@ def fact_problems(
     if facts.get('hf_repo') and not HUB_NAME.fullmatch(str(facts['hf_repo'])):
         out.append(f"hf_repo: '{facts['hf_repo']}' is not owner/name")
     out += [f'{k}: {v!r} is neither a word nor a number' for k, v in facts.items()
-            if not isinstance(v, (str, int, float)) or isinstance(v, bool)]
+            if not isinstance(v, (str, int, float)) or isinstance(v, bool)
+            or isinstance(v, float) and not math.isfinite(v)]
     return list(dict.fromkeys(out))
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #b9f1d08d
@@ -245,10 +248,15 @@ def model_problems(
     return out + ['model.py imports babyvlm, which is not installed there'] * ('babyvlm' in _imported(tree))
 
 # %% ../../nbs/benchmarks/07_leaderboard.ipynb #82bb7c7f
+_TEXTS = ('model_name', 'checkpoint', 'registered_model', 'hf_model_url', 'conv_template')
+
 def _entry_problems(facts, model):
     "What is wrong with an entry: its facts, and the text of its model.py or None."
+    odd = [k for k in _TEXTS if not isinstance(facts.get(k) or '', str)]
+    facts = {k: v for k, v in facts.items() if k not in odd}
     link, name = facts.get('hf_model_url'), facts.get('registered_model') or ''
-    out = [f"'{k}' is missing" for k in ('model_name', 'checkpoint') if not facts.get(k)]
+    out = [f"'{k}' is no text" for k in odd]
+    out += [f"'{k}' is missing" for k in ('model_name', 'checkpoint') if not facts.get(k) and k not in odd]
     out += [weights_problem(facts['checkpoint'])] if facts.get('checkpoint') else []
     if link and not HUB_NAME.fullmatch(str(link)):
         out.append(f"hf_model_url '{link}' is not owner/name: the board would link to a missing page")
@@ -266,12 +274,12 @@ def check_submission(
 )->tuple[list, list]:      # what keeps it from being run and shown, what it lacks for the challenge
     "What is wrong with a submission, by the board's rules."
     path, model = Path(folder)/'submission.json', Path(folder)/'model.py'
-    try: facts = read_json(path)
+    try: facts, code = read_json(path), read_text(model) if model.is_file() else None
     except FileNotFoundError: return ['no submission.json'], []
     except ValueError as e: return [str(e)], []
     if not isinstance(facts, Mapping): return ['submission.json is no object'], []
     told = facts.get('metadata') or {}
-    wrong = _entry_problems(facts, model.read_text(encoding='utf-8') if model.is_file() else None)
+    wrong = _entry_problems(facts, code)
     wrong += fact_problems(told)
     told = told if isinstance(told, Mapping) else {}
     return wrong, [k for k in (*CHALLENGE, 'submitter') if not told.get(k)]
@@ -306,10 +314,12 @@ def folder_facts(
     "The facts that a saved model tells about itself."
     from safetensors import safe_open
     known = read_json(Path(weights)/'config.json') if (Path(weights)/'config.json').is_file() else {}
-    if known.get('model_type') != 'babyllava':
-        kind = known.get('model_type', 'no saved model')
+    kind = known.get('model_type', 'no saved model') if isinstance(known, dict) else 'no settings'
+    if kind != 'babyllava':
         raise ValueError(f"'{weights}' ({kind}): only a BabyLLaVA gets a model.py; write your own and name "
                          'it with --model-py')
+    lost = [k for k in ('vision_config', 'text_config') if not isinstance(known.get(k), dict)]
+    if lost: raise ValueError(f"'{weights}': config.json has no {lost[0]}; save the model again")
     eyes, text, count = known['vision_config'], known['text_config'], 0
     for path in Path(weights).glob('*.safetensors'):
         with safe_open(path, 'np') as f:

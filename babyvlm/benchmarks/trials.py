@@ -8,45 +8,65 @@ __all__ = ['MODES', 'trial', 'load_trials', 'credit', 'chance', 'score', 'audite
 # %% ../../nbs/benchmarks/08_trials.ipynb #e469d221
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 
 import numpy as np
 import pandas as pd
 
 from .audit import Benchmark, audit, surprises
-from .parsing import parse_letter
+from .parsing import final_message, parse_letter, plain
 from .v1 import ItemList, choice_outcome
 from ..estimate import Estimate, bootstrap, counted, wilson
 from ..items import Item, Reply, Status, stay_inside
 from ..store import csv_rows, parse_json, read_json, read_text
 
-# %% ../../nbs/benchmarks/08_trials.ipynb #c0tr17a1
-def _split(v): return [s.strip() for s in v.split('|')] if isinstance(v, str) else list(v or [])
+# %% ../../nbs/benchmarks/08_trials.ipynb #trcells1
+def _split(v):
+    if not isinstance(v, str): return [str(s) if isinstance(s, (int, float)) else s for s in v or ()]
+    return [s.strip() for s in v.split('|')] if v else []
 
+def _cell(v):
+    "A value as it is read: a gap is no text, 1.0 of a table with gaps is 1."
+    if v is None or v != v: return ''
+    return v.strip() if isinstance(v, str) else int(v) if isinstance(v, float) and v.is_integer() else v
+
+def _letters(texts): return ' '.join(f'({chr(65 + k)}) {t}' for k, t in enumerate(texts))
+
+# %% ../../nbs/benchmarks/08_trials.ipynb #c0tr17a1
 def _inside(root, name, where):
     "A picture's path; a list does not lead out of the folder of pictures."
-    if PurePath(name).is_absolute() or '..' in PurePath(name).parts:
+    plain = PurePath(name.replace('\\', '/'))
+    if plain.is_absolute() or '..' in plain.parts or PureWindowsPath(name).drive or '\0' in name:
         raise ValueError(f"{where}: the picture '{name}' is outside the folder of pictures; write it as seen "
                          'from that folder, and name the folder (--images)')
     return str(root/name)
 
+def _choices(among, where):
+    "What can be chosen: texts, two or more, with letters."
+    if not all(isinstance(a, str) and a for a in among):
+        raise ValueError(f'{where}: one of {among} is no text; fill it, or take it out')
+    if len(among) > 26: raise ValueError(f'{where}: {len(among)} choices, 26 letters')
+    if len(among) > 1: return
+    raise ValueError(f"{where}: '{among[0]}' is all there is to choose from; add another, or take the "
+                     'trial out')
+
+def _filled(r, where, *columns):
+    "A cell that a trial cannot do without."
+    empty = next((c for c in columns if not str(r[c] if r[c] != [] else '').strip()), None)
+    if empty: raise ValueError(f"{where}: '{empty}' is empty; fill it, or take the trial out")
+
+# %% ../../nbs/benchmarks/08_trials.ipynb #trgold01
 def _gold(among, answer, where):
     "The place of the right one."
     if answer in among: gold = among.index(answer)
-    elif answer.isdecimal() and int(answer) < len(among): gold = int(answer)
+    elif answer.isdecimal() and len(answer) < 9 and int(answer) < len(among): gold = int(answer)
     else: raise ValueError(f"{where}: the answer '{answer}' is none of {', '.join(among)}; write it as it "
                            f'stands there, or its place, 0 to {len(among) - 1}')
     if among.count(among[gold]) == 1: return gold
     raise ValueError(f"{where}: '{among[gold]}' is right and is there twice; take one out")
-
-def _letters(texts): return ' '.join(f'({chr(65 + k)}) {t}' for k, t in enumerate(texts))
-
-def _filled(r, where, *columns):
-    "A cell that a trial cannot do without."
-    empty = next((c for c in columns if r[c] is None or not str(r[c]).strip()), None)
-    if empty: raise ValueError(f"{where}: '{empty}' is empty; fill it, or take the trial out")
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #83cc611a
 def trial(
@@ -62,9 +82,7 @@ def trial(
     "One trial as an item; a chat model is shown letters."
     choice = 'open' if not options else 'images' if len(options) == 1 and len(images) > 1 else 'options'
     among = dict(images=images, options=options).get(choice)
-    if among is not None and len(among) < 2:
-        raise ValueError(f"{where}: '{among[0]}' is all there is to choose from; add another, or take the "
-                         'trial out')
+    if among is not None: _choices(among, where)
     gold = str(answer) if among is None else _gold(list(map(str, among)), str(answer), where)
     marks = _letters(['<image>']*len(images)) if choice == 'images' else '<image> '*len(images)
     asked = prompt or ('Which picture shows: ' + options[0] if choice == 'images' else 'Which is right?')
@@ -76,7 +94,8 @@ def trial(
 # %% ../../nbs/benchmarks/08_trials.ipynb #dc3121ce
 def _devbench(r, where, uid, name, root):
     _filled(r, where, 'text1', 'image1', 'image2')
-    images = [_inside(root, r[c], where) for c in sorted(r) if c.startswith('image') and r[c]]
+    shown = sorted((c for c in r if re.fullmatch('image[0-9]+', c) and r[c]), key=lambda c: int(c[5:]))
+    images = [_inside(root, r[c], where) for c in shown]
     return trial(where, uid, name, images, (r['text1'],), 0, group=r['text1'])
 
 def _drawn(root, words):
@@ -90,7 +109,7 @@ def _drawn(root, words):
 
 def _levante(r, where, uid, name, root):
     stage = r.get('assessment_stage') or r.get('trial_type') or 'test'
-    if 'test' not in stage: return f'{stage}, no trial'
+    if 'test' not in stage.lower(): return f'{stage}, no trial'
     if not r['response_alternatives']: return 'nothing to choose from'
     _filled(r, where, 'item_uid', 'answer')
     options = [r['answer'], *(s.strip() for s in r['response_alternatives'].split(','))]
@@ -105,8 +124,10 @@ def _levante(r, where, uid, name, root):
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #c0baby01
 def _babyvision(r, where, uid, name, root):
-    closed = r['ansType'] == 'choice'
-    options, answer = (r['options'], r['choiceAns']) if closed else ((), r['blankAns'])
+    closed = r['ansType'].lower() == 'choice'
+    needs = ('choiceAns', 'options') if closed else ('blankAns',)
+    _filled(r, where, 'taskId', 'question', 'image', *needs)
+    options, answer = (_split(r['options']), r['choiceAns']) if closed else ((), r['blankAns'])
     images = [_inside(root, r['image'], where)]
     return trial(where, str(r['taskId']), name, images, options, answer, r['question'], r['subtype'])
 
@@ -125,8 +146,8 @@ def _plain(r, where, uid, name, root):
     _filled(r, where, 'answer')
     images, options = [_inside(root, p, where) for p in _split(r['images'])], _split(r['options'])
     answer = str(root/r['answer']) if r['answer'] in _split(r['images']) else r['answer']
-    uid, prompt, group = str(r.get('id') or uid), r.get('prompt', ''), r.get('group', '')
-    return trial(where, uid, name, images, options, answer, prompt, group)
+    uid = uid if r.get('id', '') == '' else str(r['id'])
+    return trial(where, uid, name, images, options, answer, str(r.get('prompt', '')), str(r.get('group', '')))
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #16af48d8
 _FORMS = ((('text1', 'image1', 'image2'), _devbench),
@@ -183,6 +204,9 @@ def load_trials(
     for n, (where, r) in enumerate(rows):
         lost = next((c for c in need if c not in r), None)
         if lost: raise ValueError(f"{where}: no '{lost}', which the first trial has; add it")
+        if isinstance(r.get(''), list):
+            raise ValueError(f'{where}: more cells than columns; quote a cell that holds a comma')
+        r = {c: _cell(v) for c, v in r.items()}
         try: item = form(r, where, f'{n:05d}', path.stem, root)
         except (KeyError, TypeError, AttributeError) as e:
             raise ValueError(f'{where}: {e} is missing or of another kind') from None
@@ -203,8 +227,9 @@ def credit(
 ):                        # 0..1; None without an answer
     "What a reply is worth."
     if item.choice == 'open':
-        said, right = (' '.join(t.lower().split()) for t in (reply.text or '', item.gold))
-        return float(said.strip('.') == right)
+        words = final_message(reply.text), item.gold
+        said, right = (' '.join(plain(t).lower().split()).strip('.') for t in words)
+        return float(said == right)
     if reply.scores is not None:
         s = np.asarray(reply.scores, float)
         if not np.isfinite(s).all(): raise ValueError(f"item '{item.uid}': a score is not finite")

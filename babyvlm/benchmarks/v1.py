@@ -122,7 +122,7 @@ def _path(unit, images, name):
 
 def _names(rows):
     "Image -> its name: with its folder, and with its ending where nothing else tells two apart."
-    paths = {r['image']: PurePosixPath(r['image']) for _, r in rows}
+    paths = {r['image']: PurePosixPath(os.path.normpath(r['image'])) for _, r in rows}
     often = Counter(p.with_suffix('') for p in set(paths.values()))
     def name(p): return p if often[p.with_suffix('')] > 1 else p.with_suffix('')
     return {i: name(p).as_posix() for i, p in paths.items()}

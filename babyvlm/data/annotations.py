@@ -202,11 +202,13 @@ def split(
 def _frame(d):
     counts = d.get('counts') or {}
     if not isinstance(counts, Mapping): counts = {c['category']: c['n'] for c in counts}
-    boxes = tuple(Box(b['category'], tuple(b['xywh']), b.get('score', 1.), b.get('colour') or '')
+    def score(b): return 1. if b.get('score') is None else b['score']
+    boxes = tuple(Box(b['category'], tuple(b['xywh']), score(b), b.get('colour') or '')
                   for b in d.get('boxes') or ())
     return Frame(d['image'], d['recording'], d['width'], d['height'], boxes, dict(counts))
 
 def _clip(d):
+    if not isinstance(d['frames'], list): raise TypeError("'frames' is no list")
     return Clip(*(d[k] for k in ('id', 'recording')), tuple(d['frames']), d['category'], d['leaves'],
                 bool(d.get('plural')))
 
@@ -219,6 +221,9 @@ def _one(kind, d, where):
     try: x = _frame(d) if kind == 'frame' else _clip(d)
     except (KeyError, TypeError) as e:
         raise AnnotationError(where, 'form', f'{type(e).__name__} {e}: see the format of a {kind}') from None
+    names = (x.image, *(b.category for b in x.boxes)) if kind == 'frame' else (x.category, *x.frames)
+    odd = [n for n in (x.recording, *names) if not isinstance(n, str)]
+    if odd: raise AnnotationError(where, 'form', f'{odd[0]!r:.60} is no name')
     (check_frame if kind == 'frame' else check_clip)(x, where)
     return x
 
@@ -237,7 +242,10 @@ def _read(path):
         raise FileNotFoundError(f"no annotations at '{path.name}': expected frames.json or frames.parquet")
     d = read_json(path)
     if not isinstance(d, dict): raise ValueError(f"{path.name}: expected an object with 'frames' and 'clips'")
-    return path.parent, d.get('source', 'saycam'), d.get('frames', []), d.get('clips', [])
+    rows = [d.get(k) or [] for k in ('frames', 'clips')]
+    if not all(isinstance(r, list) for r in rows):
+        raise ValueError(f"{path.name}: expected lists as 'frames' and 'clips'")
+    return path.parent, d.get('source') or 'saycam', *rows
 
 # %% ../../nbs/data/09_annotations.ipynb #a75245c2
 def load_bank(

@@ -10,6 +10,7 @@ __all__ = ['IMAGE', 'VIDEO', 'ROLES', 'TEMPLATES', 'IGNORED', 'Turn', 'Record', 
 # %% ../../nbs/data/05_conversations.ipynb #ce1facaf
 import html
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -162,7 +163,7 @@ def _parse(d, where):
     if not isinstance(d, dict): raise RecordError(where, None, '', f'expected an object, found {d!r}')
     def fail(field, problem): raise RecordError(where, d.get('id'), field, problem)
     d = {k: v for k, v in d.items() if k not in _SHOWN or not _nothing(v)}
-    if not isinstance(d.get('id'), (str, int)): fail('id', 'missing or not a string; every record needs one')
+    if type(d.get('id')) not in (str, int): fail('id', 'missing or not a string; every record needs one')
     if 'image' in d and 'images' in d: d = {k: v for k, v in d.items() if k not in _SHOWN or v != []}
     if 'image' in d and 'images' in d: fail('images', "both 'image' and 'images' are there; keep one")
     key = 'images' if 'images' in d else 'image'
@@ -184,7 +185,7 @@ def _refuse_repeats(records, name):
 def _check_files(r, root, where):
     "Every picture and clip is there."
     for p in (*r.images, *r.video):
-        if not (root/p).exists():
+        if not os.path.isfile(root/p):   # False for a name that no file can have
             what = r.form.removesuffix('[]') if p in r.images else 'video'
             raise RecordError(where, r.id, what, f"'{p}' is not below the image root; copy it there")
 

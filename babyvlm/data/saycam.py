@@ -236,12 +236,12 @@ def seconds(
     stamp:str,            # '1:05', '1.05', '0:3' (30 s), '1:05-1:20', '1:02:03', '0:01.5', '5' (minutes)
 )->float|None:            # seconds from the start of the recording; None when it cannot be read
     "The start that a time stamp names; after a colon a dot or a comma begins a fraction of a second."
-    stamp = re.split('[-‐‑‒–—−]', str(stamp))[0].strip().replace(';', ':')
-    exact = re.fullmatch(r'([^.,]*:[^.,]*)[.,]([0-9]{1,9})', stamp)
+    stamp = re.split('[-‐‑‒–—−]', str(stamp))[0].strip()
+    exact = re.fullmatch(r'([^.,]*[:;][^.,]*)[.,]([0-9]{1,9})', stamp)
     whole = exact[1] if exact else stamp
-    parts = [p.strip() for p in re.split('[:.,]', whole)]
+    parts = [p.strip() for p in re.split('[:;.,]', whole)]
     if parts == [''] or len(parts) > 3 or not all(re.fullmatch(r'[0-9]{0,4}', p) for p in parts): return None
-    if len(set(re.findall('[:.,]', whole))) > 1: return None   # 1.02:03 is no time
+    if len(set(re.findall('[:.,;]', whole))) > 1 or '' in parts[1:]: return None   # 1.02:03, 1::30
     if len(parts) == 1: parts.append('0')
     tens = len(parts) == 2 and parts[1] in tuple('12345') and not exact   # only the tens were written down
     if tens: parts[1] += '0'
@@ -361,20 +361,33 @@ def read_transcript(
         for text, times in said: out.append(_utterance(path, len(out) + 1, text, times))
     return out, Ledger.count(len(rows) - len(left_out), left_out, 'rows')
 
+# %% ../../nbs/data/01_saycam.ipynb #entrykinds1
+_KINDS = dict(utterance_num=int, num_frames=int, timestamps=(int, float), frame_filenames=str)
+
+def _fits(field, value):
+    "Whether a value is of its field's kind: a list of numbers, a name, a count."
+    several = field in ('timestamps', 'frame_filenames')
+    if several and not isinstance(value, list): return False
+    kind, parts = _KINDS.get(field, str), value if several else [value]
+    return all(isinstance(v, kind) and not isinstance(v, bool) and v == v for v in parts)
+
 # %% ../../nbs/data/01_saycam.ipynb #abcca68a
 FIELDS = tuple(Utterance.__dataclass_fields__)
 
 def _entry(d, where):
     "One checked entry of a released file."
     if not isinstance(d, dict): raise ValueError(f'{where}: expected an object, found {type(d).__name__}')
-    missing = [f for f in FIELDS if f not in d]
+    missing = [f for f in FIELDS if d.get(f) is None]
     if missing:
         raise ValueError(f"{where}: field '{missing[0]}' is missing; an entry has {', '.join(FIELDS)}")
+    odd = next((f for f in FIELDS if not _fits(f, d[f])), None)
+    if odd: raise ValueError(f"{where}: '{odd}' is {d[odd]!r:.60}; see the format of an entry")
     u = Utterance(**{f: tuple(d[f]) if isinstance(d[f], list) else d[f] for f in FIELDS})
     if len(u.timestamps) != u.num_frames:
         raise ValueError(f'{where}: num_frames is {u.num_frames} but it has {len(u.timestamps)} timestamps')
     if not u.timestamps: raise ValueError(f'{where}: no timestamps; an utterance has at least one frame')
-    if wrong := [f for f in u.frame_filenames if not f.startswith(u.uid)]:
+    own = re.compile(rf'{re.escape(u.uid)}_[0-9]{{2,}}\.\w+')
+    if wrong := [f for f in u.frame_filenames if not own.fullmatch(f)]:
         raise ValueError(f"{where}: frame '{wrong[0]}' belongs to another utterance than {u.uid}")
     return u
 

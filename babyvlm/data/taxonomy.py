@@ -233,7 +233,9 @@ def _annotation(d):
     if set(d) - known: raise ValueError(f"unknown key '{sorted(set(d) - known)[0]}'")
     options = [d[f'choices_level{i}'] for i in levels]
     truth = [d[f'level{i}'] for i in levels]
-    return Annotation(d['image'], d['label'], truth, options, d.get('split', 'test'))
+    split = d.get('split') or 'test'
+    if not isinstance(split, str): raise ValueError(f'the split {split!r} is no name')
+    return Annotation(d['image'], d['label'], truth, options, split)
 
 def _row(a):
     d = dict(image=a.image, label=a.label, split=a.split)

@@ -89,8 +89,7 @@ def frames_at(
     if any(b < a for a, b in zip(times, times[1:])): raise ValueError('times must ascend')
     box, stream = _opened(path)
     with box:
-        end = float(stream.duration*stream.time_base) if stream.duration else float('inf')
-        wanted = [(i, t) for i, t in enumerate(times) if 0 <= t < end]
+        wanted = [(i, t) for i, t in enumerate(times) if 0 <= t < float('inf')]
         out = [None]*len(times)
         with _named(path):
             for part in _runs(wanted, gap): _decode(box, stream, part, out)
@@ -116,8 +115,7 @@ def _decode(box, stream, wanted, out):
         if not left: return
         now = frame
     for i, t in left:
-        shown = now is not None and (stream.duration or t < _until(now, stream) - origin)
-        if shown: out[i] = _upright(now)
+        if now is not None and t < _until(now, stream) - origin: out[i] = _upright(now)   # headers may lie
 
 def _until(frame, stream):
     "When the last picture goes: after its own time on the screen, else after the usual one."

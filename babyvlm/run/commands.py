@@ -90,9 +90,9 @@ def survey_build(
     labels:Path=typer.Option(..., help='label file, or the folder that holds it'),
     images:Path=typer.Option(None, help='folder of the pictures; default: beside the labels'),
     out:Path=typer.Option(Path('survey.html'), help='the page; its key goes beside it'),
-    items:int=typer.Option(10, help='items of each task, drawn at random'),
-    per_task:int=typer.Option(None, help='how many of them each person sees; default: all'),
-    checks:int=typer.Option(4, help='attention checks'),
+    items:int=typer.Option(10, min=1, help='items of each task, drawn at random'),
+    per_task:int=typer.Option(None, min=1, help='how many of them each person sees; default: all'),
+    checks:int=typer.Option(4, min=0, help='attention checks'),
     consent:Path=typer.Option(None, help='HTML file with the consent text of your review board'),
     title:str=typer.Option('Pictures and words', help='heading'),
     save:str=typer.Option('csv', help="'csv' or 'json'"),
@@ -200,7 +200,7 @@ def survey_people(
     column:list[str]=typer.Option(None, help="an unusual column, 'person=VPN'; may be repeated"),
     ages:str=typer.Option(None, help="upper ends of age bins, '4,6,9'; default: the file's own bins"),
     abilities:int=typer.Option(None, help='bins of ability instead'),
-    guess:float=typer.Option(0., help='right by guessing, 0..1, for difficulties'),
+    guess:float=typer.Option(0., min=0, max=1, help='right by guessing, 0..1, for difficulties'),
     out:Path=typer.Option(None, help='folder for people.html, people.txt and the tables as CSV'),
 ):
     "People of any lab, and models beside them."
@@ -322,7 +322,7 @@ def _too_few(items, differing, how):
 
 # %% ../../nbs/run/10_commands.ipynb #c0cmd007
 def power(
-    items:int=typer.Option(None, help='items at hand: what difference can they show?'),
+    items:int=typer.Option(None, min=1, help='items at hand: what difference can they show?'),
     difference:float=typer.Option(None, help='difference to be found, 0..1: how many items does it need?'),
     differing:float=typer.Option(.3, help='share of items on which the models disagree'),
     chance:float=typer.Option(.8, help='of finding it'),

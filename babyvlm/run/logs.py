@@ -70,7 +70,8 @@ def read_lmms_eval(
     first = rows[0].get('filter')
     def unit(n, r):
         where = f'{path.name} line {n}'
-        if name not in r: raise ValueError(f"{where}: no '{name}'")
+        lost = next((k for k in (name, 'doc_id') if r.get(k) is None), None)
+        if lost: raise ValueError(f"{where}: no '{lost}'")
         key = _fingerprint(r.get('doc_hash') or r.get('input'), r['target'])
         return Unit(str(r['doc_id']), key, '', _worth(r[name], where))
     units = [unit(n, r) for n, r in enumerate(rows, 1) if r.get('filter') == first]
@@ -79,23 +80,33 @@ def read_lmms_eval(
     return Answers(path.resolve().parent.name, task, name, _unique(units, path.name), note=note)
 
 # %% ../../nbs/run/04_logs.ipynb #204a1f76
+def _once(path, table):
+    "A sheet whose columns have names of their own; pandas calls a second 'hit' 'hit.1'."
+    twice = next((c for c in table if c[-2:] == '.1' and c[:-2] in table), None)
+    if twice: raise ValueError(f"two columns are called '{twice[:-2]}'; which one counts?")
+    return table
+
 def _table(path):
     "The rows of a sheet."
     if path.suffix != '.xlsx':
-        try: return pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False)
+        try: return _once(path, pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False))
         except (ValueError, UnicodeError) as e: raise ValueError(f'{path.name}: no table ({e})') from None
-    try: return pd.read_excel(path, dtype=str, keep_default_na=False)
+    try: return _once(path, pd.read_excel(path, dtype=str, keep_default_na=False))
     except ImportError:
         raise ValueError(f'{path.name}: reading .xlsx needs openpyxl; install it, or save as .tsv') from None
     except (ValueError, OSError, zipfile.BadZipFile) as e:
         raise ValueError(f'{path.name}: no Excel sheet ({e})') from None
 
+# %% ../../nbs/run/04_logs.ipynb #hitcell1
 def _hit(r, where):
     "What a prediction is worth: the harness's own verdict, or the strict parser's."
     said = r.get('hit', '')
-    if said != '': return _worth(float(pd.to_numeric(said, errors='coerce')), f"{where}, hit '{said}'")
-    options = [r[c] for c in 'ABCDEFGH' if r.get(c, '') != '']
+    number = dict(true=1, false=0).get(said.lower(), said)
+    if said != '': return _worth(float(pd.to_numeric(number, errors='coerce')), f"{where}, hit '{said}'")
+    options = {c: r[c] for c in 'ABCDEFGH' if r.get(c, '') != ''}
     answer = r.get('answer', '').strip()
+    if len(options) > 1 and answer.upper() not in options:
+        raise ValueError(f"{where}: the answer '{answer}' is none of {', '.join(options)}")
     if len(options) > 1: return float(parse_letter(r['prediction'], options).answer == answer.upper())
     if answer.lower() in ('yes', 'no'):
         return float(parse_yes_no(r['prediction']).answer is (answer.lower() == 'yes'))
@@ -139,6 +150,17 @@ def _inspect(path):
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, NotImplementedError) as e:
         raise ValueError(f'{path.name}: no .eval log of Inspect ({e})') from None
 
+# %% ../../nbs/run/04_logs.ipynb #wholelog1
+def _whole_log(path):
+    "Header, what ran, and samples of a log that has them all."
+    head, samples = _inspect(path)
+    run = head.get('eval') if isinstance(head, dict) else None
+    def whole(s): return isinstance(s, dict) and 'id' in s and isinstance(s.get('scores') or {}, dict)
+    named = isinstance(run, dict) and all(isinstance(run.get(k), str) for k in ('model', 'task'))
+    if named and isinstance(samples, list) and samples and all(map(whole, samples)): return head, run, samples
+    raise ValueError(f"{path.name}: no log of Inspect with samples: it has 'eval' (model, task) and "
+                     "'samples', each with id and scores")
+
 # %% ../../nbs/run/04_logs.ipynb #c0insp02
 def read_inspect(
     path:str|Path,        # `.eval` or `.json`
@@ -146,24 +168,24 @@ def read_inspect(
 )->Answers:               # named as the log names the model
     "A log of Inspect."
     path, by = Path(path), {}
-    head, samples = _inspect(path)
-    if not samples or not isinstance(head.get('eval'), dict):
-        raise ValueError(f"{path.name}: no log of Inspect with samples: it has 'eval' and 'samples'")
+    head, run, samples = _whole_log(path)
     scored = [s for s in samples if s.get('scores')]
-    if head.get('status', 'success') != 'success':
+    if (head.get('status') or 'success') != 'success':
         raise ValueError(f"{path.name}: its status is '{head.get('status')}', {len(scored)} of "
                          f'{len(samples)} samples have a score; finish it with `inspect eval-retry`')
     name = _metric(list(scored[0]['scores']) if scored else [], scorer, path.name)
     for s in scored:
         key = _fingerprint(s.get('input'), s.get('target'), s.get('choices'))
-        worth = _worth(s['scores'].get(name, {}).get('value'), f"{path.name} sample {s['id']}")
+        said = s['scores'].get(name)
+        value = said.get('value') if isinstance(said, dict) else None
+        worth = _worth(value, f"{path.name} sample {s['id']}")
         epochs = by.setdefault((str(s['id']), key), {})
         if s.get('epoch') in epochs: raise ValueError(f"{path.name}: the sample '{s['id']}' occurs twice")
         epochs[s.get('epoch')] = worth
     units = _unique([Unit(uid, key, '', sum(v.values())/len(v)) for (uid, key), v in by.items()], path.name)
     lost = len(samples) - len(scored)
     note = f'{lost} of {len(samples)} samples have no score and are left out' if lost else ''
-    return Answers(head['eval']['model'], head['eval']['task'], name, units, note=note)
+    return Answers(run['model'], run['task'], name, units, note=note)
 
 # %% ../../nbs/run/04_logs.ipynb #eebf9596
 def _one(path, metric):

@@ -64,14 +64,16 @@ def load_result(
     if not isinstance(d, dict) or d.pop('record', None) != 1:
         raise ValueError(f"{Path(path).name}: not a record of `babyvlm evaluate` (it says 'record': 1)")
     table = d.pop('audit', None)
-    if table:
-        rows = {n: {k: _estimate(v) for k, v in r.items()} for n, r in table['rows'].items()}
-        table = pd.DataFrame(rows, dtype=object).T.rename_axis(table['name'])
     try:
+        if table:
+            rows = {n: {k: _estimate(v) for k, v in r.items()} for n, r in table['rows'].items()}
+            table = pd.DataFrame(rows, dtype=object).T.rename_axis(table['name'])
         d |= dict(scores={k: Estimate(**v) for k, v in d['scores'].items()}, notes=tuple(d['notes']),
                   units=tuple(Unit(**u) for u in d['units']))
+        numbers = [u.credit for u in d['units']] + [e.value for e in d['scores'].values()]
+        if not all(isinstance(x, (int, float)) for x in numbers): raise TypeError('a score is no number')
         return Evaluation(**d, replies=[], audit=table)
-    except (KeyError, TypeError) as e:
+    except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f'{Path(path).name}: a damaged record ({e})') from None
 
 def load_results(
@@ -173,6 +175,14 @@ def save_shard(
     write_whole(path, json.dumps(note, ensure_ascii=False, default=str))
     return path
 
+# %% ../../nbs/run/02_results.ipynb #shardnote1
+def _note(path):
+    "What `save_shard` wrote."
+    note = read_json(path)
+    kinds = dict(shard=str, call=dict, found=list, broken=dict, absent=list)
+    if isinstance(note, dict) and all(isinstance(note.get(k), t) for k, t in kinds.items()): return note
+    raise ValueError(f'{path.name}: no note of a shard; run the shard again')
+
 # %% ../../nbs/run/02_results.ipynb #merge002
 def find_shards(
     folders:Sequence,     # of results with `shards` in them
@@ -182,7 +192,7 @@ def find_shards(
     for f in map(Path, folders):
         here = sorted((f/'shards').glob('*.*of*.json'))
         if not here: raise FileNotFoundError(f"'{f}' holds no shards/*.json of `babyvlm evaluate --shard`")
-        for p in here: runs.setdefault(p.name.split('.')[0], []).append((read_json(p), f))
+        for p in here: runs.setdefault(p.name.split('.')[0], []).append((_note(p), f))
     return [_complete(parts) for parts in runs.values()]
 
 def _complete(parts):

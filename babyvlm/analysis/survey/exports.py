@@ -76,6 +76,7 @@ def _seconds(cells, column, program, where):
     cell = str(cells[column]).strip()
     cell = cell.strip('[]').split(',')[0] if cell[:1] == '[' else cell.replace(',', '.')
     t = _number({column: cell}, column, where, 'a number')
+    if t < 0: raise ValueError(f"{where}: '{column}' is {cell}, expected 0 or more")
     return t if program == 'PsychoPy' or column == 'seconds' else t / 1000
 
 # %% ../../../nbs/analysis/survey/05_exports.ipynb #29ee370e
