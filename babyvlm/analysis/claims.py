@@ -195,9 +195,10 @@ def plot_counter_worlds(
     ax.set_xticks((0, 1), ('this run', 'where it is false'))
     ax.set(xlim=(-.2, 1.9), ylim=(len(both) - .5, -.5))
     there = both['where it is false']
-    run = there[there != 'not run yet']
-    said = f'Where they are false, {(run != "supported").sum()} of {len(run)} claims are not supported'
-    titled(fig, said if len(run) else 'No counter-world was run')
+    judged = there[~there.isin(['not run yet', 'not judged'])]
+    held = (judged != 'supported').sum()
+    said = f'Where they are false, {held} of {len(judged)} judged claims are not supported'
+    titled(fig, said if len(judged) else 'No counter-world has the seeds for a verdict')
     return fig
 
 # %% ../../nbs/analysis/07_claims.ipynb #clmst002
