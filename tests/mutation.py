@@ -177,7 +177,11 @@ MODULES = {   # module -> the tests that stand nearest to it
     'benchmarks/v1.py': 'v1 credit laws_metrics', 'benchmarks/devcv/score.py': 'devcv laws_metrics', 'benchmarks/parsing.py': 'parsing', 'matching/exact.py': 'matching laws',
     'data/saycam.py:assign_splits,split_pairs': 'saycam laws', 'analysis/probing.py:group_split,_split,_given': 'probing laws'}
 ARGUED = {   # (module, line as it was, as it is) -> why no test can tell ('equivalent: ...'), or which test was written since
-}
+    ('benchmarks/v1.py', '0', '1'): 'equivalent: VTWT has two losses, and where one is no number neither is below the other',
+    ('credit.py', 'not s.ndim or not s.shape[-1]', 'not s.ndim and (not s.shape[-1])'): 'noticed since: test_credit.py::test_what_is_no_number_or_no_candidate_is_refused',
+    ('benchmarks/parsing.py', 'len(listed) > 1', 'len(listed) >= 1'): 'noticed since: test_parsing.py::test_the_other_readers_name_their_rule_too',
+    ('benchmarks/devcv/score.py', '1', '2'): 'noticed since: test_devcv.py::test_likelihood_ranking_of_memory_and_letters',
+    ('data/saycam.py:assign_splits,split_pairs', '0', '1'): 'noticed since: test_saycam.py::test_shares_of_splits_are_checked_and_whole'}
 
 
 def mutants(module: str, n: int, seed: int = 0) -> list[tuple]:

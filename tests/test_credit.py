@@ -61,8 +61,8 @@ def test_an_unknown_mode_is_an_error_everywhere(call):
 
 
 def test_what_is_no_number_or_no_candidate_is_refused():
-    for bad in ([1, np.nan], []):
-        with pytest.raises(ValueError): shares(bad)
+    for bad, says in (([1, np.nan], 'is not a number'), ([], 'rank no candidates'), (5., 'rank no candidates')):
+        with pytest.raises(ValueError, match=says): shares(bad)
     for bad in ((1., np.inf), (1., 2., 3.)):
         with pytest.raises(ValueError, match="item 'x'"): reply_shares(Reply('x', bad), 2)
     with pytest.raises(ValueError, match='choice 5 of 2'): reply_shares(Reply('x', chosen=5), 2)

@@ -246,6 +246,10 @@ def test_likelihood_ranking_of_memory_and_letters(toy):
     out = evaluate_devcv(Ranks(), toy[0]/'home', ['memory', 'localize'])
     assert out['localize'].scores['acc'].value == np.mean([i.gold == 3 for i in out['localize'].items])
     assert json.loads(out['memory'].replies[0].text)[:3] == ['A', 'B', 'B']
+    class Cannot:
+        "Has no favourite."
+        def loglik(self, items): return [np.zeros(len(i.options)) for i in items]
+    assert json.loads(ask(Cannot(), out['memory'].items[:1])[0].text)[:3] == ['A', ['A', 'B'], ['A', 'B']]
 
 
 def test_number_scores_and_rules():

@@ -256,6 +256,8 @@ def test_shares_of_splits_are_checked_and_whole():
     assert assign_splits(groups) == assign_splits(groups, (.9, .05, .05), 0) != assign_splits(groups, seed=1) and set(assign_splits('aabbb', (1., 0., 0.)).values()) == {'train'}
     uneven = assign_splits(['a']*60 + ['b']*20 + ['c']*20, (.6, .2, .2))
     assert sorted(uneven.values()) == ['test', 'train', 'val']
+    large = assign_splits(['x']*10 + list('abcdefghij'), (.5, .5, 0.), seed=5)   # the large group is dealt first and counts as the ten it holds
+    assert [g for g in large if large[g] == large['x']] == ['x']
 
 
 def test_pairs_are_split_as_published_when_asked(world):
