@@ -1,6 +1,6 @@
 """Kill work at a random point, do it again, and compare what is on disk with an uninterrupted run, byte for byte.
 
-`python tests/kills.py [--n 50]` writes the figures to tests/reliability/kills.json; pytest takes a few points of each stage (test_kills.py).
+`python tests/kills.py [--n 50] [--add]` writes the figures to tests/reliability/kills.json; pytest takes a few points of each stage (test_kills.py).
 Half of the points are drawn among the calls during which a file is being written.
 """
 import argparse
@@ -25,6 +25,7 @@ import test_contrastive as pairs
 import test_filters as filters
 import test_generative as captions
 import torch
+from papermill.iorw import write_ipynb
 from transformers import AutoModelForImageTextToText, GPT2LMHeadModel, Trainer
 from transformers.utils import logging
 
@@ -39,6 +40,7 @@ from babyvlm.models.tokenizers import word_tokenizer
 from babyvlm.models.vision import resnext_toy, vision_encoder
 from babyvlm.models.weights import seeded
 from babyvlm.run.evaluate import Evaluation
+from babyvlm.run.notebook import run_page
 from babyvlm.run.scorecard import Scores, write_scores
 from babyvlm.store import Store, write_whole, writing
 from babyvlm.training.contrastive import train_cvcl
@@ -49,7 +51,7 @@ from babyvlm.training.language import train_language
 from babyvlm.training.lora import Lora, tune
 from babyvlm.training.trainer import discard_checkpoints, fingerprint
 
-HALF = {inspect.unwrap(writing).__code__: 1} | {f.__code__: 2 for f in (Journal.write, Trainer._save_checkpoint, discard_checkpoints)}
+HALF = {inspect.unwrap(writing).__code__: 1} | {f.__code__: 2 for f in (Journal.write, Trainer._save_checkpoint, discard_checkpoints, write_ipynb)}
 RESULTS = Path(__file__).resolve().parent/'reliability'/'kills.json'
 
 
@@ -88,6 +90,20 @@ def matching(folder):
     x, y = np.float32(1 + .02*rng.normal(size=(120, 8))), np.float32(rng.normal(size=(300, 8)))
     found = match_stored(x, y, Store(folder), solver='lists', first=4, precision='float32')
     write_whole(folder/'columns.txt', f'{found.total.hex()} {found.columns.tolist()}')
+
+
+CELLS = "profile_name = 'toy'", """from babyvlm.store import Store, write_whole
+def build(path):
+    for k in range(4): (path/f'{k}.txt').write_text(f'{k}\\n'*2000)
+made = Store('store').get('toy', dict(n=4), build)""", "write_whole('table.csv', (made.path/'3.txt').read_text()); len(list(made.path.iterdir()))"
+
+
+def batch(folder):
+    "A page of a batch as its job runs it: the executed copy, an artifact, a table and, last, the file that says it is done."
+    page, done = folder/'page.ipynb', folder/'_runs'/'page.0123456789abcdef.done'
+    cells = [dict(cell_type='code', id=f'cell{k}', metadata=dict(tags=['parameters'][k:]), execution_count=None, outputs=[], source=s) for k, s in enumerate(CELLS)]
+    write_whole(page, json.dumps(dict(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)))
+    if not done.exists() and run_page(page, done, 'toy'): raise ValueError('the page stopped')
 
 
 def trained(folder, model, history):
@@ -138,12 +154,15 @@ def lora(folder):
 
 STAGES = dict(evaluation=evaluation, aggregation=aggregation, artifact=artifact, filter=filtering)
 TRAINERS = dict(contrastive=contrastive, dino=dino, language=language, generative=generative, instructions=instructions, lora=lora)
-WORK = STAGES | TRAINERS | dict(matching=matching)   # matching takes minutes, on request
+LONG = dict(matching=matching, batch=batch)   # minutes
+WORK = STAGES | TRAINERS | LONG
 
 
 def on_disk(folder):
     "Every file that is a result; locks and the manifest's dates are none."
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob('*'))
+    def content(p):   # an executed copy says when each cell ran
+        return p.read_bytes() if p.suffix != '.ipynb' else [c['outputs'] for c in json.loads(p.read_text())['cells']]
+    return {p.relative_to(folder).as_posix(): content(p) for p in sorted(folder.rglob('*'))
             if p.is_file() and p.suffix != '.lock' and 'manifest' not in p.name and 'log' not in p.name}
 
 
@@ -227,12 +246,15 @@ def jumping_clock():
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--n', type=int, default=50, help='rounds of each stage')
-    p.add_argument('--stage', nargs='*', default=[*STAGES, *TRAINERS], choices=list(WORK), help='default: all but matching')
+    p.add_argument('--stage', nargs='*', default=list(WORK), choices=list(WORK), help='default: all')
+    p.add_argument('--add', action='store_true', help='only the rounds that the record lacks, at other points')
     a, found = p.parse_args(argv), {}
     logging.disable_progress_bar()
     for stage in a.stage:
-        found[stage] = killed(stage, a.n)
         known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        before = known.get(stage, {}) if a.add else {}
+        new = killed(stage, a.n - before.get('rounds', 0), seed=before.get('rounds', 0))
+        found[stage] = new | {k: new[k] + before.get(k, 0) for k in ('rounds', 'kills', 'same')}
         RESULTS.write_text(json.dumps({k: v for k, v in (known | found).items() if k in WORK}, indent=1, sort_keys=True) + '\n')
         print(stage, found[stage], flush=True)
     return int(any(f['same'] < f['rounds'] for f in found.values()))

@@ -14,8 +14,9 @@ from babyvlm.benchmarks.devcv.tasks import TASKS as DEVCV
 from babyvlm.benchmarks.hierarchy import run as protocol, questions
 from babyvlm.benchmarks.v1 import TASKS, choice_outcome, score, winoground_outcomes
 from babyvlm.config import profile
-from babyvlm.credit import MODES, best, known_mode, pick, reply_shares, shares
+from babyvlm.credit import MODES, Credit, best, is_tie, known_mode, pick, reply_shares, shares
 from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
+from babyvlm.estimate import bootstrap, wilson
 from babyvlm.experiments.prompting import as_matrix
 from babyvlm.experiments.v1 import Spec, V1
 from babyvlm.items import Item, Reply, Status, scored, score_shape
@@ -60,8 +61,8 @@ def test_an_unknown_mode_is_an_error_everywhere(call):
 
 
 def test_what_is_no_number_or_no_candidate_is_refused():
-    for bad in ([1, np.nan], []):
-        with pytest.raises(ValueError): shares(bad)
+    for bad, says in (([1, np.nan], 'is not a number'), ([], 'rank no candidates'), (5., 'rank no candidates')):
+        with pytest.raises(ValueError, match=says): shares(bad)
     for bad in ((1., np.inf), (1., 2., 3.)):
         with pytest.raises(ValueError, match="item 'x'"): reply_shares(Reply('x', bad), 2)
     with pytest.raises(ValueError, match='choice 5 of 2'): reply_shares(Reply('x', chosen=5), 2)
@@ -210,3 +211,19 @@ def test_a_chosen_candidate_gets_the_whole_point(mode):
         for i in range(k): assert reply_shares(Reply('u', chosen=i), k, mode).tolist() == [float(j == i) for j in range(k)]
         for i in (-1, k):
             with pytest.raises(ValueError, match=f'choice {i} of {k}'): reply_shares(Reply('u', chosen=i), k, mode)
+
+
+def test_a_credit_keeps_the_places_of_its_items_and_names_what_did_not_count():
+    c = Credit(np.array([1., .5]), (2, 0), 4, .25, dict(ties=1, skipped=2, no_answer=0), 'records')
+    assert np.array_equal(c.full, [.5, np.nan, 1., np.nan], equal_nan=True)
+    for e in (c.wilson(), c.bootstrap()): assert (e.value, e.n, e.chance, e.ties, e.skipped, e.no_answer, e.unit) == (.75, 2, .25, 1, 2, 0, 'records')
+    many = Credit(np.random.default_rng(0).random(50), tuple(range(50)), 50)
+    assert many.bootstrap() == many.bootstrap(None, 2000, 0) == bootstrap(many.values, None, 2000, 0) and many.bootstrap(np.arange(50) // 5) != many.bootstrap()
+    assert many.wilson() == wilson(many.values.sum(), 50) and many.chance is None
+
+
+def test_only_an_answer_with_equal_best_scores_is_a_tie():
+    assert [is_tie(r) for r in (Reply('a', (1., 1., 0.)), Reply('a', (1., 0., 0.)), Reply('a', chosen=0), Reply('a', status='no answer'))] == [True, False, False, False]
+    assert reply_shares(Reply('a', status='no answer'), 2) is None and reply_shares(Reply('a', text='x'), 2) is None
+    assert best([0, 2, 1]) == 1 and best([2, 2]) is None and pick([0, 3, 1], 'u') == 1
+    assert shares([[1, 1], [0, 2]], 'reference').tolist() == [[1, 0], [0, 1]] and shares([-1., -2., -1.]).tolist() == [.5, 0, .5]

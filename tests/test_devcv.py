@@ -14,8 +14,8 @@ from babyvlm.benchmarks.devcv.build import LOOKS, corner_crop, likeness
 from babyvlm.benchmarks.devcv.crops import Pool
 from babyvlm.benchmarks.devcv.files import toy_devcv, truth_file
 from babyvlm.benchmarks.devcv.read import Fault, find_file, find_tasks, load_items
-from babyvlm.benchmarks.devcv.score import (ask, build_items, by_number, evaluate_devcv, ideal_replies, leaderboard_scores,
-                                            overall, score_items)
+from babyvlm.benchmarks.devcv.score import (ask, build_items, by_number, credit, evaluate_devcv, ideal_replies, leaderboard_scores,
+                                            overall, round_item, score_items)
 from babyvlm.benchmarks.devcv.shortcuts import open_ways, option_table, shortcut_audit
 from babyvlm.benchmarks.devcv.tasks import TASKS, build, task_name
 from babyvlm.data.annotations import Bank, Box, Frame, load_bank
@@ -246,6 +246,10 @@ def test_likelihood_ranking_of_memory_and_letters(toy):
     out = evaluate_devcv(Ranks(), toy[0]/'home', ['memory', 'localize'])
     assert out['localize'].scores['acc'].value == np.mean([i.gold == 3 for i in out['localize'].items])
     assert json.loads(out['memory'].replies[0].text)[:3] == ['A', 'B', 'B']
+    class Cannot:
+        "Has no favourite."
+        def loglik(self, items): return [np.zeros(len(i.options)) for i in items]
+    assert json.loads(ask(Cannot(), out['memory'].items[:1])[0].text)[:3] == ['A', ['A', 'B'], ['A', 'B']]
 
 
 def test_number_scores_and_rules():
@@ -471,3 +475,56 @@ def test_what_the_nursery_knows_of_its_items_is_no_file_to_warn_of(toy):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert find_tasks(toy[0]/'home', 'train')
+
+
+def test_a_chart_of_numbers_may_have_one_bar():
+    item = Item('count/0', 'devcv/count', ('a',), options=tuple('123'), gold=1, meta=dict(answer='number'))
+    table = by_number([item, item], [Reply('count/0', text='2'), Reply('count/0', text='3')])
+    assert table['number'].tolist() == [2] and (table['acc'][0].value, table['acc'][0].n, table['acc'][0].chance) == (.5, 2, 1/3)
+    assert by_number([item], [Reply('count/0', text='2')])['acc'][0].value == 1
+
+
+def test_a_mean_names_its_columns_and_what_lacks():
+    assert overall({'count': {'acc': .5}, 'localize': {'acc': .7}, 'juggling': {'acc': 0.}}).value == pytest.approx(.6)
+    some = overall({'count': {'acc': .5}}, 'leaderboard')
+    keys = [t for t, x in TASKS.items() if x.key]
+    assert (some.value, some.n, some.columns, some.missing) == (.5, len(keys), 'leaderboard', tuple(k for k in keys if k != 'count'))
+    assert repr(some) == f"0.500 (mean of 1 of {len(keys)}, leaderboard, without {', '.join(some.missing)})"
+    every = overall({t: {x.primary: .25} for t, x in TASKS.items()})
+    assert (every.missing, repr(every)) == ((), f'0.250 (mean of {len(TASKS)} of {len(TASKS)}, columns)') and np.isnan(overall({}).value)
+    with pytest.raises(ValueError, match="unknown columns 'all': one of columns,"): overall({}, 'all')
+
+
+def test_a_result_holds_the_credit_of_each_item_and_a_set_its_truth(bank, toy, tmp_path):
+    done = evaluate_devcv(Says(lambda i: i.options[0] if i.meta['answer'] != 'letter' else 'A'), toy[0]/'home', ['Localization', 'count'], batch_size=7)
+    assert list(done) == ['localize', 'count']
+    for r in done.values():
+        assert r.credit.tolist() == [float(i.gold == 0) for i in r.items] and r.scores[TASKS[r.task].primary].value == r.credit.mean() and r.run == ''
+    items = build_items(bank, 'count', tmp_path)
+    assert len(items) == 100 and truth_file(items.file).is_file() and items.file.parent.name == 'count'
+    assert not truth_file(build_items(bank, 'count', tmp_path/'bare', 4, truth=False).file).exists()
+
+
+def test_the_next_round_is_asked_with_what_was_said(toy):
+    item = load_items(toy[0]/'home', 'memory')[0]
+    first, third = round_item(item, []), round_item(item, ['B', 'A'])
+    assert (first.uid, third.uid) == (f'{item.uid}/01', f'{item.uid}/03') and first.rounds == () and first.images == item.images[:item.rounds[0]['images']]
+    assert third.rounds == tuple(dict(prompt=r['prompt'], answer=a) for r, a in zip(item.rounds, 'BA'))
+    assert len(third.images) == sum(r['images'] for r in item.rounds[:3]) and third.options[third.gold] == item.rounds[2]['gold'] and third.meta == dict(answer='letter')
+
+
+def test_a_model_without_a_mouth_is_refused_and_words_come_first(toy):
+    class Both(Says):
+        def loglik(self, items): raise AssertionError
+    items = load_items(toy[0]/'home', 'count')[:3]
+    assert [r.text for r in ask(Both(lambda i: '1'), items)] == ['1']*3
+    with pytest.raises(TypeError, match='int cannot answer DevCV items'): ask(3, items)
+    with pytest.raises(ValueError, match='2 replies to 3 items'): score_items(items, ask(Both(lambda i: '1'), items)[:2])
+
+
+def test_intervals_of_records_are_resampled_and_of_items_wilsons(toy):
+    for task in ('memory', 'count'):
+        items = load_items(toy[0]/'home', task)
+        replies = ask(Says(lambda i: 'B' if i.rounds or i.options[0] == 'A' else '2'), items)
+        for m, c in credit(items, replies).items():
+            assert score_items(items, replies)[m] == (c.bootstrap() if task == 'memory' else c.wilson()), (task, m)

@@ -1,4 +1,5 @@
 """Laws of intervals: what must not change them, what must, and what scipy says."""
+import itertools
 import json
 import math
 
@@ -6,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from babyvlm.config import repo_root
 from babyvlm.store import csv_rows
-from babyvlm.estimate import (Estimate, bootstrap, crossed, differences, draw_counts, noise_floor, paired_difference, resample,
+from babyvlm.estimate import (Estimate, bootstrap, counted, crossed, differences, draw_counts, noise_floor, paired_difference, resample,
                               versus_chance, wilson)
 
 seeds = st.integers(0, 2**31)
@@ -225,7 +226,8 @@ def test_seeds_matter_and_repeat():
     (lambda: bootstrap([0., math.inf]), 'outcome 1 is not finite'), (lambda: bootstrap([0., 1.], clusters=['a']), '1 cluster ids for 2'),
     (lambda: bootstrap([0., 1.], clusters=[1., math.nan]), 'cluster id is missing'),
     (lambda: paired_difference([0., 1.], [1.]), 'equal shapes'), (lambda: wilson(-1, 3), '-1 right of 3'), (lambda: wilson(math.nan, 3), 'nan right'),
-    (lambda: crossed([[math.nan]]), 'expected 0 to 1'), (lambda: versus_chance(Estimate(.5)), 'no chance level')])
+    (lambda: crossed([[math.nan]]), 'expected 0 to 1'), (lambda: crossed([[1.01]]), 'from 1.01 to 1.01: expected 0 to 1'), (lambda: crossed([[-.01]]), 'expected 0 to 1'),
+    (lambda: paired_difference([1.5], [0.]), 'expected -1 to 1'), (lambda: paired_difference([0.], [1.5]), 'expected -1 to 1'), (lambda: versus_chance(Estimate(.5)), 'no chance level')])
 def test_mistakes_are_named(call, says):
     with pytest.raises(ValueError, match=says): call()
 
@@ -248,3 +250,72 @@ def test_the_noise_floor_is_what_a_bootstrap_finds():
     rng = np.random.default_rng(4); a, b = (rng.random((2, 4000)) < .5).astype(float)
     e = paired_difference(a, b)
     assert (e.high - e.low) / 2 == pytest.approx(noise_floor(4000), rel=.05)
+
+
+def slow_ends(x, ids, group, weights, lowest, level):
+    "The rule of `crossed`, sum by sum; the ends by Brent's method."
+    k, n = x.shape
+    low, high = sum(min(w*lowest, w) for w in weights.values()), sum(max(w*lowest, w) for w in weights.values())
+    wide, members = high - low, {g: [i for i in range(n) if group[i] == g] for g in weights}
+    value = sum(w*np.mean([x[s, i] for s in range(k) for i in members[g]]) for g, w in weights.items())
+    units = sorted({ids[i] for rows in members.values() for i in rows}); m = len(units)
+    u = np.zeros((k, m))
+    for g, w in weights.items():
+        mean = np.mean(x[:, members[g]])
+        for s, i in itertools.product(range(k), members[g]): u[s, units.index(ids[i])] += m * w * (x[s, i] - mean) / len(members[g]) / wide
+    grand, of_seed, of_unit = u.mean(), [r.mean() for r in u], [c.mean() for c in u.T]
+    second, fourth = (sum((c - grand)**p for c in of_unit) for p in (2, 4))
+    var, speak = second/(m*max(m - 1, 1)), second**2/fourth if fourth > 1e-24 else 0
+    apart_seeds = sum((r - grand)**2 for r in of_seed)/(k*(k - 1)) if k > 1 else 0
+    both = sum((u[s, j] - of_seed[s] - of_unit[j] + grand)**2 for s in range(k) for j in range(m))/(k*m*(k - 1)*max(m - 1, 1)) if k > 1 else 0
+    luck = max(apart_seeds - both, apart_seeds/(2*(k - 1))) if k > 1 else 0
+    q = min(max((value - low)/wide, 0), 1); smooth = (m*q + .5)/(m + 1); z2 = stats.norm.ppf((1 + level)/2)**2
+    prior = (var*m*(m - 1) + z2*(sum(map(abs, weights.values()))/wide)**2)/(m + z2) if low < 0 else smooth*(1 - smooth)
+    var = (speak*var + prior/m/2)/(speak + 1/2)
+    a, b = (v*stats.t.ppf((1 + level)/2, max(df, 1))**2 for v, df in ((var, m - 1), (luck, k - 1)))
+    def outside(p): g = p*(1 - p)/(smooth*(1 - smooth)); return (q - p)**2 - a*g - b*g**2
+    return [low + wide*(end if q == end else optimize.brentq(outside, q + (end - q)*1e-9, end, xtol=1e-13)) for end in (0., 1.)]
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(shares, seeds, st.integers(1, 5), st.integers(6, 40), st.booleans(), st.sampled_from([None, {0: .5, 1: .5}, {0: 1., 1: -1.}, {0: 2., 2: -.5}]),
+       st.booleans(), st.sampled_from([.8, .95]))
+def test_the_ends_are_those_of_the_rule_worked_out_slowly(kind, seed, k, n, clustered, weights, difference, level):
+    x, rng = outcomes_like(kind, seed, k, n)
+    if difference: x = x - outcomes_like('any', seed + 1, k, n)[0]
+    ids, group = rng.integers(0, 7, n) if clustered else np.arange(n), np.arange(n) % 3
+    e = crossed(x, ids if clustered else None, groups=None if weights is None else group, weights=weights, lowest=-1. if difference else 0., level=level)
+    if weights is None: group, weights = np.zeros(n), {0: 1.}
+    np.testing.assert_allclose(ends(e), slow_ends(x, ids, group, weights, -1. if difference else 0., level), atol=1e-8)
+    assert e.n == sum(g in weights for g in group)
+
+
+def test_what_is_left_out_is_what_the_pages_say():
+    "Committed numbers were made with these."
+    x = answers(5)[0][:, 0]
+    assert resample(x).shape == (9999, 1) and (resample(x) == resample(x, None, 9999, 0)).all() and bootstrap(x) == bootstrap(x, None, 9999, 0, .95)
+    assert all((a == b).all() for a, b in zip(draw_counts(9, 40), draw_counts(9, 40, 0)))
+    assert wilson(3, 9) == wilson(3, 9, level=.95) and crossed(x) == crossed(x, level=.95, lowest=0., offset=0.) and noise_floor(9) == noise_floor(9, .5)
+    assert paired_difference(x, 1 - x) == paired_difference(x, 1 - x, seeds=0) and paired_difference([x]*3, [1 - x]*3).seeds == 3
+    shifted = crossed(x, offset=.25)
+    np.testing.assert_allclose([shifted.value, *ends(shifted)], np.array([crossed(x).value, *ends(crossed(x))]) + .25, atol=1e-12)
+
+
+@pytest.mark.parametrize('value, width', [(0., True), (1., True), (-.5, False), (1.5, False)])
+def test_only_a_share_that_never_varies_has_a_width(value, width):
+    e = bootstrap(np.full(5, value), n_boot=50)
+    assert (e.high - e.low > .1) == width and (e.seeds, e.n) == (0, 5)
+
+
+@pytest.mark.parametrize('e, says', [
+    (Estimate(.527, .495, .558, 967, .5, ties=3), '0.527 [0.495, 0.558], n = 967, ties 3, chance 0.5'), (Estimate(12345), '12,345'), (Estimate(.25), '0.250'),
+    (Estimate(5, 4., 6., 2000, unit='species'), '5.000 [4.000, 6.000], n = 2,000 species'), (Estimate(math.nan), '–, n = 0'),
+    (Estimate(.5, n=10, seeds=1), '0.500, n = 10, 1 seed: too few'), (Estimate(.5, n=10, seeds=2), '0.500, n = 10, 2 seeds: too few'),
+    (Estimate(.5, n=10, seeds=3), '0.500, n = 10, 3 seeds'), (Estimate(.5, n=1, ties=1.26, skipped=2, no_answer=4, chance=1/3), '0.500, n = 1, ties 1.3, skipped 2, no answer 4, chance 0.333')])
+def test_an_estimate_reads_as_one_line(e, says): assert (str(e), repr(e), e._repr_html_()) == (says, says, f'<span class="estimate">{says}</span>')
+
+
+def test_words_are_counted_and_chance_is_met_at_the_ends():
+    assert [counted(n, 'item') for n in (0, 1, 2000)] == ['0 items', '1 item', '2,000 items']
+    assert [versus_chance(Estimate(.5, low, high, 9, .5)) for low, high in ((.5, .6), (.4, .5), (.51, .6), (.4, .49))] == ['at', 'at', 'above', 'below']
+    assert math.isnan(wilson(0, 0).value) and wilson(0, 3).low == 0 and wilson(3, 3).high == 1

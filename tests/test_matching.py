@@ -452,3 +452,45 @@ def test_quicker_than_the_matrix():
     ours = time.process_time() - begun
     assert m.total == pytest.approx(s[row, col].sum(), rel=1e-9)
     assert ours < dense
+
+
+def test_small_problems_are_verified_in_double_precision(monkeypatch):
+    rng = np.random.default_rng(21)
+    x, y = (unit(rng.normal(size=(k, 4))) for k in (30, 50))
+    m = match(x, y)
+    monkeypatch.setattr(matching, 'best_worth', None)
+    assert abs(verify(x, y, m).gap) < 1e-12
+
+
+def test_blocks_of_rows_change_nothing():
+    rng = np.random.default_rng(22)
+    x, y = rng.normal(size=(9000, 2)), rng.normal(size=(4200, 2))
+    columns, price = rng.integers(0, 4200, 9000), rng.random(4200)
+    np.testing.assert_allclose(matching._paired(x, y, columns), (x*y[columns]).sum(1), atol=1e-12)
+    for a, b, p in ((x, y[:7], price[:7]), (x[:7], y, price)): np.testing.assert_allclose(matching._best_worth_plain(a, b, p), (a @ b.T - p).max(1), atol=1e-12)
+    for row in (0, 2047, 2048, 4099, 8999):
+        long, odd = x.copy(), x.copy()
+        long[row] *= 100; odd[row, 1] = np.nan
+        assert matching._largest_norm(long) == pytest.approx(np.linalg.norm(long, axis=1).max(), rel=1e-12)
+        with pytest.raises(ValueError, match=f'pool: row {row} is not finite'): matching.as_vectors(odd, 'pool')
+
+
+def test_a_match_reads_as_one_line_and_comes_back_whole(tmp_path):
+    rng = np.random.default_rng(23)
+    x, y = unit(1 + .05*rng.normal(size=(80, 6))), unit(rng.normal(size=(60, 6)))
+    for options in (dict(), dict(solver='lists', first=3, precision='float32', tolerance=.5)):
+        m = match(x, y, capacity=2, **options)
+        matching.save_match(m, tmp_path/'m.npz'); back = matching.load_match(tmp_path/'m.npz')
+        for k in ('columns', 'total', 'rounds', 'capacity', 'optimal', 'ties_known', 'bound'): assert np.array_equal(getattr(back, k), getattr(m, k)), k
+        for k in ('row_prices', 'col_prices', 'gap', 'min_reduced_cost', 'slackness'): assert np.array_equal(getattr(back.certificate, k), getattr(m.certificate, k)), k
+        assert m.bound == m.total + m.certificate.gap and m.optimal == (not options)
+        end = 'optimal' if m.optimal else f'at most {m.certificate.gap:.3g} below the optimum'
+        assert repr(m) == f'Match(80 rows, total {m.total:.6f}, {end})'
+    assert not matching.match(x[:0], y).rounds and match(x[:2], y).rounds == 0
+
+
+def test_limits_are_checked_at_their_ends():
+    x = np.ones((2, 2))
+    for bad in (dict(capacity=2**31), dict(time_limit=-1e-9), dict(time_limit=float('nan')), dict(tolerance=float('nan'))):
+        with pytest.raises(ValueError, match=next(iter(bad))): match(x, x, **bad)
+    assert match(x, x, capacity=2**31 - 1, tolerance=0., time_limit=1e9).total == 4 and match(x, x[:1], capacity=2).columns.tolist() == [0, 0]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from babyvlm.benchmarks.parsing import (DIRECTIONS, parse_direction, parse_item, parse_letter, parse_number, parse_yes_no,
+from babyvlm.benchmarks.parsing import (DIRECTIONS, final_message, parse_direction, parse_item, parse_letter, parse_number, parse_yes_no,
                                         plain)
 from babyvlm.items import Item
 
@@ -238,3 +238,42 @@ def test_a_megabyte_is_read():
 def test_letters_that_only_fold_to_a_number_word_do_not_raise(text, rule):
     got = parse_number(text, rule).answer
     assert got is None or isinstance(got, int)
+
+
+# what changes of single signs showed
+
+def test_one_option_has_a_letter_and_none_or_too_many_are_refused():
+    assert parse_letter('A', 1).answer == 'A' and parse_letter('Z', 26).answer == 'Z'
+    for n in (0, 27):
+        with pytest.raises(ValueError, match=f'{n} options: 1 to 26'): parse_letter('A', n)
+
+
+def test_blank_lines_are_one_and_typography_goes():
+    assert plain(' a\n\n\n\nb\nc \t d ') == 'a\n\nb\nc d' and plain('**A** _b_ `c` $3$ \\text{d}') == 'A b c 3 d' and plain(None) == ''
+
+
+def test_the_last_of_two_final_messages_counts():
+    assert final_message('analysis one assistantfinal A assistantfinal B') == 'B'
+    assert final_message('<|channel|>final<|message|>A<|end|><|channel|>final<|message|>B<|end|>C') == 'B'
+    assert final_message('<|channel|>analysis<|message|>A') == '' and final_message('before <think>x</think> after') == 'after' and final_message('before <think>x</think>') == 'before'
+
+
+@pytest.mark.parametrize('options, reply, answer, rule', [
+    (BIRDS, 'I think A. It looks grey. B.', 'A', 'answer'), (BIRDS, 'A. gull', 'A', 'label'), (BIRDS, 'A', 'A', 'letter'), (BIRDS, 'Final answer: C', 'C', 'final answer'),
+    (BIRDS, 'it shows (B)', 'B', 'mention'), (BIRDS, 'a duck', 'C', 'option text'), (BIRDS, 'a duck and a gull', None, 'two answers'), (BIRDS, 'Answer: A. duck', None, 'letter and text differ'),
+    (4, 'It is grey. B.', 'B', 'label'), (4, 'B because it is grey', 'B', 'label'), (BIRDS, 'C - duck', 'C', 'label'), (4, 'B is correct', 'B', 'answer'),
+    (4, 'B. Wait, no. C', 'C', 'label'), (4, 'A is wrong, B', 'B', 'mention'), (4, 'Is it A?', None, 'no answer'), (4, 'vitamin A', None, 'no answer'), (4, 'an A', 'A', 'mention'),
+    (4, 'I choose:\n\nB', 'B', 'answer'), (4, 'A: no\nB: yes\nC: no\nD: no', 'B', 'label'), (BIRDS, 'I see. B) gull', None, 'letter and text differ'), (4, 'I see. B) gull', 'B', 'mention'),
+    (4, 'I choose B. Final answer: C', 'C', 'final answer'), (4, 'Final answer: C. I choose B.', 'C', 'final answer'), (BIRDS, 'not A', None, 'negated'), (BIRDS, 'hm', None, 'no answer'), (BIRDS, '', None, 'empty'), (BIRDS, 'A. gull\nB. albatross\nC. duck\nD. sea duck', None, 'options repeated')])
+def test_a_verdict_names_its_rule(options, reply, answer, rule):
+    v = parse_letter(reply, options)
+    assert (v.answer, v.rule) == (answer, rule)
+
+
+@pytest.mark.parametrize('read, reply, answer, rule', [
+    (parse_number, '3', 3, 'number'), (parse_number, 'I see 3 cups and 4 dogs. In total 7.', 7, 'answer'), (parse_number, '3 or 4', None, 'two answers'), (parse_number, '3.5', None, 'not a whole count'),
+    (parse_number, '3. Yes', 3, 'number'), (parse_number, '7 (7 cups)', 7, 'label'), (parse_number, 'There are exactly 4 (1 red).', 4, 'label'), (parse_number, 'I count 3 dogs and 4 cats', 3, 'answer'),
+    (parse_number, '1, 2, 3', None, 'two answers'), (parse_yes_no, 'yes 2', None, 'no answer'), (parse_yes_no, 'x, no', False, 'word'), (parse_number, '', None, 'empty'), (parse_number, 'none', None, 'no answer'), (parse_number, 'one hundred and twenty-three', 123, 'number'), (parse_number, 'a hundred', 100, 'number'),
+    (parse_direction, 'Left.', 'left', 'direction'), (parse_direction, 'to the left', 'left', 'mention'), (parse_direction, 'left or right', None, 'two answers'), (parse_direction, '', None, 'empty'),
+    (lambda t: parse_direction(t, ('top', 'left')), 'right', None, 'not an option'), (parse_yes_no, 'Yes, I see one.', True, 'word'), (parse_yes_no, '', None, 'no answer')])
+def test_the_other_readers_name_their_rule_too(read, reply, answer, rule): assert (read(reply).answer, read(reply).rule) == (answer, rule)

@@ -7,7 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from babyvlm.analysis.probing import (PENALTIES, fit_basis, fit_probe, group_split, minimise, new_head, objective,
+from babyvlm.analysis.probing import (PENALTIES, _split, fit_basis, fit_probe, group_split, minimise, new_head, objective,
                                       penalty_path)
 
 
@@ -201,3 +201,23 @@ def test_bench_quick():
     for row in bench.rows(quick=True):
         assert set(row) == {'part', 'size', 'peer', 'ours', 'ratio', 'memory_ratio', 'exactness'}
         if 'scikit-learn' in row['peer']: assert row['ratio'] > 1, row
+
+
+def test_whole_groups_are_drawn_until_they_hold_the_share():
+    s = np.repeat(np.arange(40), 5)
+    assert group_split(s, .4).sum() in range(75, 81) and (group_split(s, .4) == group_split(s, .4, 0)).all() and (group_split(s, .4) != group_split(s, .4, 1)).any()
+    two = group_split(np.repeat(['a', 'b'], 4), .1)
+    assert two.sum() == 4 and two[:4].all() != two[4:].all()
+    with pytest.raises(ValueError, match='at least two groups; found one'): group_split(np.zeros(9), .5)
+
+
+def test_shares_of_validation_and_test_are_not_swapped():
+    test, val = _split(1000, 'rows', None, (.1, .4), 3)
+    assert 390 <= test.sum() <= 400 and not (test & val).any() and 50 <= val.sum() <= 61 and (test == group_split(np.arange(1000), .4, 3)).all()
+    assert (val[~test] == group_split(np.arange(1000)[~test], .1, 4)).all()
+    given, _ = _split(1000, list(range(1000)), test, (.1, .4), 3)
+    assert (given == test).all()
+    for bad in (np.ones(1000, bool), np.zeros(1000, bool), test[:-1], test.astype(int)):
+        with pytest.raises(ValueError, match='one True or False a row'): _split(1000, 'rows', bad, (.1, .4), 0)
+    for groups, words in ((None, "each row's session"), (['a', 'b'], '2 groups for 1000 rows'), (['a']*999 + [None], 'row 999 has no group')):
+        with pytest.raises(ValueError, match=words): _split(1000, groups, None, (.1, .4), 0)

@@ -3,7 +3,9 @@ import csv
 import json
 import sys
 import types
+from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -244,3 +246,29 @@ def test_no_session_is_parted(world):
     parts = split_pairs(load_pairs(world, every=1).pairs, 'session').values()
     sessions = [set(p['session']) for p in parts]
     assert sum(map(len, sessions)) == len(set().union(*sessions)) > 1
+
+
+def test_shares_of_splits_are_checked_and_whole():
+    groups = [c for c in 'abcdefghij' for _ in range(10)]
+    for bad in ((.5, .5), (.9, .2, -.1), (.5, .5, .5), (.4, .3, .2), (1., 0., 0., 0.)):
+        with pytest.raises(ValueError, match='three shares that sum to 1'): assign_splits(groups, bad)
+    assert Counter(assign_splits(groups, (.5, .3, .2)).values()) == dict(train=5, val=3, test=2) and set(assign_splits(groups, (.6, .4, 0.)).values()) == {'train', 'val'}
+    assert assign_splits(groups) == assign_splits(groups, (.9, .05, .05), 0) != assign_splits(groups, seed=1) and set(assign_splits('aabbb', (1., 0., 0.)).values()) == {'train'}
+    uneven = assign_splits(['a']*60 + ['b']*20 + ['c']*20, (.6, .2, .2))
+    assert sorted(uneven.values()) == ['test', 'train', 'val']
+    large = assign_splits(['x']*10 + list('abcdefghij'), (.5, .5, 0.), seed=5)   # the large group is dealt first and counts as the ten it holds
+    assert [g for g in large if large[g] == large['x']] == ['x']
+
+
+def test_pairs_are_split_as_published_when_asked(world):
+    pairs = load_pairs(world, every=5).pairs
+    for by in ('session', 'utterance'): assert split_pairs(pairs, by)['val']['uid'] == split_pairs(pairs, by, (.9, .05, .05), 0)['val']['uid']
+    assert split_pairs(pairs)['test']['uid'] == split_pairs(pairs, 'session')['test']['uid']
+    parts = split_pairs(pairs, 'utterance', (.5, .3, .2), seed=3)
+    names = sorted({u.rpartition('_')[0] for u in pairs['uid']})
+    order = [names[i] for i in np.random.default_rng(3).permutation(len(names))]
+    a, b = int(.5*len(names)), int(.5*len(names)) + int(.3*len(names))
+    for part, want in zip(('train', 'val', 'test'), (order[:a], order[a:b], order[b:])): assert {u.rpartition('_')[0] for u in parts[part]['uid']} == set(want), part
+    where = assign_splits(pairs['session'][:], (.5, .3, .2), 3)
+    for part, rows in split_pairs(pairs, 'session', (.5, .3, .2), 3).items(): assert {where[s] for s in rows['session']} == {part}
+    with pytest.raises(ValueError, match="unknown split 'row'"): split_pairs(pairs, 'row')

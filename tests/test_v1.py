@@ -347,3 +347,79 @@ def test_an_ending_tells_two_pictures_apart(tmp_path, load, head, row):
     assert [i.uid.partition('/')[2] for i in load(path)] == ['kid1/1.jpg', 'kid1/1.png', 'kid2/1']
     path.write_text(f'{head}\nkid1/1.jpg,{row}\n./kid1/1.jpg,{row}\n')
     with pytest.raises(v1.LabelError, match='occurs twice'): load(path)
+
+
+# what changes of single signs showed
+
+def test_common_words_score_higher_and_unknown_words_are_counted():
+    vocab = {w: k for k, w in enumerate('the a ball zebra'.split())}
+    item = Item('0', 'vtwt', (), options=('a ball', 'zebra quark'), gold=0)
+    (reply,) = word_frequency_rule([item], vocab)
+    np.testing.assert_allclose(reply.scores, [-math.log(3) - math.log(4), -math.log(5) - math.log(6)])
+    words = [('a', 'the'), ('quark', 'a'), ('a', 'quark'), ('a', 'the quark'), ('quark', 'quark a')]
+    items = [Item(str(k), 'vtwt', (), options=o) for k, o in enumerate(words)]
+    assert unknown_words(items, vocab) == dict(items=5, any=4, first_only=1, second_only=2, both=1)
+
+
+def test_ties_are_those_of_the_rule_that_scored():
+    close = [[[1.00000001, 1.], [1., 1.00000001]], [[2., 1.], [1., 2.]]]
+    assert [score('baby_winoground', close, m)['group_score'].ties for m in MODES] == [0, 1, 0]
+    assert [score('vtwt', [Reply('0', chosen=k)])['acc'].ties for k in (0, 1)] == [0, 0] and score('vtwt', [[1, 1], [2, 1]], 'strict')['acc'].ties == 1
+
+
+def test_a_wordnet_that_is_found_is_one(monkeypatch):
+    for found in (None, 'somewhere'):
+        monkeypatch.setattr(v1, 'find_wordnet', lambda: found)
+        assert v1.has_wordnet() is (found is not None)
+
+
+def test_each_metric_of_winoground_has_its_chance():
+    chance = {m: e.chance for m, e in score('baby_winoground', [[[2., 1.], [1., 2.]]]).items()}
+    assert chance == dict(image_score=1/4, text_score=1/4, positive_context_group_score=1/3, negative_context_group_score=1/3, group_score=1/6,
+                          positive_context_score=1/2, negative_context_score=1/2)
+
+
+def test_intervals_are_wilsons_or_over_groups_and_of_captions_by_resampling():
+    items = [Item(str(i), 'vtwt', (), options=('x', 'y'), gold=0, group=str(i // 5)) for i in range(40)]
+    replies = [Reply(i.uid, s) for i, s in zip(items, np.random.default_rng(0).normal(size=(40, 2)))]
+    c = v1.credit('vtwt', replies, items)['acc']
+    assert score('vtwt', replies, items=items)['acc'] == score('vtwt', replies, items=items, groups=False)['acc'] == c.wilson()
+    by = [i.group for i in items]
+    assert score('vtwt', replies, items=items, groups=True)['acc'] == score('vtwt', replies, items=items, groups=by, seed=0, n_boot=2000)['acc'] == c.bootstrap(by, 2000, 0)
+    spoken = [Item(str(i), 'saycam_caption', (), gold='a red ball .', choice='open') for i in range(9)]
+    said = ['a red ball .', 'ball', 'dog']*3
+    (e,) = score('saycam_caption', said, items=spoken, wordnet=False).values()
+    assert e == v1.credit('saycam_caption', said, spoken, wordnet=False)['METEOR (exact+stem)'].bootstrap(None, 2000, 0) and e.chance is None
+    bench = v1.benchmark('vtwt', items)
+    assert (bench.name, bench.items, bench.score(items, replies)) == ('vtwt, fair', items, score('vtwt', replies, items=items))
+
+
+def test_a_caption_that_is_silent_earns_nothing():
+    items = [Item(str(i), 'saycam_caption', (), gold='a dog', choice='open') for i in range(3)]
+    (e,) = score('saycam_caption', [Reply('0', text='a dog'), Reply('1', status='no answer'), Reply('2', status='skipped', reason='x')], items=items, wordnet=False).values()
+    assert e.value == pytest.approx(meteor('a dog', 'a dog')/2) and (e.n, e.no_answer, e.skipped) == (2, 1, 1)
+    assert v1.word_tokens(" A dog. It's  here! (yes) ") == ['A', 'dog', '.', 'It', "'s", 'here', '!', '(', 'yes', ')']
+
+
+def test_what_an_item_of_each_file_holds(tmp_path):
+    def read(load, text, *args):
+        (tmp_path/'f.csv').write_text(text)
+        (item, *_) = items = load(tmp_path/'f.csv', *args)
+        return items, (item.uid, item.benchmark, item.images, item.options, item.gold, item.choice, item.group)
+    head, *rows = LABELED.strip().split('\n')
+    items, got = read(load_labeled_s, '\n'.join([head, rows[1], rows[2], rows[0], rows[3]]) + '\n')
+    assert got == ('labeled_s/0000', 'labeled_s', ('dog/1.jpeg', 'car/1.jpeg', 'cat/1.jpeg', 'cup/1.jpeg'), ('cat',), 2, 'images', 'cat')
+    assert items[0].meta == {'categories': ['dog', 'car', 'cat', 'cup']} and (items.ledger.seen, items.ledger.kept) == (1, 1)
+    items, got = read(load_baby_winoground, WINO.replace('a.jpg', 'S_20140420_1803_01_082_00.jpg').replace('a_neg', 'S_20140420_1803_01_082_00_neg'), 'frames')
+    assert got == ('baby_winoground/000', 'baby_winoground', ('frames/S_20140420_1803_01_082_00.jpg', 'frames/S_20140420_1803_01_082_00_neg.jpeg'),
+                   ('red ball', 'blue box'), None, 'both', 'S_20140420_1803')
+    assert read(load_vtwt, VTWT, 'frames')[1] == ('vtwt/a', 'vtwt', ('frames/a.jpg',), ('red ball', 'blue box'), 0, 'options', '')
+    assert read(load_saycam_caption, CAPTION, 'frames')[1] == ('saycam_caption/a', 'saycam_caption', ('frames/a.jpg',), (), 'a ball , yes', 'open', '')
+    flat = LABELED.replace('cat/1', '1').replace('dog/1', '2').replace('car/1', '3').replace('cup/1', '4')
+    assert read(load_labeled_s, flat, 'set')[1][2] == ('set/1.jpeg', 'set/2.jpeg', 'set/3.jpeg', 'set/4.jpeg')
+    with pytest.raises(LabelError, match='line 2: trial 0 shows one image twice'): read(load_labeled_s, flat.replace('4.jpeg', '3.jpeg'))
+
+
+def test_a_label_error_has_a_reason_for_the_ledger():
+    assert (LabelError('a/b.csv', 3, 'odd').reason, str(LabelError('a/b.csv', 3, 'odd'))) == ('odd', 'b.csv line 3: odd')
+    assert (LabelError('b.csv', 3, 'odd', 'mend it', 'short').reason, str(LabelError('b.csv', 3, 'odd', 'mend it', 'short'))) == ('short', 'b.csv line 3: odd; mend it')
