@@ -1,6 +1,8 @@
 """Kill the rehearsal at random moments, run it again, and compare tables and store with those of a run that was left alone.
 
-    python tests/rehearsal_kills.py --kills 3 --only 62      # pages whose name holds 62; without --only: all
+    python tests/rehearsal_kills.py --kills 20 --only 62 --write   # pages whose name holds 62; without --only: all
+
+With --write what was seen so far is in tests/reliability/rehearsal.json after each kill, and kills already on record are not done again.
 """
 import argparse
 import json
@@ -17,6 +19,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT/'tests'/'reliability'/'rehearsal.json'
 RUN = [sys.executable, '-c', 'from babyvlm.run.cli import app; app()', 'reproduce', '--profile', 'rehearsal']
 
 
@@ -32,15 +35,24 @@ def copied(place):
 def started(place, only, log):
     env = dict(os.environ, PYTHONPATH=str(place), BABYVLM_STORE=str(place/'_store'), OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1')
     for name in ('BABYVLM_FIGURES', 'BABYVLM_DATA', 'BABYVLM_PROFILE', 'BABYVLM_OVERRIDES'): env.pop(name, None)
-    words = [*RUN, *(['--only', only] if only else [])]
+    words = [*RUN, '--jobs', '1', *(['--only', only] if only else [])]
     return subprocess.Popen(words, cwd=place, env=env, stdout=log, stderr=log, start_new_session=True)
 
 
 def end(proc):
-    "The process and all that it started, at once."
-    family = [*psutil.Process(proc.pid).children(recursive=True), psutil.Process(proc.pid)]
-    for p in family: p.kill()
+    "The process and all that it started; first they stop, so that none is born meanwhile."
+    family, found = [], [psutil.Process(proc.pid)]
+    while found:
+        for p in found: signalled(p.suspend)
+        family += found
+        found = [c for c in psutil.Process(proc.pid).children(recursive=True) if c not in family]
+    for p in family: signalled(p.kill)
     psutil.wait_procs(family, 20); proc.wait()
+
+
+def signalled(send):
+    try: send()
+    except psutil.NoSuchProcess: pass   # it ended by itself
 
 
 def left(place):
@@ -55,26 +67,39 @@ def whole(place, only):
     with open(place.parent/f'{place.name}.log', 'a') as log: return started(place, only, log).wait()
 
 
-def measure(folder, kills, only=None, seed=0):
-    "How many killed runs end as the one that was left alone."
-    rng, first = random.Random(seed), copied(folder/'whole')
-    began = time.monotonic()
+def measure(folder, kills, only=None, kept=None, note=lambda found: None):
+    "How many killed runs end as the one that was left alone; `kept` is what an earlier measurement found."
+    first, began = copied(folder/'whole'), time.monotonic()
     assert whole(first, only) == 0, (folder/'whole.log').read_text()[-2000:]
-    took, right, done, same, moments = time.monotonic() - began, left(first), 0, 0, []
-    for k in range(kills):
-        place = copied(folder/f'killed{k}')
+    took, right, found = time.monotonic() - began, left(first), kept or dict(kills=0, same=0, missed=0)
+    found |= dict(tables=len(right[0]), artifacts=len(right[1]))
+    for k in range(found['kills'] + found['missed'], kills):
+        place, moment = copied(folder/f'killed{k}'), random.Random(f'{only}/{k}').uniform(.02, .98)*took
         with open(folder/f'killed{k}.log', 'a') as log: proc = started(place, only, log)
-        moments.append(round(rng.uniform(.05, .95), 2))
-        try: proc.wait(moments[-1]*took)
-        except subprocess.TimeoutExpired: end(proc); done += 1
-        same += whole(place, only) == 0 and left(place) == right
-        print(f'{done} of {k + 1} killed, {same} ended equal', file=sys.stderr, flush=True)
-    return dict(kills=done, same=same, moments=moments, tables=len(right[0]), artifacts=len(right[1]), only=only or 'all')
+        try: proc.wait(moment); found['missed'] += 1; continue   # it was quicker than the first
+        except subprocess.TimeoutExpired: end(proc)
+        half = len(list((place/'_store').glob('*/*/manifest.json')))
+        same = whole(place, only) == 0 and left(place) == right
+        found['kills'] += 1; found['same'] += same
+        print(f'kill {k + 1} after {moment:.0f} of {took:.0f} s, {half} artifacts: {"equal" if same else "NOT EQUAL"}', file=sys.stderr, flush=True)
+        note(found)
+        if same: shutil.rmtree(place)
+    return found
+
+
+def main(kills, only, write, folder):
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    name = only or 'all'
+    def note(found):
+        if write: RESULTS.write_text(json.dumps(kept | {name: found}, indent=1, sort_keys=True) + '\n')
+    print(json.dumps(measure(folder, kills, only, kept.get(name) if write else None, note)))
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--kills', type=int, default=3)
     parser.add_argument('--only')
+    parser.add_argument('--write', action='store_true')
+    parser.add_argument('--folder', type=Path, help='where the copies are made; those that end otherwise stay')
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder: print(json.dumps(measure(Path(folder), given.kills, given.only)))
+    with tempfile.TemporaryDirectory() as folder: main(given.kills, given.only, given.write, given.folder or Path(folder))

@@ -86,6 +86,15 @@ def test_a_record_without_a_target_is_named(world):
     with pytest.raises(FileNotFoundError, match='gone.png'): RecordData([missing], b.processor, look)[0]
 
 
+def test_pictures_that_stay_have_a_bound(world, monkeypatch):
+    root, rows = world
+    prepare, names = bundle(rows).processor, [f'{c}.png' for c in COLOURS]
+    monkeypatch.setattr('babyvlm.training.instructions.ROOM', 3*prepare.image_processor.size**2)
+    look = Pictures(root, prepare, keep=True)
+    assert all(torch.equal(look(names), Pictures(root, prepare)(names)) for _ in range(2))
+    assert len(names) > len(look.row) == len(look.kept) == 1 and Pictures(root, prepare).kept.nbytes == 0
+
+
 def test_blind_pictures_hold_nothing(world):
     root, rows = world
     look = Pictures(root, bundle(rows).processor, blind=True)

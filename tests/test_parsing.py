@@ -170,6 +170,12 @@ NEIGHBOURS += [
     ('direction', 'It moved from the bottom to the right.', None), ('direction', 'left to top', None), ('direction', 'up to the left', 'top left'), ('direction', 'It did not exit right, it went left.', 'left')]
 
 
+def test_a_letter_and_another_options_text_in_brackets_differ():
+    options = ['cat', 'dog', 'duck', 'cow']
+    for reply, right in {'Answer: A (duck)': None, 'A (the duck)': None, 'Answer: C (duck)': 'C', 'The answer is C (a duck).': 'C', 'Answer: A (the duck is in B)': 'A'}.items():
+        assert parse_letter(reply, options).answer == right, reply
+
+
 def test_letters_within_an_option_are_no_labels():
     options = ['x-ray', 'U.S. flag', 'C-3PO', 'A/C unit']
     shown = '\n'.join(f'{l}. {o}' for l, o in zip('ABCD', options))

@@ -267,11 +267,16 @@ def _mentions(text, letters, texts):
     out, hidden = [], _hide(text, texts)
     for m in _weighed(run, hidden):
         found = frozenset(l.upper() for l in re.findall(one, m[0]))
-        after = text[m.end():m.end() + 80].lstrip(' )].:,;-"\'>}\n').lower()
+        after = _behind(text[m.end():m.end() + 80].lower(), texts)
         here = len(found) == 1 and _starts(after, texts.get(next(iter(found))))
         strength, no = _strength(text, hidden, m, here), _negated(hidden, *m.span())
         out.append(_Mention(found, *m.span(), strength, no, after))
     return out
+
+def _behind(rest, texts):
+    "What follows a mention; in brackets only an option alone: 'A (duck)'."
+    shut = re.match(r'\s*[(\[]((?:an? |the )?([^()\[\]\n]+))[)\]]', rest)
+    return shut[1] if shut and shut[2] in texts.values() else rest.lstrip(' )].:,;-"\'>}\n')
 
 def _starts(after, option):
     return bool(option) and re.match(rf"(?:an? |the )?{re.escape(option)}(?!\w)", after) is not None

@@ -203,8 +203,10 @@ def text_ids(
     "Utterances as a padded batch of ids."
     empty = [i for i, t in enumerate(texts) if not t.strip()]
     if empty: raise ValueError(f'empty text at position {empty[0]}')
-    rows = [torch.tensor(r[:max_length]) for r in tokenizer(list(texts)).input_ids]
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+    parts = (tokenizer(list(texts[i:i + 1024])).input_ids for i in range(0, len(texts), 1024))
+    rows = [r[:max_length] for part in parts for r in part]   # a tokenizer's answer is large
+    longest = max(map(len, rows))
+    return torch.tensor([r + [tokenizer.pad_token_id]*(longest - len(r)) for r in rows])
 
 # %% ../../nbs/models/04_cvcl.ipynb #79392bc4
 @torch.inference_mode()

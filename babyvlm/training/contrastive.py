@@ -14,6 +14,7 @@ from .trainer import (ROOM, BabyTrainer, Columns, FileRows, LossHistory, trainin
                                       write_rows)
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def __call__(self:Augment,
 
 # %% ../../nbs/training/05_contrastive.ipynb #c28a53cd
 def load_pixels(
-    paths:Sequence[Path],     # pictures
+    paths:Sequence[str|Path], # pictures
     processor:BabyImageProcessor,  # gives the size
     file:str|Path=None,       # .npy that holds them where they take more than `limit`
     limit:float=ROOM,         # bytes of pictures in memory at most
@@ -124,9 +125,9 @@ def pair_columns(
     file:str|Path=None,       # .npy for more pictures than that
 )->Dataset:                   # rows: uid, pixel_values (3, s, s) uint8, input_ids
     "Pairs ready for training."
-    uid, paths = list(pairs['uid'][:]), [Path(root)/p for p in pairs['image'][:]]
+    uid, paths = list(pairs['uid'][:]), [os.path.join(root, p) for p in pairs['image'][:]]
     if not uid: raise ValueError('no pairs to train on')
-    if missing := [str(p) for p in dict.fromkeys(paths) if not p.is_file()]:
+    if missing := [p for p in dict.fromkeys(paths) if not os.path.isfile(p)]:
         raise FileNotFoundError(f'{len(missing)} of {len(set(paths))} pictures are missing, as {missing[0]}')
     tokens = ids(list(pairs['utterance'][:]))
     return Columns(uid, pixel_values=load_pixels(paths, processor, file, limit), input_ids=tokens)

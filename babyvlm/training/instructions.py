@@ -12,7 +12,7 @@ from ..models.babyllava import BabyLlavaForConditionalGeneration
 from ..models.vision import open_rgb
 from ..config import pick_device
 from ..data.conversations import Record, RecordError, load_records
-from .generative import BOTH, Phase, set_trainable
+from .generative import BOTH, Phase, Sequences, set_trainable
 from .trainer import ROOM, BabyTrainer, LossHistory, training_arguments
 
 from collections.abc import Sequence
@@ -54,11 +54,12 @@ class Pictures:
     def __init__(self,
         root,                 # folder that names count from
         processor:RecordProcessor,  # says how pictures are prepared
-        keep:bool=False,      # hold prepared pictures in memory, up to `ROOM` bytes (3 x side x side each)
+        keep:bool=False,      # hold prepared pictures in memory: one block of `ROOM` bytes
         blind:bool=False,     # every picture is grey: a baseline that is trained on words alone
     ):
-        self.root, self.prepare, self.kept = Path(root), processor.image_processor, {}
-        self.keep, self.blind = keep, blind
+        self.root, self.prepare, self.blind, self.row = Path(root), processor.image_processor, blind, {}
+        side = self.prepare.size
+        self.kept = np.empty((int(keep*ROOM)//(3*side**2), side, side, 3), np.uint8)
 
     def __call__(self,
         names:Sequence[str],  # below the root
@@ -75,10 +76,12 @@ def one(self:Pictures,
     name:str,                 # below the root
 )->Tensor:                    # (3, s, s), uint8
     "Open one picture."
-    if name in self.kept: return self.kept[name]
-    got = torch.from_numpy(self.prepare.pixels(open_rgb(self.root/name)).copy()).permute(2, 0, 1)
-    if self.keep and len(self.kept)*got.nbytes < ROOM: self.kept[name] = got
-    return got
+    if name not in self.row:
+        seen = self.prepare.pixels(open_rgb(self.root/name))
+        if len(self.row) == len(self.kept): return torch.from_numpy(seen.copy()).permute(2, 0, 1)
+        self.kept[len(self.row)] = seen
+        self.row[name] = len(self.row)
+    return torch.from_numpy(self.kept[self.row[name]]).permute(2, 0, 1)
 
 # %% ../../nbs/training/07_instructions.ipynb #7177cc64
 class RecordData(Dataset):
@@ -91,7 +94,7 @@ class RecordData(Dataset):
         name:str='record', cut:bool=False,  # what batches call the records; cut long ones, or refuse them
     ):
         self.processor, self.pictures, self.dropped = processor, pictures, []
-        self.uid, self.rows, self.images = [], [], []
+        self.uid, self.rows, self.images = [], Sequences(), []
         for i, r in enumerate(records):
             try: self.rows.append(processor.encode_record(r, template, cut))
             except RecordError:
@@ -111,7 +114,7 @@ def __getitem__(self:RecordData, i): return self.__getitems__([i])
 @patch(as_prop=True)
 def lengths(self:RecordData)->np.ndarray:  # (n,), image tokens included
     "Tokens of every record."
-    return np.array([len(r['input_ids']) for r in self.rows])
+    return np.array(self.rows.lengths)
 
 @patch
 def __getitems__(self:RecordData,
@@ -149,7 +152,7 @@ class BucketBatches(Sampler):
             batches += [g[i:i + self.batch] for i in range(0, len(g), self.batch)]
         # batches are cut from one list, so the short ones must go last
         short, full = ([b for b in batches if (len(b) < self.batch) == s] for s in (True, False))
-        return iter(np.concatenate([full[i] for i in rng.permutation(len(full))] + [*short]).tolist())
+        return map(int, np.concatenate([full[i] for i in rng.permutation(len(full))] + [*short]))
 
 # %% ../../nbs/training/07_instructions.ipynb #fb8aa870
 class RecordTrainer(BabyTrainer):

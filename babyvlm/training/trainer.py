@@ -180,7 +180,7 @@ class EpochSampler(Sampler):
         if self.lengths is not None:
             groups = [order[i:i + 50*self.batch] for i in range(0, self.n, 50*self.batch)]
             order = np.concatenate([g[np.argsort(-self.lengths[g], kind='stable')] for g in groups])
-        return iter(order.tolist())
+        return map(int, order)
 
 # %% ../../nbs/training/02_trainer.ipynb #d73c7c74
 SCHEDULES = dict(cosine='cosine', linear='linear', constant='constant_with_warmup',
@@ -418,7 +418,7 @@ def _uids(dataset):
 def _choose_best(args, train, val, patience):
     "Arguments under which the validation loss, and nothing else, picks the checkpoint."
     a, b = _uids(train), None if val is None else _uids(val)
-    if both := set(a or ()) & set(b or ()):
+    if both := set(b or ()).intersection(a or ()):
         raise ValueError(f'{len(both)} samples are in the training and the validation data, as {min(both)}')
     if patience is None: return args
     if val is None or args.eval_strategy == 'no' or args.eval_strategy != args.save_strategy:
