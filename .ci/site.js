@@ -102,7 +102,7 @@ for (const pre of document.querySelectorAll('main .highlight pre')) {
 
 // What is wider than the page is scrolled by key too.
 function reach() {
-  for (const e of document.querySelectorAll('main pre, main table, main .output_subarea, main .rendered_html')) {
+  for (const e of document.querySelectorAll('main pre, main table, main .output_subarea, main .rendered_html, main [style*=overflow]')) {
     if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
     else e.removeAttribute('tabindex');
   }

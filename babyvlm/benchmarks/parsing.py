@@ -279,13 +279,12 @@ def _behind(rest, texts):
     return shut[1] if shut and shut[2] in texts.values() else rest.lstrip(' )].:,;-"\'>}\n')
 
 def _starts(after, option):
-    return bool(option) and re.match(rf"(?:an? |the )?{re.escape(option)}(?!\w)", after) is not None
+    return bool(option and re.match(rf"(?:an? |the )?{re.escape(option)}(?!\w)", after))
 
 def _hide(text, texts):
     "Hide 'n/a' and the option texts: neither a letter nor a phrase in them is the reply's own."
     words = '|'.join(re.escape(t) for t in sorted(texts.values(), key=len, reverse=True) if t)
-    known = re.compile(rf'(?<!\w)(?:n/a{"|" * bool(words)}{words})(?!\w)', re.I)
-    return known.sub(lambda m: '¤' * len(m[0]), text)
+    return re.sub(rf'(?i)(?<!\w)(?:n/a{"|" * bool(words)}{words})(?!\w)', lambda m: '¤' * len(m[0]), text)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f008
 _DENIED = re.compile(r"\b(?:no|not|wrong|incorrect|false)\b|n't|[✗✘❌]", re.I)

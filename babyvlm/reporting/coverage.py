@@ -240,7 +240,7 @@ def _extra(rows, columns):
 
 def published_cells(
     saved:Iterable[Saved],    # from `read_saved`
-    extra:Iterable[dict]=(),  # rows of `released_counts`, `computed` and `guessed`; V1's where they name no paper
+    extra:Iterable[dict]=(),  # of `released_counts`, `computed`, `guessed`; V1's where they name no paper
 )->pd.DataFrame:              # one row a published value, in the files' order
     "Every published value on record, beside this run."
     saved, out = list(saved), []
