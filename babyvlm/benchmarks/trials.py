@@ -98,6 +98,16 @@ def _devbench(r, where, uid, name, root):
     images = [_inside(root, r[c], where) for c in shown]
     return trial(where, uid, name, images, (r['text1'],), 0, group=r['text1'])
 
+def _drawn(root, words):
+    "Pictures that are called as the options; none where no option has one."
+    if any(Path(w).name != w or len(w) > 60 for w in words): return []   # these are no names of files
+    for folder in (root, root/'images'):
+        for end in ('.webp', '.png', '.jpg', '.jpeg'):
+            paths = [str(folder/f'{w}{end}') for w in words]
+            if any(Path(p).is_file() for p in paths): return paths   # one that lacks is left out by name
+    return []
+
+# %% ../../nbs/benchmarks/08_trials.ipynb #c0lev000
 def _levante(r, where, uid, name, root):
     stage = r.get('assessment_stage') or r.get('trial_type') or 'test'
     if 'test' not in stage.lower(): return f'{stage}, no trial'
@@ -112,17 +122,7 @@ def _levante(r, where, uid, name, root):
     said, right = (r.get('prompt_phrase') or r['answer'],), shown[options.index(r['answer'])]
     return trial(where, uid, name, shown, said, right, asked, r['item_uid'])
 
-
 # %% ../../nbs/benchmarks/08_trials.ipynb #c0baby01
-def _drawn(root, words):
-    "Pictures that are called as the options; none where no option has one."
-    if any(Path(w).name != w or len(w) > 60 for w in words): return []   # these are no names of files
-    for folder in (root, root/'images'):
-        for end in ('.webp', '.png', '.jpg', '.jpeg'):
-            paths = [str(folder/f'{w}{end}') for w in words]
-            if any(Path(p).is_file() for p in paths): return paths   # one that lacks is left out by name
-    return []
-
 def _babyvision(r, where, uid, name, root):
     closed = r['ansType'].lower() == 'choice'
     needs = ('choiceAns', 'options') if closed else ('blankAns',)
