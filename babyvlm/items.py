@@ -245,7 +245,7 @@ def item_key(
     item:Item,       # any item
 )->str:              # 16 hexadecimal digits
     "A short fingerprint of all that an item asks; a folder that was moved asks the same."
-    d = asdict(replace(item, meta=dict(item.meta), images=tuple(map(_picture, item.images))))
+    d = dict(vars(item), meta=dict(item.meta), images=[*map(_picture, item.images)])
     text = json.dumps(d, sort_keys=True, ensure_ascii=False, default=list)
     return hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:16]
 

@@ -7,6 +7,7 @@ __all__ = ['WORDINGS', 'answers', 'as_matrix', 'asked', 'Seen', 'seen', 'with_ch
            'confirmed_names', 'original', 'original_text']
 
 # %% ../../nbs/experiments/07_prompting.ipynb #528be1db
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..config import pick_device
 from ..credit import pick
 from ..data.taxonomy import build_questions, prototypes
 from .planted import Arm, Mixed, Planted
-from ..items import Item, contrastive_scores, evaluate, scored
+from ..items import Item, contrastive_scores, evaluate, finished, item_key, scored
 from ..models.babyllava import BabyLlava
 from ..nursery.creatures import question, rank_of
 from ..training.trainer import BabyTrainer, training_arguments
@@ -32,9 +33,11 @@ def answers(
     arm:Arm,              # who answers
     items:Sequence[Item], # all levels of each row, coarsest first
 )->list:                  # `Reply`, one an item
-    "What an arm answers."
-    model = Generative(run.opened(arm))
-    return evaluate(model, items, batch_size=256)
+    "What an arm answers, asked once and kept."
+    def build(path): evaluate(Generative(run.opened(arm)), items, path/'asked.jsonl', batch_size=256)
+    key = hashlib.sha256(''.join(map(item_key, items)).encode()).hexdigest()
+    made = run._made('planted_replies', build, [run.model(arm)], **asdict(arm), asked=key)
+    return finished(made.path/'asked.jsonl', items)
 
 def as_matrix(
     items:Sequence[Item], # all levels of each row, coarsest first

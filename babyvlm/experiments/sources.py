@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..config import Profile, data_root, profile as get_profile
 from ..nursery.world import Nursery
-from ..reporting.cards import all_cards, check_card
+from ..reporting.cards import cards_folder, check_card, read_card
 from ..store import Artifact, Store, sha256_text
 
 # %% ../../nbs/experiments/01_sources.ipynb #f43b1a6a
@@ -159,9 +159,9 @@ def absent(
     cards,                # names of data cards
 )->list[str]:             # 'data card x' for each whose files are not here
     "Data that a number would need, as words for its reason."
-    root, known = data_root(), all_cards()
+    root = data_root()
     def here(card):
-        wanted = [p for p in known[card].places if not p.optional]
+        wanted = [p for p in read_card(cards_folder()/card/'README.md').places if not p.optional]
         return root is not None and all((root/p.fixed).exists() for p in wanted)
     return [f'data card {c}' for c in cards if not here(c)]
 

@@ -248,15 +248,16 @@ def instructions(self:V2Data,
     task:str=None,           # a key of `TASKS`; None: the mixture
 )->list[Record]:             # pictures count from the toolbox
     "Records to be tuned on."
-    home = self.source('home')
-    out = []
-    for t in [task] if task else find_tasks(home, 'train'):
+    home, known = self.source('home'), self.__dict__.setdefault('_records', {})
+    tasks = [task] if task else find_tasks(home, 'train')
+    for t in tasks:
         if TASKS[t].held_out: raise ValueError(f"'{t}' is held out: nothing is tuned on it")
-        file = find_file(home, t, 'train')
-        under = file.parent.relative_to(self.toolbox())
-        rows = load_records(file, allow_duplicate_ids=True)
-        out += [_moved(r, t, under) for r in rows]
-    return out
+        if t not in known: known[t] = _read_records(find_file(home, t, 'train'), t, self.toolbox())
+    return [r for t in tasks for r in known[t]]
+
+def _read_records(file, task, root):
+    under = file.parent.relative_to(root)
+    return [_moved(r, task, under) for r in load_records(file, allow_duplicate_ids=True)]
 
 def _moved(record, task, under):
     "The same record with paths from the toolbox's folder and an id that tells the task."

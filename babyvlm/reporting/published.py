@@ -97,6 +97,7 @@ _SPELLED = {
     'negative context score': 'negative context, two-way'}
 
 # %% ../../nbs/reporting/01_published.ipynb #27012222
+@functools.lru_cache(4096)   # tables and published rows are joined by these
 def spelled(
     name:str,             # of a task or metric, as a file, a program or a paper spells it
 )->str:                   # as people read it, without '(%)'; a name nobody listed keeps its letters
@@ -110,6 +111,7 @@ def spelled(
     head = _SPELLED.get(first.replace('_', ' ').lower(), first)   # 'Acc_leaf, random minus similar'
     return plain if ', ' in head else f'{head}, {rest}'
 
+@functools.lru_cache(4096)
 def key_of(
     name:str,             # of a task or metric
 )->str:                   # what two spellings of one thing share; both scores of Memory have one key

@@ -165,7 +165,10 @@ def memory_outcomes(
     rule:str='strict',    # of the parser
 )->tuple:                 # (right in each round, adjusted score or None, rounds without an answer)
     "A Memory record, scored as published: a learned thing counts when both its tests are right."
-    found, base = _found(item, said, rule), len(item.rounds)//3
+    return _remembered(item, _found(item, said, rule))
+
+def _remembered(item, found):
+    base = len(item.rounds)//3
     right = np.array([f or 0. for f in found])
     pairs = item.meta.get('pairs') or [None]
     known = sorted(p for p in pairs if p is not None) == sorted([*range(base)]*2)
@@ -176,12 +179,13 @@ def memory_outcomes(
 def _memory(items, replies, rule):
     rows, kept, skipped = _tally(items, replies)
     said = [_turns(*row) for row in rows]
-    done = [memory_outcomes(i, t, rule) for (i, _), t in zip(rows, said)]
+    found = [_found(i, t, rule) for (i, _), t in zip(rows, said)]
+    done = [_remembered(i, f) for (i, _), f in zip(rows, found)]
     base = [len(i.rounds)//3 for i, _ in rows]
     free = float(np.mean([(1 + (b - 1)/2)/b for b in base])) if base else None
     def part(values, of, where, chance):
         "Rows `of` that have a value; a record counts once however many of its rounds tie or lack an answer."
-        mute = sum(None in _found(rows[k][0], said[k], rule)[where(base[k])] for k in of)
+        mute = sum(None in found[k][where(base[k])] for k in of)
         tied = sum(any(isinstance(t, list) for t in said[k][where(base[k])]) for k in of)
         counts = dict(skipped=skipped + len(done) - len(of), no_answer=mute, ties=tied)
         of = tuple(kept[k] for k in of)
