@@ -107,9 +107,11 @@ def workers():
 def main(words):
     "Exit status."
     write, named = '--write' in words, [Path(w).resolve() for w in words if w != '--write'] or [ROOT/'nbs']
+    found = pages(named)
+    if not found: sys.exit(f"no page at {', '.join(words)}: name a notebook below nbs/, or a folder of them")
     (here, same), bad, other = numbers(), [], 0
     with workers() as pool:
-        for path, (stopped, apart) in zip(found := pages(named), pool.map(run, found)):
+        for path, (stopped, apart) in zip(found, pool.map(run, found)):
             page = path.relative_to(ROOT/'nbs')
             if stopped: print(f'FAILED {page}, {stopped}', flush=True)
             for i, a, b, _ in apart: print(f'{"differs" if same else "other numerics"}: {page}, cell {i}: {near(a, b)}', flush=True)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'FORMATS', 'MAX_PIXELS', 'PROTOCOLS', 'Item', 'score_shape', 'Status', 'Reply', 'scored', 'ImageError',
-           'looks_like', 'open_image', 'following', 'leads_out', 'stay_inside', 'item_key', 'Journal', 'DualEncoder',
-           'LikelihoodModel', 'ChatModel', 'embeddable', 'protocol_of', 'contrastive_scores', 'by_picture',
-           'read_shard', 'of_shard', 'elsewhere', 'evaluate', 'parsed', 'is_answered', 'unasked', 'finished',
-           'show_item']
+           'looks_like', 'open_image', 'slashes', 'following', 'leads_out', 'stay_inside', 'item_key', 'Journal',
+           'DualEncoder', 'LikelihoodModel', 'ChatModel', 'embeddable', 'protocol_of', 'contrastive_scores',
+           'by_picture', 'read_shard', 'of_shard', 'elsewhere', 'evaluate', 'parsed', 'is_answered', 'unasked',
+           'finished', 'show_item']
 
 # %% ../nbs/06_items.ipynb #2f80ae63
 import functools
@@ -201,6 +201,12 @@ def open_image(
         raise ImageError(where, why) from None
 
 # %% ../nbs/06_items.ipynb #5b5af2a6
+def slashes(
+    path:str,         # as a label file writes it
+)->str:               # with `/` between its parts
+    "A path that was perhaps written on Windows."
+    return path.replace('\\', '/')
+
 _LINKS, _LINKED = ContextVar('links', default=False), 'copy the file there, or allow links (--links)'
 
 @contextmanager

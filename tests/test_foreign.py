@@ -11,6 +11,9 @@ import pytest
 from PIL import Image
 
 from babyvlm.benchmarks.devcv.read import find_tasks, load_items
+from babyvlm.benchmarks.trials import load_trials
+from babyvlm.benchmarks.v1 import load_vtwt
+from babyvlm.data.annotations import load_bank
 from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
 from babyvlm.data.conversations import load_records, pairs_from_records
 from babyvlm.data.pretraining import Clip, segment, segment_all, write_frames
@@ -23,6 +26,27 @@ from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
                                           ('0:65', None), ('1:30;5', None), ('1::30', None), (':30', 30), ('0:05.', None), ('1:61:00', None), ('5', 300), ('1:05-1:20', 65), ('', None), ('1.02:03', None),
                                           ('0:01.5–0:05', 1.5), ('00:00:01,500 --> 00:00:03,000', 1.5), ('0;01.5', 1.5), ('9'*5000, None), ('1:' + '9'*5000, None)])
 def test_after_a_colon_a_dot_is_a_fraction(stamp, right): assert seconds(stamp) == right
+
+
+def test_label_files_written_on_windows_find_their_pictures(tmp_path):
+    (tmp_path/'k1').mkdir()
+    for n in 'ab': Image.new('RGB', (32, 32)).save(tmp_path/'k1'/f'{n}.png')
+    a, b = r'k1\a.png', r'k1\b.png'
+    asked = [{'from': 'human', 'value': '<image> Which side? (A) <image>'}, {'from': 'gpt', 'value': 'A'}]
+    (tmp_path/'r.json').write_text(json.dumps([dict(id='1', image=[a, b], conversations=asked)]))
+    record, = load_records(tmp_path/'r.json')
+    frame = dict(image=a, recording='S_20140420_1803_01', width=32, height=32)
+    clip = dict(id='c', recording='S_20140420_1803_01', frames=[a, b], category='cup', leaves='left')
+    (tmp_path/'frames.json').write_text(json.dumps(dict(frames=[frame], clips=[clip])))
+    bank = load_bank(tmp_path)
+    (tmp_path/'t.csv').write_text(f'images,options,answer\n{a}|{b},a cup,{b}\n')
+    trial, = load_trials(tmp_path/'t.csv', tmp_path)
+    (tmp_path/'v.csv').write_text(f'image,positive_phrase,negative_phrase\n{a},see cup,see ball\n')
+    item, = load_vtwt(tmp_path/'v.csv', tmp_path)
+    assert item.uid == 'vtwt/k1/a' and Path(item.images[0]).is_file()
+    read = (*record.images, *(x for f in bank.frames for x in [f.image]), *bank.clips[0].frames)
+    assert read == ('k1/a.png', 'k1/b.png', 'k1/a.png', 'k1/a.png', 'k1/b.png')
+    assert all(Path(p).is_file() for p in trial.images) and trial.gold == 1
 
 
 def test_null_and_absent_are_the_same_in_conversations(tmp_path):

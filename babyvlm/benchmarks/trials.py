@@ -20,7 +20,7 @@ from .audit import Benchmark, audit, surprises
 from .parsing import final_message, parse_letter, plain
 from .v1 import ItemList, choice_outcome
 from ..estimate import Estimate, bootstrap, counted, wilson
-from ..items import Item, Reply, Status, stay_inside
+from ..items import Item, Reply, Status, slashes, stay_inside
 from ..store import csv_rows, parse_json, read_json, read_text
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #trcells1
@@ -38,11 +38,11 @@ def _letters(texts): return ' '.join(f'({chr(65 + k)}) {t}' for k, t in enumerat
 # %% ../../nbs/benchmarks/08_trials.ipynb #c0tr17a1
 def _inside(root, name, where):
     "A picture's path; a list does not lead out of the folder of pictures."
-    plain = PurePath(name.replace('\\', '/'))
+    plain = PurePath(slashes(name))
     if plain.is_absolute() or '..' in plain.parts or PureWindowsPath(name).drive or '\0' in name:
         raise ValueError(f"{where}: the picture '{name}' is outside the folder of pictures; write it as seen "
                          'from that folder, and name the folder (--images)')
-    return str(root/name)
+    return str(root/plain)
 
 def _choices(among, where):
     "What can be chosen: texts, two or more, with letters."
@@ -145,7 +145,7 @@ def _machine(r, where, uid, name, root):
 def _plain(r, where, uid, name, root):
     _filled(r, where, 'answer')
     images, options = [_inside(root, p, where) for p in _split(r['images'])], _split(r['options'])
-    answer = str(root/r['answer']) if r['answer'] in _split(r['images']) else r['answer']
+    answer = _inside(root, r['answer'], where) if r['answer'] in _split(r['images']) else r['answer']
     uid = uid if r.get('id', '') == '' else str(r['id'])
     return trial(where, uid, name, images, options, answer, str(r.get('prompt', '')), str(r.get('group', '')))
 

@@ -27,7 +27,7 @@ from .wordnet import find_wordnet, wordnet as installed
 from ..credit import Credit, is_tie, known_mode, shares
 from ..data.saycam import Ledger, parse_name
 from ..estimate import Estimate
-from ..items import Item, Reply, Status, score_shape
+from ..items import Item, Reply, Status, score_shape, slashes
 from ..store import unmarked
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #d78c5d3e
@@ -57,8 +57,7 @@ def read_labels(
     reader = _reader(path)
     try:
         found = reader.fieldnames = [c.strip() for c in reader.fieldnames or ()]
-        rows = [(reader.line_num, {k: unmarked(v.strip()) if isinstance(v, str) else v for k, v in r.items()})
-                for r in reader]
+        rows = [(reader.line_num, {k: _cell(k, v) for k, v in r.items()}) for r in reader]
     except csv.Error as e:
         raise LabelError(path, reader.line_num, f'not CSV ({e})', 'download it again') from None
     missing = [c for c in columns if c not in found]
@@ -70,6 +69,10 @@ def read_labels(
     return rows
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #768c3b5f
+def _cell(column, value):
+    if not isinstance(value, str): return value
+    return slashes(value.strip()) if column == 'image' else unmarked(value.strip())
+
 def _reader(path):
     "A reader of a CSV file; the line of a byte that is not UTF-8 is named."
     try: text = path.read_bytes().decode('utf-8-sig')
@@ -115,7 +118,7 @@ class _Unit(NamedTuple):
 # %% ../../nbs/benchmarks/05_v1.ipynb #74c516ab
 def _path(unit, images, name):
     "Where a picture is; a label file does not lead out of the folder of pictures."
-    where = PurePosixPath(os.path.normpath(name.replace('\\', '/')))
+    where = PurePosixPath(os.path.normpath(name))
     if where.is_absolute() or where.parts[:1] == ('..',) or PureWindowsPath(name).drive:
         raise unit.error(f"the image '{name}' is outside the folder of images", 'image outside the folder')
     return name if images is None else str(Path(images)/name)

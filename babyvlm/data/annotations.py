@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from .saycam import Ledger, assign_splits
-from ..items import open_image
+from ..items import open_image, slashes
 from ..store import read_json, write_whole
 
 # %% ../../nbs/data/09_annotations.ipynb #fa968768
@@ -110,7 +110,7 @@ class AnnotationError(ValueError):
 def _inside(path):
     "Whether a path stays below the root."
     depth = 0
-    for part in PurePosixPath(str(path).replace('\\', '/')).parts:
+    for part in PurePosixPath(slashes(str(path))).parts:
         depth += -1 if part == '..' else part != '.'
         if depth < 0: return False
     return bool(path) and not PurePosixPath(path).is_absolute() and path[1:2] != ':'
@@ -199,17 +199,19 @@ def split(
     return {s: self.select(r for r in where if where[r] == s) for s in ('train', 'val', 'test')}
 
 # %% ../../nbs/data/09_annotations.ipynb #aa3a06ea
+def _forward(x): return slashes(x) if isinstance(x, str) else x   # what is no text is named later
+
 def _frame(d):
     counts = d.get('counts') or {}
     if not isinstance(counts, Mapping): counts = {c['category']: c['n'] for c in counts}
     def score(b): return 1. if b.get('score') is None else b['score']
     boxes = tuple(Box(b['category'], tuple(b['xywh']), score(b), b.get('colour') or '')
                   for b in d.get('boxes') or ())
-    return Frame(d['image'], d['recording'], d['width'], d['height'], boxes, dict(counts))
+    return Frame(_forward(d['image']), d['recording'], d['width'], d['height'], boxes, dict(counts))
 
 def _clip(d):
     if not isinstance(d['frames'], list): raise TypeError("'frames' is no list")
-    return Clip(*(d[k] for k in ('id', 'recording')), tuple(d['frames']), d['category'], d['leaves'],
+    return Clip(*(d[k] for k in ('id', 'recording')), tuple(map(_forward, d['frames'])), d['category'], d['leaves'],
                 bool(d.get('plural')))
 
 _FIELDS = dict(frame='image recording width height', clip='id recording frames category leaves')

@@ -22,6 +22,7 @@ from fastcore.basics import patch
 
 from ..config import did_you_mean, nearest
 from .saycam import as_pairs
+from ..items import slashes
 from ..store import read_json, write_whole
 
 # %% ../../nbs/data/05_conversations.ipynb #27d976e5
@@ -106,7 +107,7 @@ def _check_paths(paths, what, fail):
     for p in paths:
         if not p: fail(what, 'an empty path; name a file below the image root')
         depth = 0
-        for part in PurePosixPath(p.replace('\\', '/')).parts:
+        for part in PurePosixPath(slashes(p)).parts:
             depth += -1 if part == '..' else 0 if part == '.' else 1
             if depth < 0: break
         if depth < 0 or PurePosixPath(p).is_absolute() or p[1:2] == ':':
@@ -143,7 +144,7 @@ def _paths(value, what, fail):
     paths = [value] if isinstance(value, str) else value
     if not isinstance(paths, list) or not all(isinstance(p, str) for p in paths):
         fail(what, f'expected a path or a list of paths, found {value!r}')
-    return tuple(paths)
+    return tuple(map(slashes, paths))
 
 def _turns(d, fail):
     "The turns of a JSON object."

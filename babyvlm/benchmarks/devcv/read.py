@@ -18,7 +18,7 @@ from ..v1 import ItemList
 from ...config import nearest
 from ...data.conversations import IMAGE, Record, RecordError, Turn, check_record
 from ...data.saycam import Ledger
-from ...items import _LINKED, Item, leads_out
+from ...items import _LINKED, Item, leads_out, slashes
 from ...store import read_text
 
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #703b7740
@@ -167,7 +167,7 @@ def _shape(d, fail):
         turns[0] = replace(turns[0], text=f'{IMAGE*len(images)} {turns[0].text}')
     n = sum(t.text.count(IMAGE) for t in turns)
     if n != len(images): fail('image count does not match tokens', f'{n} tokens for {len(images)} pictures')
-    return tuple(turns), tuple(images)
+    return tuple(turns), tuple(map(slashes, images))
 
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #f344fe22
 _LETTERS, _QUOTED = re.compile(r'\(([A-Z])\)'), re.compile(r"'([a-z ]+)'")
