@@ -204,7 +204,7 @@ _CUES = [  # what announces an answer
     rf"(?:{_BE} ?[:=>-]*| ?[:=>-]+)",
     r"\bI(?:'d| would|'ll| will|'m going| am going)?(?: to)? (?:choose|pick|select|go(?:ing)? with|say"
     r"|vote for|answer|guess|chose|think|believe|opt for)",
-    rf"\b(?:choose|select|pick|go with|going with)|\b(?:it|that|this|which){_BE}",
+    rf"\b(?:choose|select|pick|go with|going with)|\b(?:it|that|this|which){_BE}|\b(?:its|thats)\b",
     r"\b(?:so|therefore|thus|hence|thereby|conclusion)[,:]?|=>|->|→"]
 _SAYS = re.compile(rf"(?:{'|'.join(_CUES)}) ?{_LINK}{_OPEN}$", re.I)
 _KEY = r"(?:final[ _])?(?:answer|choice|option|label|letter|prediction|response|result|count|direction)"
@@ -223,7 +223,7 @@ def _rank(text, m, said, alone):
     return 4 if _FINAL.search(_beside(text, *m.span())[0]) else 3 if said else 2 if alone else 1
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #8e11cb9d
-_VERBS = r'(?!(?:is|are|because|since|and|or|but|as|fits|matches)\b)'
+_VERBS = r'(?!(?:is|are|because|since|and|or|but|as|fits|matches|rather than|instead of)\b)'
 
 def _own_line(before):
     "The mention's line up to it; where that is empty, the heading above ('### Answer', 'I choose:')."
@@ -446,30 +446,37 @@ _BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|
                     re.I)
 _VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|fewer|less)\b|/\d", re.I)
 _LISTED = re.compile(r"^[ >#-]*(\d{1,3})[.)] +\S", re.M)
+_IN_LINE = re.compile(r"(?:^|\s)(\d{1,2})[.)] +(?=[A-Za-z])")   # '1. cup 2. cup'
 _TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )count|number|sum)(?: (?:of|is)\b[^.,\d\n]{0,20})?"
                     r"|\b(?:therefore|thus|altogether|in all|mak(?:es|ing)|giv(?:es|ing)|equals),?"
-                    r"|=)[\s:,(\"']*"
+                    r"|\bI(?:'d| would) (?:say|guess|go with)|\bmy (?:best )?(?:guess|estimate) is|=)[\s:,(\"']*"
                     r"(?:(?:there (?:are|is)|we have|I (?:count|see)) (?:exactly |only )?)?[(\"']*$", re.I)
 _IN_ALL = re.compile(r"(?: \w+){0,3} (?:in total|altogether|in all)\b", re.I)
+_PARTS = re.compile(rf"(?: \w+){{1,5}},? and (?:{_NUMBER.pattern})", re.I)   # '2 left and 3 right': no whole
+_SUMMED = re.compile(rf"(?:{_NUMBER.pattern})(?: \w+){{0,3}} (?:in total|altogether|in all) ?[(:]$", re.I)
 _THERE = re.compile(r"\b(?:there (?:are|is)(?: exactly| only| about)?|I (?:count|see)) [(\"']*$", re.I)
 _ALOUD = re.compile(   # '1, 2, 3'
     rf"(?:{_NUMBER.pattern})(?:, (?:and )?|\.\.\. ?)(?:{_NUMBER.pattern})", re.I)
-_OPENS = re.compile(r"[.;]? *$|[.;] |,(?! ?\d)|(?: \w+){0,2} \(|(?: \w+){1,2}[.!]?\s(?=\n|there\b|I )",
+_OPENS = re.compile(r"[.;]? *$|[.;:] |,(?! ?\d)|(?: \w+){0,2} \(|(?: \w+){1,2}[.!]?\s(?=\n|there\b|I )",
                     re.I)   # after a count that opens the reply
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f019
 def _numbers(text):
     "Mentions of whole numbers; None stands for one that is no whole count."
     listed, out = {m.start(1) for m in _LISTED.finditer(text)}, []
+    in_line = list(_IN_LINE.finditer(text))
+    if [int(m[1]) for m in in_line] == [*range(1, len(in_line) + 1)]: listed |= {m.start(1) for m in in_line}
     for m in _weighed(_NUMBER, text):
         (before, after), word = _beside(text, *m.span()), m[0].lower().rstrip(',')
         if _not_a_count(before, word, after) or (len(listed) > 1 and m.start() in listed): continue
         value = None if _BOUND.search(before) or _VAGUE.match(after) else _value(word)
         aloud = _ALOUD.match(m[0] + after)
         line = re.search(r'(?:^|\n)[ "(]*\Z', before) and re.match(r'[.!")]*(?:\n|\Z)', after)
-        said = not aloud and (_TOTAL.search(before) or _IN_ALL.match(after) or line)
+        total = _TOTAL.search(before) and not _SUMMED.search(before)
+        said = not aloud and (total or _IN_ALL.match(after) or line)
+        there = _THERE.search(before) and not _PARTS.match(after)
         opens = not before.strip(' "(') and _OPENS.match(after)
-        strength = _rank(text, m, said, not aloud and (_THERE.search(before) or opens))
+        strength = _rank(text, m, said, not aloud and (there or opens))
         _append(out, text, _Mention(frozenset([value]), *m.span(), strength, _negated(text, *m.span())))
     return out
 
@@ -510,18 +517,19 @@ _ARROW = re.compile(f"[{''.join(_ARROWS)}]")
 _PLACE = re.compile(
     r"(?:\b(?:the|to|from|between|far|its|your|my|at|is|be|either|neither|nor|or|and|not|but|then|than"
     r"|towards?"
-    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|[:,;.\"'(/>{→=-])\s*$", re.I)
+    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|\w's|\(?\b[A-H]\)|[:,;.\"'(/>{→=-])\s*$", re.I)
 _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f020
 _LEFT = re.compile(r"(?<!the )(?<!far )\bleft(?= (?:the|an?|my|its|his|her|this)\b)", re.I)   # the verb
-_IDIOM = re.compile(r"\b(?:upside down|right (?=there|here|away|now|before|after|next to|behind|in front)"
+_IDIOM = re.compile(r"\b(?:upside down|left out(?! of)|right (?=there|here|away|now|before|after|next to|behind|in front"
+                    r"|above|below)"
                     r"|right side up|left (?:behind|over)|(?:what|all that|nothing|that)(?:'s| is) left"
                     r"|(?:stand|sit|l[yi]|put|pick|look|set|show|slow)\w* (?:up|down))\b", re.I)
 _ENTRY = re.compile(  # '¤' is the verb 'left'
     r"\b(?:enter|c[ao]m(?:e|es|ing)\b|appear|start|beg[aiu]n|arriv|emerg|initially|originally)"
-    r"(?:(?!exit|leav|¤|go|went|mov|roll|head|out)[^.;\n])*$", re.I)
-_EXIT = re.compile(r"(?:\b(?:exit|leav|disappear|vanish|out\b)|¤)[^.;,\n]*$", re.I)
+    r"(?:(?!exit|leav|¤|go|went|mov|roll|head|end|out)[^.;\n])*$", re.I)
+_EXIT = re.compile(r"(?:\b(?:exit|leav|disappear|vanish|ends?\b|out\b)|¤)[^.;,\n]*$", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #21e0fe11
 def _directions(text):
@@ -561,7 +569,9 @@ def parse_direction(
 # %% ../../nbs/benchmarks/02_parsing.ipynb #b65a84bf
 _YES_NO = re.compile(r"\b(?:yes|yeah|yep|yup|no|nope)\b"
                      r"|(?<=answer\": )(?:true|false)\b|^(?:true|false)(?=\W*$)")
-_BOTH = re.compile(r"\b(?:yes|no)\s*(?:(?:or|and|/|\||&)\s*(?:yes|no)\b(?! other)|(?:yes|no)\W*$)")
+_BOTH = re.compile(r"\b(?:yes|no)\s*(?:or|and|/|\||&)\s*(?:yes|no)\b(?! other)"
+                   r"|\b(?:yes[\s,]+no|no[\s,]+yes)\W*$")
+_WHEN = re.compile(r"\b(?:if|unless|otherwise|else)\b[^.!?;\n]*$")
 _SURELY = "(?:(?:absolutely|certainly|clearly|definitely|indeed|of course|oh|obviously|sure),? )?"
 _ASIDE = re.compile(r"\.? ?\d|\s+(?:doubt|question|problem|worries|kidding|idea|clue|wonder|way of|way to"
                     r"|matter|image|picture|photo|information|context|answer|response|comment)\b")
@@ -574,8 +584,8 @@ def _yes_no(text):
         ends = re.match(r"\s*(?:[,.;:!?)\]}\"'\n-]|$)", after)
         first = re.search(rf'(?:^|[.!?:\n]|\bbut\b)[\s"\'([{{#>-]*{_SURELY}$', before)
         opens = first and (ends or not before)
-        said = opens or (ends and _SAYS.search(before))
-        strength = 0 if _ASIDE.match(after) else _rank(text, m, said, ends and before.endswith(', '))
+        said = not _WHEN.search(before) and (opens or (ends and _SAYS.search(before)))
+        strength = 0 if _ASIDE.match(after) else _rank(text, m, said, ends and before.endswith(', ') and not _WHEN.search(before))
         denied = bool(_NOT.search(before[-80:]))
         out.append(_Mention(frozenset([m[0][0] in 'yt']), *m.span(), strength, denied))
     return out
