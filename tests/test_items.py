@@ -15,11 +15,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 import babyvlm
 from forked import Script
-from babyvlm.items import (ImageError, Item, Journal, Reply, Status, evaluate, item_key, open_image, parsed,
+from babyvlm.items import (FORMATS, ImageError, Item, Journal, Reply, Status, evaluate, item_key, open_image, parsed,
                            protocol_of, score_shape, scored)
 
 # A model whose float32 digits depend on the company an image keeps in its batch, as on real hardware, and that is slow.
@@ -204,6 +204,16 @@ def test_deep_pictures_keep_their_greys_or_are_refused(tmp_path):
         with pytest.raises(ImageError, match='32 bits a channel'): open_image(tmp_path/name)
 
 
+def submitted():
+    "The opener of the file that a submission runs without this package."
+    tree = ast.parse((Path(babyvlm.__file__).parent/'assets'/'lmms_tasks'/'model.py').read_text())
+    tree.body = [n for n in tree.body if getattr(n, 'name', '') == 'upright' or (isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == 'FORMATS')]
+    space = dict(Image=Image, ImageOps=ImageOps, np=np)
+    exec(compile(tree, 'model.py', 'exec'), space)
+    assert space['FORMATS'] == FORMATS
+    return space['upright']
+
+
 def openers(path):
     "The same picture by every function that opens one."
     from babyvlm.data.annotations import Bank
@@ -211,7 +221,7 @@ def openers(path):
     from babyvlm.models.hub_models import open_upright
     from babyvlm.models.vision import open_rgb
     return [open_image(path), open_upright(path), open_rgb(path), open_picture(path)[0], Bank(path.parent).open(path.name),
-            open_rgb(Image.open(path))]
+            open_rgb(Image.open(path)), submitted()(path), submitted()(Image.open(path))]
 
 
 def test_every_opener_shows_the_same_picture(tmp_path):

@@ -16,7 +16,7 @@ import transformers
 from huggingface_hub import snapshot_download
 from lmms_eval.api.model import lmms
 from lmms_eval.api.registry import register_model
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
@@ -24,6 +24,22 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 CHECKPOINT, REVISION = "__CHECKPOINT__", "__REVISION__"
 IMAGE = '<image>'
+FORMATS = ('JPEG', 'PNG', 'GIF', 'BMP', 'TIFF', 'WEBP', 'PPM')
+
+
+def upright(picture):
+    "RGB as in training: turned as the camera says, 16 bits scaled to 8, white behind what is transparent."
+    if not isinstance(picture, Image.Image):
+        with Image.open(picture, formats=FORMATS) as opened: return upright(opened)
+    deep = picture.mode.startswith('I;16') or (picture.mode == 'I' and picture.format in ('PNG', 'PPM'))
+    picture = ImageOps.exif_transpose(picture)
+    if deep: picture = Image.fromarray((np.asarray(picture)//257).astype(np.uint8))
+    if picture.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in picture.info:
+        picture = picture.convert('RGBA')
+        white = Image.new('RGB', picture.size, 'white')
+        white.paste(picture, mask=picture.getchannel('A'))
+        return white
+    return picture.convert('RGB')
 
 
 class Bottleneck(nn.Module):
@@ -197,9 +213,7 @@ class __CLASS__(lmms):
     # pictures and words to embeddings
 
     def pixels(self, picture):
-        if not isinstance(picture, Image.Image):
-            with Image.open(picture) as opened: picture = opened.convert('RGB')
-        picture, size = picture.convert('RGB'), self.look['size']
+        picture, size = upright(picture), self.look['size']
         if self.look['pad_to_square'] and picture.width != picture.height:
             side = max(picture.size)
             square = Image.new('RGB', (side, side), tuple(int(255*m) for m in self.look['mean']))
