@@ -117,7 +117,7 @@ def marked(
     cell,                 # of a table
 ):                        # a text that begins a formula has an apostrophe more in front
     "A cell that no spreadsheet runs."
-    unsafe = isinstance(cell, str) and _RUNS.match(cell) and not _is_number(cell)
+    unsafe = isinstance(cell, str) and cell != '-' and _RUNS.match(cell) and not _is_number(cell)
     return f"'{cell}" if unsafe else cell
 
 def unmarked(

@@ -248,12 +248,13 @@ def test_no_cell_of_a_csv_is_run_and_all_are_read_back(rows):
     table = pd.DataFrame(rows, columns=['a', '=b'], dtype=object)
     text = csv_text(table)
     for cell in (c for row in csv.reader(io.StringIO(text, newline='')) for c in row):
-        assert not cell.startswith(tuple('=+-@\t\r\n＝')) or float(cell) is not None
+        assert cell == '-' or not cell.startswith(tuple('=+-@\t\r\n＝')) or float(cell) is not None
     names, back = csv_rows(text, 'a.csv')
     assert names == ['a', '=b'] and [tuple(r.values()) for r in back] == rows
 
 
-def test_numbers_in_a_csv_stay():
+def test_numbers_in_a_csv_stay_and_so_does_a_dash():
+    assert csv_text(pd.DataFrame(dict(x=['-', '--1', "'-"]))) == "x\n-\n'--1\n''-\n" and csv_rows("x\n-\n'-\n", 'a.csv')[1] == [{'x': '-'}] * 2
     assert csv_text(pd.DataFrame(dict(x=[-1.5, 2.]))) == 'x\n-1.5\n2.0\n' and csv_text(pd.DataFrame(dict(x=['-1.5', '+3']))) == 'x\n-1.5\n+3\n'
 
 

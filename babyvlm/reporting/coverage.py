@@ -245,7 +245,7 @@ def published_cells(
     "Every published value on record, beside this run."
     saved, out = list(saved), []
     mine = run_cells(saved)
-    mine = mine.assign(model=mine.model.map(unmarked))   # '-' has an apostrophe in a file
+    mine = mine.assign(model=mine.model.map(unmarked))   # older files have an apostrophe before '-'
     mine = mine[~(mine.model.eq('-') & mine.status.isin(('', 'toy world')))]   # no released file is of a toy
     more = _extra(extra, mine.columns)
     mine = pd.concat([mine, more], ignore_index=True) if len(more) else mine
