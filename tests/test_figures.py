@@ -39,12 +39,13 @@ def cut_dots(fig, ax): ax.scatter([2.], [.5])
 def alike(fig, ax): ax.plot(.1, .1, 'o', color='#4c6a92', label='c'); ax.plot(.2, .1, 'o', color='#7a5c99', label='d'); ax.legend()
 def alike_in_grey(fig, ax): ax.plot(.1, .1, 'v', color='#c2571a', label='c'); ax.plot(.2, .1, 'v', color='#2c7bb6', label='d'); ax.legend()
 def chance_without_a_line(fig, ax): ax.set_title('n = 400, chance 0.25')
+def blank(fig, ax): ax.set_yticks([.2], ['its {rank} is'])
 def faint(fig, ax): ax.plot(.1, .1, '*', color='#e8e0a0', label='c'); ax.legend()
 
 
 PLANTED = [(hidden_word, "'grey words' has contrast"), (word_on_a_box, "'white words' has contrast"), (two_words, "'one word' lies on 'another'"),
            (colliding_ticks, 'lies on'), (off_the_sheet, 'leaves the sheet'), (cut_interval, 'cut by the axes'), (cut_bar, 'cut by the axes'), (cut_dots, 'cut by the axes'),
-           (chance_without_a_line, 'no dotted line is drawn'), (alike, "'c' and 'd' look alike"), (alike_in_grey, "'c' and 'd' look alike"), (faint, "'c' is drawn too faintly")]
+           (chance_without_a_line, 'no dotted line is drawn'), (blank, "'its {rank} is' has a blank"), (alike, "'c' and 'd' look alike"), (alike_in_grey, "'c' and 'd' look alike"), (faint, "'c' is drawn too faintly")]
 
 
 def test_a_clean_picture_has_no_fault(): assert faults(clean()[0]) == []

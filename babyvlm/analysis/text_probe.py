@@ -6,6 +6,7 @@
 __all__ = ['QUESTION', 'TEMPLATES', 'leaks', 'prompts', 'species_split', 'check_split', 'text_features', 'text_probe']
 
 # %% ../../nbs/analysis/03_text_probe.ipynb #0e4e5b32
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -98,6 +99,11 @@ def _right(x, y, species, test):
 
 _PENALTIES = (.1, .01, .001)
 
+def _constant(taxonomy, test, depth):
+    "What the most frequent path to each level would score: chance of a probe that reads nothing."
+    learnt = [tuple(p) for p, held in zip(taxonomy.values(), test) if not held]
+    return [max(Counter(p[:i] for p in learnt).values())/len(learnt) for i in range(1, depth + 1)]
+
 # %% ../../nbs/analysis/03_text_probe.ipynb #4d511316
 def text_probe(
     model,                # language model
@@ -112,14 +118,15 @@ def text_probe(
     "Accuracy of a linear probe by template, layer and rank, on species it was not trained on."
     test, rows = species_split(taxonomy, seed) if test is None else np.asarray(test), []
     species, wrap = np.array(list(taxonomy)), chat or (lambda t: t)
+    chance = _constant(taxonomy, test, len(ranks))
     for name, template in templates.items():
         asked = [[wrap(t) for t in prompts(taxonomy, i + 1, r, template)] for i, r in enumerate(ranks)]
         states = [_unit(text_features(model, tokenizer, a)) for a in asked]
         for layer in range(len(states[0])):
             right = []
-            for i, rank in enumerate(ranks):
+            for i in range(len(ranks)):
                 y = np.array([p[i] for p in taxonomy.values()])
                 right.append(_right(states[i][layer], y, species, test))
-                rows.append((name, leaks(template), layer, rank, bootstrap(right[-1], n_boot=2000)))
-            rows.append((name, leaks(template), layer, 'all', bootstrap(np.min(right, 0), n_boot=2000)))
+            for rank, x, c in zip((*ranks, 'all'), (*right, np.min(right, 0)), (*chance, chance[-1])):
+                rows.append((name, leaks(template), layer, rank, bootstrap(x, n_boot=2000, chance=c)))
     return pd.DataFrame(rows, columns=['template', 'leaks', 'layer', 'rank', 'accuracy'])

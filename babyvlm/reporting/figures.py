@@ -8,6 +8,7 @@ __all__ = ['STYLE', 'LOOK', 'CHANCE', 'ROLES', 'use_style', 'look', 'roles', 'do
 
 # %% ../../nbs/reporting/00_figures.ipynb #fg000004
 import itertools
+import re
 import textwrap
 from contextlib import contextmanager
 
@@ -244,6 +245,11 @@ def _promised(ax):
     if 'chance' in title and not any(l.get_linestyle() == ':' for l in ax.lines):
         yield f'{title!r} names chance, and no dotted line is drawn'
 
+def _unfilled(texts):
+    "Words with a blank, such as {rank}, that nobody filled in."
+    for t, _ in texts:
+        if '$' not in t.get_text() and re.search(r'\{\w*\}', t.get_text()): yield f'{_word(t)} has a blank'
+
 # %% ../../nbs/reporting/00_figures.ipynb #fg00000l
 def _named(fig):
     "Marks and words of every legend, with the colour behind it."
@@ -288,7 +294,7 @@ def faults(
     "What keeps a picture from being read."
     with _held(fig):
         texts = list(_texts(fig))
-        found = [*_misplaced(fig, texts), *_faint(fig, texts)]
+        found = [*_misplaced(fig, texts), *_faint(fig, texts), *_unfilled(texts)]
         for ax in fig.axes: found += [*_cut(ax), *_promised(ax)]
         for named, ground in _named(fig): found += _alike(named, ground)
     return list(dict.fromkeys(found))

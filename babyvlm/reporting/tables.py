@@ -561,7 +561,7 @@ def plot_comparison(
         for _, r in here.iterrows(): _mark(ax, len(models) - 1 - models.index(r.model), r)
         es = [e for e in here['this run'] if e is not None]
         for c in {e.chance for e in es} - {None}: ax.axvline(c, zorder=0, **CHANCE)
-        ax.set(xlim=xlim, ylim=(-.6, len(models) - .4), xlabel='score', xticks=(0, .5, 1))
+        ax.set(xlim=xlim, ylim=(-.6, len(models) - .3), xlabel='score', xticks=(0, .5, 1))
         ax.set_title(f'{task}\n{about(es)}'.rstrip(), fontsize=9.5)
     axes[0][0].set_yticks(range(len(models)), models[::-1])
     known = table[table.task.isin(tasks)]
