@@ -140,3 +140,10 @@ def test_every_committed_figure_has_its_finding_above_it():
     "The title of the whole, larger than those of panels and pictures."
     drawn = sorted(Path(__file__).parents[1].glob('figures/study/**/*.svg'))
     assert len(drawn) > 30 and [p.stem for p in drawn if topmost(p.read_text(encoding='utf-8')) != ('11', True)] == []
+
+
+def test_rows_of_figures_are_called_as_in_tables():
+    "Memory has two scores, with two chances: `spelled` says which."
+    pages = Path(__file__).parents[1].glob('nbs/papers/**/*.ipynb')
+    sources = {p.stem: '\n'.join(''.join(c['source']) for c in json.loads(p.read_text(encoding='utf-8'))['cells']) for p in pages}
+    assert len(sources) > 30 and [n for n, s in sources.items() if 'plot_rows(' in s and '{r["task"]}' in s] == []
