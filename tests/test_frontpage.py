@@ -216,3 +216,8 @@ def test_readme_links_from_the_top():
         assert target in pictures or (ROOT/target).is_file(), f'README.md refers to {target}, which does not exist'
         above = [ROOT/p for p in Path(target).parents]
         assert not any(p.is_symlink() for p in above), f'{target} goes through a symbolic link, which GitHub does not follow'
+
+
+def test_the_front_page_names_the_licence():
+    first = (ROOT/'LICENSE').read_text(encoding='utf-8').split('\n')[0].strip()
+    assert first in TEXT and '`LICENSE`' in TEXT
