@@ -4,6 +4,7 @@ import inspect
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import fastcore.docments as docments
@@ -12,6 +13,9 @@ from nbdev.config import get_config
 from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
 from nbdev.serve import proc_nbs
 from typer.models import ParameterInfo
+
+from babyvlm.reporting.page import anchor, collect, report_html
+from babyvlm.store import Store
 
 _signature, _facts = docments.signature, docments._DocmentBase.__init__
 LINK = re.compile(r'(\]\()([^)\s#]+)((?:#[^)\s]*)?\))')
@@ -101,16 +105,41 @@ def finish(site, source):
     "Links and alt texts of the processed pages."
     for page in sorted(notebooks(site)):
         nb = nbformat.read(site/page, 4)
-        changed = alt_texts(nb)
+        changed = alt_texts(nb) | committed(nb, page, source)
         for c in nb.cells:
             if c.cell_type != 'markdown': continue
             text = relink(c.source, page, source, site)
             changed, c.source = changed or text != c.source, text
         if changed: nbformat.write(nb, site/page)
-    for profile in (p for p in (source.parent/'figures').glob('*') if (p/'report.html').exists()):
-        (site/'figures'/profile.name).mkdir(parents=True, exist_ok=True)
-        for f in ('report.html', 'explorer.html'):
-            if (profile/f).exists(): shutil.copyfile(profile/f, site/'figures'/profile.name/f)
+    for profile in sorted((source.parent/'figures').glob('*/report.md')): publish(profile.parent, site/'figures'/profile.parent.name)
+
+
+def publish(profile, to):
+    "The report and the explorer of a run; git keeps no report.html, so it is written from the tables where it is missing or older than they are."
+    to.mkdir(parents=True, exist_ok=True)
+    for name in ('report.html', 'explorer.html'):
+        if (profile/name).exists(): shutil.copyfile(profile/name, to/name)
+    if (profile/'report.html').exists(): return
+    newest = max(f.stat().st_mtime for f in profile.rglob('*.*'))
+    if (to/'report.html').exists() and (to/'report.html').stat().st_mtime > newest: return
+    with tempfile.TemporaryDirectory() as empty: text = report_html(collect(profile, Store(empty)))
+    (to/'report.html').write_text(text, encoding='utf-8')
+
+
+SMALL = '*This page shows a run of the small profile `toy`. Of the committed run, profile `study`, which the front page counts:*'
+SAVED = re.compile(r"'((?:v1|v2|hierarchy)/\d\d_\w+)'")
+
+
+def committed(nb, page, source):
+    "A paper page shows a run of the small profile: where the tables and figures of the committed run are."
+    first, study = next((c for c in nb.cells if c.cell_type == 'markdown'), None), source.parent/'figures'/'study'
+    if page.parts[0] != 'papers' or SMALL in first.source: return False
+    to, code = os.path.relpath('figures/study', page.parent), '\n'.join(c.source for c in nb.cells if c.cell_type == 'code')
+    names = [n for n in dict.fromkeys(SAVED.findall(code)) if (study/f'{n}.json').exists()]
+    links = [f"[{n.partition('_')[2].replace('_', ' ')}]({to}/report.html#{anchor(n)})" for n in names]
+    if len(page.parts) == 2: links = [f'[report]({to}/report.html)', f'[items and answers]({to}/explorer.html)']
+    if links: first.source += f'\n\n{SMALL} {", ".join(links)}.'
+    return bool(links)
 
 
 def prepare():

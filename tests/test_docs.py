@@ -128,7 +128,7 @@ def test_every_picture_has_words(plain):
         for alt in page.pictures: assert len(alt) > 3 and 'No description' not in alt, name
 
 
-OBJECT = re.compile(r'object at 0x|\bat 0x[0-9a-f]{6}|<[\w.]+ object|OptionInfo')
+OBJECT = re.compile(r'object at 0x|\bat 0x[0-9a-f]{6}|<[\w.]+ object|OptionInfo|HTML\(value=')
 
 
 def test_no_page_shows_an_address_an_object_or_this_machine(plain):
@@ -163,11 +163,19 @@ def test_pages_of_results_begin_with_the_figure_and_show_no_trace_of_their_cells
         assert 'jp-OutputArea-executeResult' not in text or not re.search(r'<pre>\s*[\d.]+\s*</pre>', text), f'{name}: a bare number'
 
 
+def test_a_paper_page_leads_to_the_committed_run(plain):
+    "Its outputs are of the small profile; what the front page counts is in a report that git does not keep, and its items are in the explorer."
+    to, pages = plain
+    assert {'figures/study/report.html', 'figures/study/explorer.html'} <= set(pages)
+    assert [n for n in pages if n.startswith('papers/') and 'figures/study/report.html' not in ' '.join(pages[n].links)] == []
+
+
 def test_tables_are_whole_and_have_one_header(plain):
     to, pages = plain
     for name in (n for n in pages if not n.startswith('figures/')):
         text = (to/name).read_text(encoding='utf-8')
         assert not re.search(r'\d+ rows × \d+ columns', text), f'{name}: rows of a table are left out'
+        assert not name.endswith('/claims.html') or not name.startswith('papers/') or '...</td>' not in text, f'{name}: a rule is cut off'
         assert not re.search(r'</th>\s*</tr>\s*<tr>\s*<th>[^<]+</th>(\s*<th></th>)+\s*</tr>\s*</thead>', text), f'{name}: the name of an index has a row of its own'
 
 
