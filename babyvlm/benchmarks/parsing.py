@@ -449,7 +449,8 @@ _LISTED = re.compile(r"^[ >#-]*(\d{1,3})[.)] +\S", re.M)
 _IN_LINE = re.compile(r"(?:^|\s)(\d{1,2})[.)] +(?=[A-Za-z])")   # '1. cup 2. cup'
 _TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )count|number|sum)(?: (?:of|is)\b[^.,\d\n]{0,20})?"
                     r"|\b(?:therefore|thus|altogether|in all|mak(?:es|ing)|giv(?:es|ing)|equals),?"
-                    r"|\bI(?:'d| would) (?:say|guess|go with)|\bmy (?:best )?(?:guess|estimate) is|=)[\s:,(\"']*"
+                    r"|\bI(?:'d| would) (?:say|guess|go with)|\bmy (?:best )?(?:guess|estimate) is|=)"
+                    r"[\s:,(\"']*"
                     r"(?:(?:there (?:are|is)|we have|I (?:count|see)) (?:exactly |only )?)?[(\"']*$", re.I)
 _IN_ALL = re.compile(r"(?: \w+){0,3} (?:in total|altogether|in all)\b", re.I)
 _PARTS = re.compile(rf"(?: \w+){{1,5}},? and (?:{_NUMBER.pattern})", re.I)   # '2 left and 3 right': no whole

@@ -211,8 +211,8 @@ def _frame(d):
 
 def _clip(d):
     if not isinstance(d['frames'], list): raise TypeError("'frames' is no list")
-    return Clip(*(d[k] for k in ('id', 'recording')), tuple(map(_forward, d['frames'])), d['category'], d['leaves'],
-                bool(d.get('plural')))
+    frames = tuple(map(_forward, d['frames']))
+    return Clip(d['id'], d['recording'], frames, d['category'], d['leaves'], bool(d.get('plural')))
 
 _FIELDS = dict(frame='image recording width height', clip='id recording frames category leaves')
 
