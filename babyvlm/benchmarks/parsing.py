@@ -518,13 +518,14 @@ _ARROW = re.compile(f"[{''.join(_ARROWS)}]")
 _PLACE = re.compile(
     r"(?:\b(?:the|to|from|between|far|its|your|my|at|is|be|either|neither|nor|or|and|not|but|then|than"
     r"|towards?"
-    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|\w's|\(?\b[A-H]\)|[:,;.\"'(/>{→=-])\s*$", re.I)
+    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|\w's|\(?\b[A-H]\)"
+    r"|[:,;.\"'(/>{→=-])\s*$", re.I)
 _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f020
 _LEFT = re.compile(r"(?<!the )(?<!far )\bleft(?= (?:the|an?|my|its|his|her|this)\b)", re.I)   # the verb
-_IDIOM = re.compile(r"\b(?:upside down|left out(?! of)|right (?=there|here|away|now|before|after|next to|behind|in front"
-                    r"|above|below)"
+_IDIOM = re.compile(r"\b(?:upside down|left out(?! of)"
+                    r"|right (?=there|here|away|now|before|after|next to|behind|in front|above|below)"
                     r"|right side up|left (?:behind|over)|(?:what|all that|nothing|that)(?:'s| is) left"
                     r"|(?:stand|sit|l[yi]|put|pick|look|set|show|slow)\w* (?:up|down))\b", re.I)
 _ENTRY = re.compile(  # '¤' is the verb 'left'
@@ -586,7 +587,8 @@ def _yes_no(text):
         first = re.search(rf'(?:^|[.!?:\n]|\bbut\b)[\s"\'([{{#>-]*{_SURELY}$', before)
         opens = first and (ends or not before)
         said = not _WHEN.search(before) and (opens or (ends and _SAYS.search(before)))
-        strength = 0 if _ASIDE.match(after) else _rank(text, m, said, ends and before.endswith(', ') and not _WHEN.search(before))
+        alone = ends and before.endswith(', ') and not _WHEN.search(before)
+        strength = 0 if _ASIDE.match(after) else _rank(text, m, said, alone)
         denied = bool(_NOT.search(before[-80:]))
         out.append(_Mention(frozenset([m[0][0] in 'yt']), *m.span(), strength, denied))
     return out
