@@ -107,3 +107,19 @@ def test_names_are_text_on_the_page():
     t = compare_all([a, b])
     assert '<script>' not in compare_html(t) and 'is better' in as_lines(t)
     assert {'difference', 'low', 'high', 'p_holm'} <= set(flat(t)) and sign_flip([0, 0]) == 1
+
+
+@pytest.mark.parametrize('x, y', [([0]*40, [0]*40), ([1]*40, [0]*40), ([1, 0]*20, [1]*60), ([.5]*7, [.5]*9)])
+def test_other_items_that_all_came_out_alike_leave_room(x, y):
+    r = compare(answers('a', x, prefix='a'), answers('b', y, prefix='b'))
+    d = r['difference']
+    assert r['pairing'] == 'unpaired' and -1 <= d.low < d.high <= 1 and d.low <= d.value <= d.high and 0 < r['p'] <= 1
+
+
+def test_the_interval_for_other_items_covers():
+    rng, hit = np.random.default_rng(0), 0
+    for k in range(400):
+        a, b = (answers(n, rng.random(m) < p, prefix=n) for n, m, p in (('a', 40, .9), ('b', 80, .5)))
+        d = compare(a, b, n_boot=1)['difference']
+        hit += d.low <= .4 <= d.high
+    assert .92 < hit/400 <= 1

@@ -20,7 +20,7 @@ from scipy.special import ndtri
 from scipy.stats import binomtest, t as student
 from statsmodels.stats.multitest import multipletests
 
-from ..estimate import Estimate, bootstrap, paired_difference, resample
+from ..estimate import Estimate, bootstrap, crossed, paired_difference, resample
 from .evaluate import Evaluation, primary
 
 # %% ../../nbs/run/03_compare.ipynb #6a6f4c7a
@@ -140,19 +140,32 @@ def equivalence(
     below, above = (difference + margin)/se, (margin - difference)/se
     return float(student.sf(min(below, above), clusters - 1))
 
+# %% ../../nbs/run/03_compare.ipynb #ca6ba610
+def _apart(one, two):
+    "The difference of two independent shares, in -1..1, from their intervals (Newcombe 1998, method 10)."
+    below = math.hypot(one.value - one.low, two.high - two.value)
+    above = math.hypot(one.high - one.value, two.value - two.low)
+    d = one.value - two.value
+    return Estimate(d, max(-1., d - below), min(1., d + above), one.n + two.n)
+
 # %% ../../nbs/run/03_compare.ipynb #ca6ba61b
 def _unpaired(a, b, margin, n_boot, seed):
     "Other items: the difference of two independent means."
     x, y = (np.array([u.credit for u in k.units]) for k in (a, b))
     if not len(x) or not len(y): raise ValueError(f'{a.task}: {a.model} or {b.model} answered nothing')
-    draws = [resample(v, _groups(k.units), n_boot, s)[:, 0] for v, k, s in ((x, a, seed), (y, b, seed + 1))]
-    d, ends = float(x.mean() - y.mean()), np.quantile(draws[0] - draws[1], [.025, .975])
-    (one, g), (two, h) = (_se(v, _groups(k.units)) for v, k in ((x, a), (y, b)))
-    se, clusters = math.hypot(one, two), min(g, h)
-    p = float(2*student.sf(abs(d)/se, clusters - 1)) if se > 0 else float(d == 0)
+    two = [(x, _groups(a.units)), (y, _groups(b.units))]
+    if 0 <= min(*x, *y) and max(*x, *y) <= 1: difference = _apart(*(crossed(v, g) for v, g in two))
+    else:
+        draws = [resample(v, g, n_boot, seed + k)[:, 0] for k, (v, g) in enumerate(two)]
+        ends = np.quantile(draws[0] - draws[1], [.025, .975])
+        difference = Estimate(float(x.mean() - y.mean()), *map(float, ends), len(x) + len(y))
+    (one, g), (other, h) = (_se(*v) for v in two)
+    se, clusters, d = math.hypot(one, other), min(g, h), difference.value
+    same = 1. if d == 0 else min(1., 2/math.comb(g + h, g))   # all equal within: how likely by lot
+    p = float(2*student.sf(abs(d)/se, clusters - 1)) if se > 0 else same if se == 0 else 1.
     return dict(pairing='unpaired', items=len(x) + len(y), clusters=g + h, score_a=float(x.mean()),
-                score_b=float(y.mean()), difference=Estimate(d, *map(float, ends), len(x) + len(y)),
-                only_a=0, only_b=0, test='Welch', p=p, mcnemar=math.nan,
+                score_b=float(y.mean()), difference=difference, only_a=0, only_b=0,
+                test='Welch' if se > 0 else 'permutation', p=p, mcnemar=math.nan,
                 p_same=equivalence(d, se, clusters, margin) if se == se else 1., left_out=0)
 
 # %% ../../nbs/run/03_compare.ipynb #b063fdc9
