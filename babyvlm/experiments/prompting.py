@@ -7,7 +7,6 @@ __all__ = ['WORDINGS', 'answers', 'as_matrix', 'asked', 'Seen', 'seen', 'with_ch
            'confirmed_names', 'original', 'original_text']
 
 # %% ../../nbs/experiments/07_prompting.ipynb #528be1db
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from .planted import Arm, Mixed, Planted
 from ..items import Item, contrastive_scores, evaluate, finished, item_key, scored
 from ..models.babyllava import BabyLlava
 from ..nursery.creatures import question, rank_of
+from ..store import sha256_text
 from ..training.trainer import BabyTrainer, training_arguments
 
 # %% ../../nbs/experiments/07_prompting.ipynb #b37a715b
@@ -35,7 +35,7 @@ def answers(
 )->list:                  # `Reply`, one an item
     "What an arm answers, asked once and kept."
     def build(path): evaluate(Generative(run.opened(arm)), items, path/'asked.jsonl', batch_size=256)
-    key = hashlib.sha256(''.join(map(item_key, items)).encode()).hexdigest()
+    key = sha256_text(''.join(map(item_key, items)))
     made = run._made('planted_replies', build, [run.model(arm)], **asdict(arm), asked=key)
     return finished(made.path/'asked.jsonl', items)
 
