@@ -101,7 +101,6 @@ class V2DataConfig(Section):
     utterances: int = Field(40, ge=8)              # utterances in a recording
     video: float = Field(.1, ge=-1, le=1)          # a clip stays when its similarity is above this
     image: float = Field(.2, ge=-1, le=1)          # a frame stays when its similarity is above this
-    half: bool = False                             # frames are filtered in bfloat16
     stride: Annotated[int, Field(ge=1)] | Literal['half'] | None = None  # between windows; None: no overlap
     train: int = Field(1100, ge=8)                 # instruction records of a task that is hard to learn
     test: int = Field(150, ge=8)                   # test items a task
@@ -202,7 +201,7 @@ PAPER = dict(
 FIVE = (0, 1, 2, 3, 4)
 STUDY = dict(
     name='study', scale='study', nursery=dict(labeled_s=1320, vtwt=1600, baby_winoground=800),
-    v2_data=dict(test=400, half=True), v2=dict(seeds=FIVE),
+    v2_data=dict(test=400), v2=dict(seeds=FIVE),
     creatures=dict(tests=9, seeds=FIVE), evaluation=dict(seeds=FIVE))
 REHEARSAL = dict(
     name='rehearsal', world='files', rehearse=True, data=dict(threshold=-.5),

@@ -139,8 +139,7 @@ def frames(self:V2Data)->tuple:      # (`Frames`, folder that holds images/)
 def similarity(self:V2Data)->dict:   # frame uid -> cosine
     "How well each frame fits its utterance."
     shots, root = self.frames()
-    half = self.v1.half or self.profile.v2_data.half
-    scored = embed_pairs(shots.pairs, *self.v1.clip(), root, self.store, half=half)
+    scored = embed_pairs(shots.pairs, *self.v1.clip(), root, self.store, half=self.v1.half)
     self.note(scored.artifact)
     return frame_scores(scored, shots.pairs)
 
