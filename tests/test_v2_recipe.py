@@ -3,11 +3,15 @@ import babyvlm  # noqa: F401
 import numpy as np
 import pytest
 
-from babyvlm.benchmarks.devcv.score import COLUMNS, Result, score_items
+from babyvlm.benchmarks.devcv.files import toy_devcv
+from babyvlm.benchmarks.devcv.read import load_items
+from babyvlm.benchmarks.devcv.score import COLUMNS, Result, ideal_replies, score_items
 from babyvlm.config import profile
+from babyvlm.experiments.claims import apart
 from babyvlm.experiments.v2 import Scored, Tuned, V2, _read, gain, mean_of, published_cells
 from babyvlm.items import Item, Reply
 from babyvlm.models.babyllava_v2 import babyllava_v2_toy
+from babyvlm.nursery.world import Nursery
 from babyvlm.store import Store
 
 
@@ -32,6 +36,16 @@ def test_gain_is_paired_and_antisymmetric():
     assert gain(a, b).value == pytest.approx(.5) and gain(b, a).value == pytest.approx(-.5)
     same = gain(a, a)
     assert same.value == 0 and same.low == pytest.approx(-same.high) and same.seeds == 3 and same.chance is None
+
+
+def test_a_difference_counts_what_its_scores_count(tmp_path):
+    toy_devcv(tmp_path, Nursery(seed=0), {}, {}, dict(memory=4), sources=['home'])
+    items = load_items(tmp_path/'home', 'memory')
+    said = ideal_replies(items)
+    memory = Scored('memory', (Result('memory', items, said, score_items(items, said)),)*2)
+    other = scored('compare_real', 15, 14)
+    assert memory.score.unit == gain(memory, memory).unit == apart([memory], [memory]).unit == 'records'
+    assert other.score.unit == gain(other, other).unit == apart([memory], [other]).unit == ''
 
 
 def test_a_rule_has_no_seeds_and_stands_beside_each():

@@ -198,7 +198,8 @@ def apart(
     weights = {k: s/(1 - r.chance) for k, (s, r) in enumerate(zip(sign, sets))}
     which = np.repeat(range(len(sets)), [r.credit.shape[1] for r in sets])
     shift = -sum(w*sets[k].chance for k, w in weights.items())
-    return crossed(np.hstack([r.credit for r in sets]), groups=which, weights=weights, offset=shift)
+    unit = min(r.score.unit for r in sets)   # items, when they differ
+    return crossed(np.hstack([r.credit for r in sets]), groups=which, weights=weights, offset=shift, unit=unit)
 
 @quantity('v2.5')
 def _homes(run, _):

@@ -358,7 +358,7 @@ def gain(
     b:Scored,                 # the same items, another model or a rule
 )->Estimate:                  # a minus b, paired by seed and item
     "How much better one model is than another."
-    return crossed(_less(a, b), lowest=-1.)
+    return crossed(_less(a, b), lowest=-1., unit=a.score.unit)
 
 # %% ../../nbs/experiments/05_v2.ipynb #f317abe4
 @patch
@@ -391,7 +391,7 @@ def gains(self:V2,
     for t in tasks:
         blind, which = self.best_blind(t)
         out.append({'task': TASKS[t].title, 'held_out': TASKS[t].held_out, 'tuned': mine[t].score,
-                    'untuned': before[t].score, 'blind': crossed(blind, chance=mine[t].chance),
+                    'untuned': before[t].score, 'blind': crossed(blind, chance=mine[t].chance, unit=mine[t].score.unit),
                     'which': ' or '.join(which), 'over untuned': gain(*(r[t] for r in ranked)),
-                    'over blind': crossed(mine[t].credit - blind, lowest=-1.)})
+                    'over blind': crossed(mine[t].credit - blind, lowest=-1., unit=mine[t].score.unit)})
     return pd.DataFrame(out)
