@@ -40,4 +40,4 @@ rule notebook:
         gpu=need('gpu'), mem_mb=need('mem_mb'), runtime=need('minutes'), v1=beside('v1/'), v2=beside('v2/')
     shell:
         '"${{BABYVLM_PYTHON:-python}}" -c "from babyvlm.run.cli import app; app()" notebook {input.page:q} {output:q} --profile {wildcards.profile} '
-        '--index {params.index} --total {params.total}'
+        '--index {params.index} --total {params.total} --gpus {resources.gpu}'

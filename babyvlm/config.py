@@ -97,7 +97,7 @@ class BabyLlavaConfigSection(Section):
 # %% ../nbs/01_config.ipynb #v2cfg001
 class V2DataConfig(Section):
     "BabyVLM-V2's recordings and toolbox (V2, sections 2 and 4)."
-    recordings: int = Field(8, ge=2)               # recordings of each of the three children
+    recordings: int = Field(32, ge=2)              # recordings of each of the three children
     utterances: int = Field(40, ge=8)              # utterances in a recording
     video: float = Field(.1, ge=-1, le=1)          # a clip stays when its similarity is above this
     image: float = Field(.2, ge=-1, le=1)          # a frame stays when its similarity is above this
@@ -114,10 +114,10 @@ class V2Config(Section):
     block: int = Field(64, ge=8)                   # tokens in a packed block of phase 0
     vision: VisionConfigSection = VisionConfigSection(epochs=2, lr=1e-3)  # DINO on the frames
     phase0: PhaseConfig = PhaseConfig(epochs=4, batch=8, lr=3e-3, weight_decay=.1)  # language only
-    phase1: PhaseConfig = PhaseConfig(epochs=1, batch=16, lr=4e-3)  # projector only
-    phase2: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=2e-3)  # language model and projector
+    phase1: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=4e-3)  # projector only
+    phase2: PhaseConfig = PhaseConfig(epochs=4, batch=16, lr=2e-3)  # language model and projector
     phase3: PhaseConfig = PhaseConfig(epochs=14, batch=32, lr=2e-3)  # everything, on instructions
-    vision_lr: float = Field(2e-3, gt=0)           # of the vision encoder in phase 3
+    vision_lr: float = Field(2e-4, gt=0)           # of the vision encoder in phase 3: higher, it unlearns nouns
     alone: int = Field(14, ge=1)                   # epochs of a model that is tuned on one task
     blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
     seeds: tuple[int, ...] = (0,)                  # training seeds: a verdict needs three, `study` has five

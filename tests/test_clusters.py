@@ -1,6 +1,7 @@
 """Clusters: each notebook asks for what it needs, the plan travels, two processes through accelerate equal one, trackers write."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,3 +104,37 @@ def test_one_variable_makes_a_training_write_to_tensorboard(tmp_path, monkeypatc
     assert events and b'loss' in events[0].read_bytes()
     monkeypatch.setenv('BABYVLM_TRACKER', 'pencil')
     with pytest.raises(ValueError, match='unknown tracker'): train(tmp_path/'never')
+
+
+ASKS = '''import os, time
+from pathlib import Path
+mine, here = os.environ['CUDA_VISIBLE_DEVICES'], Path('../../out')
+(here/profile_name).mkdir(exist_ok=True, parents=True)
+(here/f'{mine}.{os.getpid()}').write_text('')
+while len([*here.glob('*.*')]) < 4: time.sleep(.1)   # all four are at work at once
+'''
+
+
+@pytest.mark.slow
+def test_four_pages_run_at_once_each_on_a_device_of_its_own(tmp_path, monkeypatch):
+    import nbformat
+    shutil.copy(ROOT/'Snakefile', tmp_path)
+    pages, steps = tmp_path/'nbs'/'papers'/'v1', {}
+    pages.mkdir(parents=True)
+    cells = [nbformat.v4.new_code_cell("profile_name = ''", metadata=dict(tags=['parameters'])), nbformat.v4.new_code_cell(ASKS)]
+    need = resources_of('v1/63_main_results', 'paper') | dict(cpus=1, mem_mb=100)
+    for k in range(4):
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), pages/f'6{k}_page.ipynb')
+        page = f'v1/6{k}_page'
+        steps[page] = dict(notebook=f'nbs/papers/{page}.ipynb', done=f'_runs/paper/{page}.{k:016x}.done', before=[], resources=need, first=0)
+    (tmp_path/'plan.json').write_text(json.dumps(steps))
+    (tmp_path/'nbs'/'out').mkdir()
+    monkeypatch.setenv('BABYVLM_DEVICES', '3,5,7,11')
+    monkeypatch.setenv('TMPDIR', str(tmp_path))
+    words = snakemake_command('paper', jobs=4)
+    env = os.environ | dict(BABYVLM_PLAN=str(tmp_path/'plan.json'), PYTHONPATH=str(ROOT))
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    assert sorted(int(f.name.split('.')[0]) for f in (tmp_path/'nbs'/'out').glob('*.*')) == [3, 5, 7, 11]
+    assert len([*tmp_path.rglob('*.done')]) == 4
+

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACE', 'SHARED', 'paper_notebooks', 'cell_sources', 'depends_on', 'fingerprint', 'in_checkout', 'done_file',
-           'resources_of', 'plan', 'known_pages', 'pace', 'minutes_of', 'estimate', 'tree_memory', 'snakemake_command',
-           'reproduce', 'unfound', 'results', 'missing_data', 'verify_store']
+           'resources_of', 'plan', 'known_pages', 'pace', 'minutes_of', 'estimate', 'tree_memory', 'devices',
+           'snakemake_command', 'reproduce', 'unfound', 'results', 'missing_data', 'verify_store']
 
 # %% ../../nbs/run/08_batch.ipynb #6686031c
 import ast
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import torch
 from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
@@ -274,6 +275,13 @@ def _stop(proc, patience=20):
     for p in (p for p in everyone if p.is_running()): p.kill()
     if proc.poll() is None: proc.kill(); proc.wait()
 
+# %% ../../nbs/run/08_batch.ipynb #dev00004
+def devices()->list[str]: # ids as CUDA_VISIBLE_DEVICES spells them; none without CUDA
+    "GPUs of this machine that pages may claim; `BABYVLM_DEVICES` says otherwise."
+    told = os.environ.get('BABYVLM_DEVICES') or os.environ.get('CUDA_VISIBLE_DEVICES')
+    every = told.split(',') if told else map(str, range(torch.cuda.device_count()))
+    return [*every] if torch.cuda.is_available() or os.environ.get('BABYVLM_DEVICES') else []
+
 # %% ../../nbs/run/08_batch.ipynb #825b8b8e
 def snakemake_command(
     profile:str='toy',    # a name of `PROFILES`
@@ -285,7 +293,9 @@ def snakemake_command(
 )->list[str]:             # a command line
     "The Snakemake call behind `babyvlm reproduce`."
     config = [f'{k}={v}' for k, v in dict(profile=profile, paper=paper, only=only).items() if v]
-    here = ['--cores', str(jobs), '--resources', 'gpu=1', 'v1=2', 'v2=2']
+    gpus = len(devices())
+    dealt = [f'{k}={max(least, gpus)}' for k, least in (('gpu', 1), ('v1', 2), ('v2', 2))]
+    here = ['--cores', str(jobs), '--resources', *dealt]
     where = ['--profile', cluster] if cluster else here
     return [sys.executable, '-m', 'snakemake', '--snakefile', 'Snakefile', *where, '--nolock',
             '--ignore-incomplete', '--keep-going', '--drop-metadata', '--rerun-triggers', 'mtime',
@@ -306,7 +316,7 @@ def _snakemake(words, steps, folder, cluster=None):
     "Run Snakemake, its own log in a file; exit status and peak memory."
     write_whole(folder/'plan.json', json.dumps(steps))
     env = dict(OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1') | os.environ
-    env |= dict(BABYVLM_PLAN=str(folder/'plan.json'))
+    env |= dict(BABYVLM_PLAN=str(folder/'plan.json'), BABYVLM_DEVICES=','.join(devices()))
     if not cluster: env |= dict(BABYVLM_BATCH=str(os.getpid()))   # jobs elsewhere cannot see this process
     todo = sum(not d['fresh'] for d in steps.values())
     with open(folder/'snakemake.log', 'w') as log, _warm(todo, cluster, env) as address:

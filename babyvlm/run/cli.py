@@ -53,9 +53,10 @@ def notebook(
     profile:str=typer.Option('toy', help="'toy', 'study', 'rehearsal' or 'paper'"),
     index:int=typer.Option(1, help='its place in the batch'),
     total:int=typer.Option(1, help='notebooks in the batch'),
+    gpus:int=typer.Option(0, help='GPUs of its own'),
 ):
     "Run one paper notebook (the Snakefile calls this)."
-    how = dict(notebook=str(path), done=str(done), profile=profile, index=index, total=total)
+    how = dict(notebook=str(path), done=str(done), profile=profile, index=index, total=total, gpus=gpus)
     raise typer.Exit(call('babyvlm.run.notebook:run_page', **how))
 
 # %% ../../nbs/run/11_cli.ipynb #bec44f2a
