@@ -127,7 +127,17 @@ def outputs(nb):
                     if m: yield i, f'{what} in an output: {t[max(0, m.start()-20):m.end()+20]!r}'
 
 
-CHECKS = [title, cell_sizes, imports_alone, no_print_last, narrow_excepts, docments, shown, outputs]
+CUT = re.compile(r'<t[dh][^>]*>[^<]*(?:\.\.\.|…)\s*</t[dh]>')   # of pandas: 50 characters of a cell, and columns left out
+
+
+def whole(nb):
+    for i, c in enumerate(nb.cells):
+        for o in c.get('outputs', []):
+            m = CUT.search(''.join(o.get('data', {}).get('text/html', '')))
+            if m: yield i, f'a table with a cell that is cut: {m[0]!r}; call whole_tables() first'
+
+
+CHECKS = [title, cell_sizes, imports_alone, no_print_last, narrow_excepts, docments, shown, outputs, whole]
 
 
 def lint(path):

@@ -7,14 +7,19 @@ import sys
 
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
+from babyvlm.config import PROFILES
+from babyvlm.credit import MODES
 from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_toy
 from babyvlm.models.cvcl import CVCL, CVCLModel, cvcl_tokenizer, cvcl_toy
 from babyvlm.models.dual_encoders import new_clip
 from babyvlm.models.tokenizers import build_vocab, word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens
 from babyvlm.nursery.world import Nursery
+from babyvlm.reporting.published import PAPERS
+from babyvlm.run import speed
 from babyvlm.run.cli import app
 from babyvlm.store import Store
 
@@ -74,6 +79,17 @@ def test_mistakes_are_one_line(world, tmp_path):
     for words, said in cases:
         status, out = run('evaluate', *words)
         assert status == 2 and said in out and out.startswith('babyvlm: ') and len(out.strip().splitlines()) == 1, (words, out)
+
+
+@pytest.mark.parametrize('command, option, choices', [
+    ('reproduce', 'profile', PROFILES), ('plan', 'profile', PROFILES), ('reproduce', 'paper', PAPERS), ('plan', 'paper', PAPERS), ('verify', 'paper', PAPERS),
+    ('evaluate', 'mode', MODES), ('audit', 'mode', MODES), ('rescore', 'mode', MODES), ('bench', 'part', speed.PARTS)] + [
+    (c, 'split', ('train', 'val', 'test')) for c in ('evaluate', 'audit', 'rescore', 'survey build')], ids=str)
+def test_help_names_every_choice(command, option, choices):
+    found = typer.main.get_command(app)
+    for word in command.split(): found = found.commands[word]
+    said = next(p.help for p in found.params if p.name == option)
+    assert [c for c in choices if c not in said] == []
 
 
 def test_a_reader_that_has_seen_enough_is_no_mistake():

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from babyvlm.estimate import Estimate
 from babyvlm.experiments.claims import spoken
-from babyvlm.reporting.figures import LOOK, ROLES, contrast, deutan_distance, faults, key, look, luminance, plot_rows, roles, use_style
+from babyvlm.reporting.figures import LOOK, SETTINGS, contrast, deutan_distance, faults, key, look, _lab, _linear, luminance, plot_rows, roles, use_style
 from babyvlm.reporting.published import published
 from babyvlm.reporting.tables import compare, plot_comparison, row, save_figure
 
@@ -78,9 +78,29 @@ def test_measuring_changes_nothing_that_is_seen():
 def test_no_two_models_share_a_mark_and_all_can_be_seen():
     own = {m: x for m, x in LOOK.items() if m not in ('BabyLLaVA-filtered', 'BabyLLaVA-aug')}   # V1's ablation of one model
     for (a, x), (b, y) in itertools.combinations(own.items(), 2): assert x[1] != y[1], (a, b)
-    assert {m: c for m, (c, _) in (LOOK | ROLES).items() if contrast(c, 'white') < 3} == {}
-    assert len({m for _, m in ROLES.values()}) == len(ROLES)
+    assert {m: c for m, (c, _) in (LOOK | SETTINGS).items() if contrast(c, 'white') < 3} == {}
     assert look('Human (adult volunteers)')['marker'] != look('Gemini-2.5-flash')['marker'] and look('BabyLLaVA-V2, untuned') != look('BabyLLaVA-V2')
+
+
+SAME = [{'Random chance', 'blind', 'no preference'}, {'blind: most frequent answer', 'always the first option'},   # who guesses; who always says one thing
+        {'BabyLLaVA-GPT2', 'BabyLLaVA-filtered', 'BabyLLaVA-aug'}]
+
+
+def test_a_colour_means_one_thing_in_all_figures():
+    "No two models or settings have colours that can be taken for each other, but where they are one thing."
+    known = {m: _lab(_linear(c)) for m, (c, _) in (LOOK | SETTINGS).items()}
+    near = [(a, b) for a, b in itertools.combinations(known, 2) if np.linalg.norm(known[a] - known[b]) < 9 and not any({a, b} <= s for s in SAME)]
+    assert near == []
+
+
+GREYS = {'#222', '#333', '#444', '#555', '#595959', '#888', '#8a94a0', '#b9c2cc', '#eef1f4', '#4a5662', '#999'}
+PARTS = {'#a8501a', '#7d3a10', '#d9e5f2', '#f4dcc4', '#d8eadf', '#ece6f3'}   # boxes of the diagrams of training: what learns, and the parts of a model
+
+
+def test_pages_of_results_take_their_colours_from_the_grammar():
+    found = {(p.stem, c) for p in Path(__file__).parents[1].glob('nbs/papers/**/[0-9]*.ipynb') for cell in json.loads(p.read_text(encoding='utf-8'))['cells']
+             if cell['cell_type'] == 'code' for c in re.findall(r"'(#[0-9a-fA-F]{3,6})'", ''.join(cell['source']))}
+    assert sorted(x for x in found if x[1] not in GREYS | PARTS) == []
 
 
 def test_known_values_of_colour():
@@ -112,7 +132,7 @@ def test_a_legend_outside_the_panels_is_judged_too():
 
 
 def test_an_interval_lies_above_its_mark_and_rows_do_not_cover_each_other():
-    kinds = roles(('one', 'two'))
+    kinds = roles({'one': 'easier', 'two': 'harder'})
     e = Estimate(.5, .45, .55, 100, .25)
     ax = plot_rows({'task': dict.fromkeys(kinds, e)}, kinds, {'task': {'one': .5}})
     marks = [l for l in ax.lines if len(l.get_xdata()) == 1 and l.get_markerfacecolor() != 'none']

@@ -13,8 +13,15 @@ NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoin
 PAPERS = [p for p in NOTEBOOKS if 'papers' in p.parts]
 
 
+# their outputs are of before `whole_tables`; each is to be run again with it, and then leaves this list
+WAITING = {'02_v1_data', '03_v1', '05_v2', '06_planted', '11_abilities', '12_claims', '04_coverage', '05_page', '63_main_results', '78_human_survey',
+           '81_main_image_table'}
+
+
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
-def test_guide(path): assert not lint(path), '\n'.join(lint(path))
+def test_guide(path):
+    found = [m for m in lint(path) if path.stem not in WAITING or ': whole: ' not in m]
+    assert not found, '\n'.join(found)
 
 
 def test_lint_finds_what_it_should(tmp_path):
@@ -23,11 +30,12 @@ def test_lint_finds_what_it_should(tmp_path):
     bad = new.new_notebook(cells=[new.new_markdown_cell('no title'),
         new.new_code_cell('#| export\ndef f(x):\n    return x'), new.new_code_cell('import os\nx = 1'),
         new.new_code_cell('try: x = 1\nexcept Exception: x = 2'), new.new_code_cell('y = 1\n' * 13), new.new_code_cell('print(1)'),
-        new.new_code_cell('x', outputs=[new.new_output('stream', text='saved to /home/me/x at 12:30:01')])])
+        new.new_code_cell('x', outputs=[new.new_output('stream', text='saved to /home/me/x at 12:30:01')]),
+        new.new_code_cell('x', outputs=[new.new_output('display_data', {'text/html': '<td>0.527 [0.495, 0.558], n = 967, chance ...</td>'})])])
     nbformat.write(bad, tmp_path/'bad.ipynb')
     found = '\n'.join(lint(tmp_path/'bad.ipynb'))
     for word in ('no title', 'no docment', 'no docstring', 'imports and other', 'broad except', '13 lines', 'ends in print',
-                 'absolute path', 'time of day'):
+                 'absolute path', 'time of day', 'a cell that is cut'):
         assert word in found, word
 
 

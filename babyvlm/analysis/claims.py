@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from scipy.special import ndtr, ndtri
 
 from ..estimate import Estimate, paired_difference
-from ..reporting.figures import titled
+from ..reporting.figures import look, titled
 
 # %% ../../nbs/analysis/07_claims.ipynb #3aa36f15
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def verdicts(
     return pd.DataFrame([line(c) for c in claims])
 
 # %% ../../nbs/analysis/07_claims.ipynb #1c35a380
-COLOURS = {'supported': '#1f6f50', 'contradicted': '#b5483a', 'no effect of that size': '#4c6a92',
-           'undecided': '#666666', 'not judged': '#666666'}
+_MEANT = {'supported': 'right', 'contradicted': 'wrong', 'no effect of that size': 'no effect'}
+COLOURS = {v: look(m)['color'] for v, m in _MEANT.items()} | {'undecided': '#666666', 'not judged': '#666666'}
 
 def plot_verdicts(
     table:pd.DataFrame,   # from `verdicts`

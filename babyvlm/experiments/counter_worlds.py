@@ -221,7 +221,7 @@ class _OtherPlanted(Planted):
 
 class _LookedUp(_OtherPlanted):
     "Upper levels are looked up from the species that was named."
-    def replies(self, arm, kind='image', tuning=''): return named_first(self, arm)[1]
+    def replies(self, arm, kind='image', tuning=''): return named_first(self, arm)[1].credit
 
 class _Disguised(Zoo):
     "Every picture shows some species, whatever its label."

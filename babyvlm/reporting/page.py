@@ -79,14 +79,15 @@ def _cell_row(c, runs, explorer={}):
     if value and c.part: value = f'<a href="#{anchor(c.part)}">{value}</a>'
     published = _num(c.published) or esc(c.text)
     numbers = [published, value, _num(c.difference), interval, f'{c.n:,}' if c.n else '']
+    kinds = ['num' if t is not published or _num(c.published) else 'said' for t in numbers]
     left = ''.join(f'<td>{esc(str(c[k]))}</td>' for k in _HEADS[:6])
-    right = ''.join(f'<td class="num">{t}</td>' for t in numbers)
+    right = ''.join(f'<td class="{k}">{t}</td>' for k, t in zip(kinds, numbers))
     grey = '' if value else ' class="no"'
     marks = f'id="cell-{esc(c.id)}" data-paper="{c.paper}" data-status="{esc(c.status)}"{grey}'
     items = _items(c, explorer) if value and c.part else ''
     why = f'<td class="why">{esc(c.why)}{folded("source", esc(c.source)) if c.source else ""}</td>'
     return (f'<tr {marks}>{left}{right}<td>{esc(c.status)}</td>{why}'
-            f'<td class="num">{_links(runs)} {items}</td></tr>')
+            f'<td class="runs">{_links(runs)} {items}</td></tr>')
 
 def _items(c, explorer):
     "Link to the items behind a cell, where the explorer has them."

@@ -247,7 +247,9 @@ def gt(self:Table)->GT:   # a `great_tables` object, to style further
     numbers = [c for c in frame if pd.api.types.is_numeric_dtype(frame[c])]
     if numbers: t = t.cols_align('right', columns=numbers)
     sure = [c for c in frame if any(isinstance(x, Estimate) for x in frame[c])]
-    if sure: t = t.tab_style(gt_style.css('min-width: 11em'), loc.body(columns=sure))  # less wrapping
+    if sure:   # less wrapping, as far as a desk is wide
+        least = gt_style.css(f'min-width: {min(11, 40 // len(sure))}em')
+        t = t.tab_style(least, loc.body(columns=sure))
     line = gt_style.css('white-space: nowrap')
     if self.nowrap: t = t.tab_style(line, loc.body(columns=self.nowrap))
     if 'status' in frame:

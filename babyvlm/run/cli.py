@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'data', 'ROOT', 'BENCHMARK', 'BENCHMARKS', 'LABELS', 'MODE', 'DEVICE_MAP', 'DTYPE', 'BATCH', 'MAX_TOKENS',
-           'PARALLEL', 'TIMEOUT', 'MAX_REQUESTS', 'SPLIT', 'LINKS', 'MODEL', 'MODELS', 'IMAGES', 'OUT', 'SHARD',
-           'reproduce', 'notebook', 'device', 'data_list', 'data_check', 'data_make', 'evaluate', 'merge', 'audit',
-           'verify', 'bench']
+           'PARALLEL', 'TIMEOUT', 'MAX_REQUESTS', 'MODEL', 'MODELS', 'OUT', 'SHARD', 'reproduce', 'notebook', 'device',
+           'data_list', 'data_check', 'data_make', 'evaluate', 'merge', 'audit', 'verify', 'bench']
 
 # %% ../../nbs/run/11_cli.ipynb #92c6f554
 from functools import partial
@@ -14,7 +13,8 @@ from pathlib import Path
 
 import typer
 
-from .commands import compare, leaderboard, one_line, plan, power, rescore, survey
+from .commands import (IMAGES, JOBS, LINKS, ONLY, PAPER, PROFILE, SPLIT, compare, leaderboard,
+                                  one_line, plan, power, rescore, survey)
 from .warm import call
 
 # %% ../../nbs/run/11_cli.ipynb #0292fef4
@@ -29,11 +29,10 @@ for verb in (compare, plan, rescore, power): app.command()(verb)
 # %% ../../nbs/run/11_cli.ipynb #662c2d21
 @app.command()
 def reproduce(
-    paper:str=typer.Option(None, help="'v1', 'v2', 'hierarchy' or several as 'v1,v2'; all when left out"),
-    only:str=typer.Option(None, help="part of a notebook's name, such as 'main'"),
-    profile:str=typer.Option('toy', help="'toy': the nursery; 'rehearsal': files that it wrote, read as the "
-                             "real ones; 'paper': real data and a GPU"),
-    jobs:int=typer.Option(2, min=1, help='notebooks side by side'),
+    paper:str=PAPER,      # or several
+    only:str=ONLY,        # one page or a few
+    profile:str=PROFILE,  # world and scale
+    jobs:int=JOBS,        # processes
     force:bool=typer.Option(False, '--force', help='run again what is up to date'),
     cluster:str=typer.Option(None, help="folder of a Snakemake profile, such as 'tools/clusters/slurm'"),
 ):
@@ -127,14 +126,11 @@ MAX_TOKENS = typer.Option(None, min=1, help='hub models: tokens that follow a sh
 PARALLEL = typer.Option(None, min=1, help='endpoints: requests under way at once; default: 4')
 TIMEOUT = typer.Option(None, min=.1, help='endpoints: seconds to wait for an answer; default: 60')
 MAX_REQUESTS = typer.Option(None, min=1, help='endpoints: stop before more requests than this')
-SPLIT = typer.Option('test', help="'train', 'val' or 'test', where a benchmark has splits")
-LINKS = typer.Option(False, '--links', help='pictures may be links that lead out of their folder')
 
 # %% ../../nbs/run/11_cli.ipynb #c0cli006
 MODEL = typer.Option(None, help="folder of a saved model, 'ViT-L-14/openai', a name on the hub "
                      "('Qwen/Qwen2.5-VL-7B-Instruct') or 'endpoint:gpt-4o-2024-11-20'")
 MODELS = typer.Option(None, help='instead: a folder of saved models; writes a page for all of them')
-IMAGES = typer.Option(None, help='folder of the pictures; default: beside the labels')
 OUT = typer.Option(None, help='journal of the replies, which the same command continues; a folder if several '
                    "tasks are asked; with --models the folder of the page, 'results'")
 SHARD = typer.Option('', help="ask only this part, '2/4': the second of four; then `babyvlm merge`")
@@ -286,11 +282,11 @@ def audit(
 # %% ../../nbs/run/11_cli.ipynb #a71fb814
 @app.command()
 def verify(
-    stage:str=typer.Option(None, help='only this kind of artifact'),
+    stage:str=typer.Option(None, help="only this kind of artifact, such as 'cvcl'; default: all"),
     tables:bool=typer.Option(True, '--tables/--hash-only', help='make the toy tables again, or only hash'),
-    paper:str=typer.Option(None, help="tables of 'v1', 'v2' or 'hierarchy'"),
-    only:str=typer.Option(None, help="part of a notebook's name"),
-    jobs:int=typer.Option(2, min=1, help='notebooks side by side'),
+    paper:str=PAPER,      # or several
+    only:str=ONLY,        # one page or a few
+    jobs:int=JOBS,        # processes
 ):
     "Hash the store and the inputs, make the toy tables again, compare them with the committed ones."
     from babyvlm.run import verify as verification
@@ -301,7 +297,8 @@ def verify(
 def bench(
     full:bool=typer.Option(False, '--full/--quick', help='larger sizes'),
     gpu:bool=typer.Option(False, '--gpu', help='run on the CUDA device and keep the record'),
-    part:list[str]=typer.Option(None, help='only these: matching, likelihood, probing, resampling'),
+    part:list[str]=typer.Option(None, help='only these: matching, likelihood, questions, probing, embedding, '
+                          'resampling; may be repeated'),
 ):
     "Ours against the field's tools, as ratios."
     from babyvlm.run import speed
