@@ -10,7 +10,7 @@ __all__ = ['ORDERS', 'PHOTO', 'locate', 'Ask', 'question_items', 'to_question', 
 # %% ../../../nbs/benchmarks/hierarchy/02_questions.ipynb #012ac0c1
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
