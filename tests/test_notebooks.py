@@ -13,15 +13,8 @@ NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoin
 PAPERS = [p for p in NOTEBOOKS if 'papers' in p.parts]
 
 
-# their outputs are of before `whole_tables`; each is to be run again with it, and then leaves this list
-WAITING = {'02_v1_data', '03_v1', '05_v2', '06_planted', '11_abilities', '12_claims', '04_coverage', '05_page', '63_main_results', '78_human_survey',
-           '81_main_image_table'}
-
-
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
-def test_guide(path):
-    found = [m for m in lint(path) if path.stem not in WAITING or ': whole: ' not in m]
-    assert not found, '\n'.join(found)
+def test_guide(path): assert not lint(path), '\n'.join(lint(path))
 
 
 def test_lint_finds_what_it_should(tmp_path):
