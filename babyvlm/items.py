@@ -57,6 +57,9 @@ class Item:
         for k in ('images', 'options', 'rounds'): object.__setattr__(self, k, tuple(getattr(self, k)))
         if self.choice not in CHOICES:
             raise ValueError(f"item '{self.uid}': choice '{self.choice}' not in {CHOICES}")
+        text = ' '.join((self.prompt, *map(str, self.options), *(r['prompt'] for r in self.rounds)))
+        if text != text.encode(errors='replace').decode():
+            raise ValueError(f"item '{self.uid}': half a character in its text; save the file as UTF-8")
         k = dict(options=len(self.options), images=len(self.images)).get(self.choice)
         if k is not None and isinstance(self.gold, int) and not 0 <= self.gold < k:
             raise ValueError(f"item '{self.uid}': gold {self.gold} is outside the {k} {self.choice}")
@@ -158,7 +161,10 @@ def _rgb(im, path):
     if im.mode in ('I', 'F') and not deep:
         raise ImageError(path, '32 bits a channel, of unknown range; save it with 8')
     im = ImageOps.exif_transpose(im)
-    if deep: im = Image.fromarray((np.asarray(im) // 257).astype(np.uint8))
+    if deep:
+        grey, clear = np.asarray(im), im.info.get('transparency')   # one value that is not seen, or None
+        im = Image.fromarray((grey // 257).astype(np.uint8))
+        if clear is not None: im.putalpha(Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8)))
     if im.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in im.info:
         im = im.convert('RGBA')
         white = Image.new('RGB', im.size, 'white'); white.paste(im, mask=im.getchannel('A')); im = white
@@ -328,8 +334,12 @@ def _once(pairs):
     return dict(pairs)
 
 def _reply(row, where):
-    "A row as a reply, its scores numbers."
+    "A row as a reply, its scores numbers, its words a text."
+    row = {k: v for k, v in row.items() if v is not None}
+    kinds = dict(text=str, chosen=int, reason=str, rule=str)
     try:
+        odd = [k for k, kind in kinds.items() if k in row and not isinstance(row[k], kind)]
+        if odd: raise TypeError(f'{odd[0]} is {row[odd[0]]!r}')
         reply = Reply(**row)
         if reply.scores is None or np.isfinite(np.asarray(reply.scores)).all(): return reply
         why = f'score {list(reply.scores)} is not finite'

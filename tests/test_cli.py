@@ -219,3 +219,26 @@ def test_a_number_that_cannot_be_meant_is_refused(words):
     from babyvlm.run.cli import app
     out = CliRunner().invoke(app, words.split())
     assert out.exit_code == 2 and 'Invalid value' in out.output, out.output
+
+
+def test_a_file_is_no_model_and_here_is_a_folder(world, tmp_path, monkeypatch):
+    words = ['--benchmark', 'v1/vtwt', '--labels', world/'labels', '--out', tmp_path/'a.jsonl']
+    status, out = run('evaluate', '--model', world/'clip'/'open_clip_config.json', *words)
+    assert status == 2 and 'is a file: name the folder of the model' in out, out
+    monkeypatch.chdir(tmp_path)
+    status, out = run('evaluate', '--model', '.', *words)
+    assert status == 2 and 'holds neither open_clip_config.json nor config.json' in out, out
+
+
+def test_labels_are_found_in_any_case(world, tmp_path):
+    labels = shutil.copytree(world/'labels', tmp_path/'labels', symlinks=True)
+    found = next(labels.rglob('vtwt.csv')); found.rename(found.with_name('VTWT.CSV')); found.with_name('._vtwt.csv').write_bytes(b'x')
+    status, out = run('evaluate', '--model', world/'clip', '--benchmark', 'v1/vtwt', '--labels', labels, '--out', tmp_path/'a.jsonl')
+    assert status == 0 and 'n = 12' in out, out
+    status, out = run('rescore', '--benchmark', 'v1/vtwt', '--labels', labels, '--journal', tmp_path/'a.jsonl', '--mode', 'nice')
+    assert status == 2 and "unknown mode 'nice'" in out, out
+
+
+def test_verify_of_a_kind_that_is_not_there_is_no_success(tmp_path):
+    status, out = run('verify', '--hash-only', '--stage', 'nope', env=dict(BABYVLM_STORE=str(tmp_path), BABYVLM_DATA=''))
+    assert status == 1 and "no artifact is of the kind 'nope'" in out, out

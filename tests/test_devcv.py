@@ -528,3 +528,23 @@ def test_intervals_of_records_are_resampled_and_of_items_wilsons(toy):
         replies = ask(Says(lambda i: 'B' if i.rounds or i.options[0] == 'A' else '2'), items)
         for m, c in credit(items, replies).items():
             assert score_items(items, replies)[m] == (c.bootstrap() if task == 'memory' else c.wilson()), (task, m)
+
+
+def test_hidden_files_and_folders_hold_no_task(toy, tmp_path):
+    folder = shutil.copytree(toy[1]['home', 'test']['count'].parent, tmp_path/'test'/'count')
+    want = load_items(tmp_path, 'count')
+    for place in ('test/._count', 'test/count/.ipynb_checkpoints', '._test/count'):
+        (tmp_path/place).mkdir(parents=True); (tmp_path/place/'data.json').write_bytes(b'\0\5\x16\7')
+    (folder/'._data.json').write_bytes(b'\0\5\x16\7')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert find_tasks(tmp_path) == {'count': folder/'data.json'} and load_items(tmp_path, 'count') == want
+
+
+def test_a_null_id_is_no_id_and_half_a_character_is_a_fault(toy, tmp_path):
+    folder = shutil.copytree(toy[1]['home', 'test']['count'].parent, tmp_path/'count')
+    rows = json.loads((folder/'data.json').read_text())[:3]
+    rows[0]['id'] = None; del rows[1]['id']; rows[2]['conversations'][0]['value'] += ' \ud83d'
+    (folder/'data.json').write_text(json.dumps(rows))
+    items = load_items(folder, 'count')
+    assert [i.meta['id'] for i in items] == ['', ''] and [f.reason for f in items.faults] == ['bad turn'] and 'half a character' in str(items.faults[0])

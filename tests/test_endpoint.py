@@ -177,3 +177,33 @@ def test_benchmarks_of_two_papers_through_the_command_line(tmp_path, monkeypatch
         for task in ('vtwt', 'baby_winoground', 'labeled_s'):
             status, said = run('--benchmark', f'v1/{task}', '--labels', tmp_path/'labels')
             assert status == 0 and 'chance' in said, said
+
+
+def with_choice(**what): return completion() | dict(choices=[completion()['choices'][0] | what])
+
+
+@pytest.mark.parametrize('odd', [with_choice(message='B'), with_choice(message=['B']), with_choice(message=5), with_choice(message=dict(content=[dict(type=['text'], text='B')]))])
+def test_a_message_of_another_kind_is_asked_again_and_named(tmp_path, odd):
+    with serve(lambda body: (200, odd, {})) as (url, seen, _):
+        with pytest.raises(EndpointError, match='no answer after 2 tries .(the reply is no chat completion|it answers in)'): remote(url, tmp_path, tries=2).say(ASKED[:1])
+    assert len(seen) == 2 and not [*tmp_path.rglob('*/*.json')]
+
+
+@pytest.mark.parametrize('paid', ['9', [9], {}, float('nan'), -9, 1e999, None])
+def test_token_counts_that_are_no_counts_cost_nothing(tmp_path, paid):
+    with serve(lambda body: (200, completion() | dict(usage=dict(prompt_tokens=paid, completion_tokens=1)), {})) as (url, *_):
+        r = remote(url, tmp_path, price_in=1., price_out=1.)
+        assert r.say(ASKED[:1]) == ['B. dog'] and r.bill.tokens_in == 0 and r.bill.cost == 1e-6
+
+
+@pytest.mark.parametrize('top', ['A', 5, [['A']], [['A', '-1']], [5]])
+def test_a_kept_answer_with_odd_log_probabilities_is_asked_again(tmp_path, top):
+    with serve(lists(TOP)) as (url, seen, _):
+        want = remote(url, tmp_path).score_letters(ASKED[:1], [2])[0]
+        for f in tmp_path.rglob('*/*.json'): f.write_text(json.dumps(json.loads(f.read_text()) | dict(top=top)))
+        assert (remote(url, tmp_path).score_letters(ASKED[:1], [2])[0] == want).all() and len(seen) == 4
+
+
+def test_a_missing_key_is_one_line(tmp_path, monkeypatch):
+    for name in ('OPENAI_API_KEY', 'OPENAI_ADMIN_KEY'): monkeypatch.delenv(name, raising=False)
+    with pytest.raises(EndpointError, match='endpoint:m needs a key: set OPENAI_API_KEY'): load_vlm('endpoint:m', cache=tmp_path)

@@ -138,6 +138,13 @@ def test_a_changed_chat_template_is_another_model(tmp_path):
     assert len(set(ids)) == 7 and weights_id(m) == ids[-1]
 
 
+@pytest.mark.parametrize('template', ['{% for', "{{ raise_exception('no system') }}", '{{ messages.x.y }}'])
+def test_a_template_that_fails_is_one_line(tmp_path, template):
+    from babyvlm.models.hub_models import Question, load_vlm
+    m = model(tmp_path/'m'); (m/'chat_template.jinja').write_text(template)
+    with pytest.raises(ValueError, match="'m': its chat template fails"): load_vlm(m, device='cpu').say([Question('How many?')])
+
+
 def chunk(kind, data, crc=0): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data) ^ crc)
 def png(w, h, crc=0): return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, 1, 0, 0, 0, 0), crc) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
 

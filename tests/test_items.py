@@ -339,3 +339,21 @@ def test_a_line_of_a_journal_that_is_no_reply_is_named(tmp_path, line):
     with pytest.raises(ValueError, match='line 3 is n.*remove it'): Journal(tmp_path/'j')
     (tmp_path/'k').write_bytes(b'1\n')
     with pytest.raises(ValueError, match='line 1 is no reply'): Journal(tmp_path/'k')
+
+
+@pytest.mark.parametrize('field, value', [('text', 3), ('text', ['B']), ('chosen', 'B'), ('reason', 5), ('rule', {})])
+def test_a_journal_row_with_a_value_of_another_kind_is_named(tmp_path, field, value):
+    j = Journal(tmp_path/'j.jsonl', 'm', 'b'); j.write([Reply('u', text='B')])
+    head, row = (tmp_path/'j.jsonl').read_text().splitlines()
+    (tmp_path/'j.jsonl').write_text(f'{head}\n{json.dumps(json.loads(row) | {field: value})}\n')
+    with pytest.raises(ValueError, match=f'j.jsonl line 2 is no reply .{field} is'): Journal(tmp_path/'j.jsonl')
+
+
+def test_half_a_character_is_no_question():
+    for half in (dict(prompt='a \ud83d?'), dict(options=('a', '\udc00'))):
+        with pytest.raises(ValueError, match="item 'u': half a character"): Item('u', 'b', (), **half)
+
+
+def test_a_16_bit_value_that_is_not_seen_is_white(tmp_path):
+    Image.fromarray(np.array([[0, 32768]], np.uint16)).save(tmp_path/'a.png', transparency=0)
+    assert {tuple(im.getpixel((x, 0)) for x in (0, 1)) for im in openers(tmp_path/'a.png')} == {((255,) * 3, (127,) * 3)}

@@ -141,6 +141,8 @@ def test_vlmevalkit(tmp_path):
     assert [u.credit for u in read_vlmevalkit(kit(tmp_path, scored)).units] == [0, 1, 0, 1, 0]
     sheet = tmp_path/'LLaVA-7B'/'LLaVA-7B_x.xlsx'; sheet.write_bytes(b'PK')
     with pytest.raises(ValueError, match='LLaVA-7B_x.xlsx: (reading .xlsx needs openpyxl|no Excel sheet)'): read_vlmevalkit(sheet)
+    sheet = sheet.rename(sheet.with_suffix('.XLSX'))
+    with pytest.raises(ValueError, match='LLaVA-7B_x.XLSX: (reading .xlsx needs openpyxl|no Excel sheet)'): read_vlmevalkit(sheet)
 
 
 @pytest.mark.parametrize('name,text', [('a.jsonl', '{"x": 1}\n'), ('a.tsv', 'index\tanswer\n1\tA\n'), ('a.eval', 'not a zip'), ('a.json', '{"eval": {}}'),
@@ -161,6 +163,9 @@ def test_logs_of_two_harnesses_are_compared(tmp_path):
     row, = csv.DictReader(open(tmp_path/'out'/'compare.csv'))
     assert float(row['difference']) == pytest.approx(.6) and row['pairing'] == 'unpaired', 'fingerprints of two harnesses differ'
     assert '<table>' in (tmp_path/'out'/'compare.html').read_text()
+    for more, said in ((['--metric', 'nope'], 'no metric'), (['--margin', '2'], "'--margin'")):
+        out = CliRunner().invoke(app, ['compare', str(one), str(one), *more])
+        assert out.exit_code == 2 and said in out.output, out.output
 
 
 def test_three_harnesses_and_two_label_sets_are_compared(tmp_path, monkeypatch):

@@ -187,6 +187,16 @@ def test_letters_within_an_option_are_no_labels():
     assert [parse_letter(t, options).answer for t in (shown, f'{shown}\nAnswer: D', 'A/C unit')] == [None, 'D', 'D']
 
 
+NEIGHBOURS += [   # a breaker's, written before the rules were seen
+    ('letter', '答案是B', 'B'), ('letter', '选C，因为它是圆的', 'C'), ('letter', '正解はDです。', 'D'), ('letter', '정답은 B입니다.', 'B'), ('letter', 'A不是，B是。', 'B'),
+    ('letter', '答案不是B', None), ('letter', 'A不对', None), ('letter', '是A吗？', None), ('letter', '答案：A或B', None), ('letter', '答案：A、B', None), ('letter', 'Bではない', None),
+    ('letter', 'B가 아닙니다', None), ('letter', '图A里有一只狗，图B里有一只猫。', None), ('letter', '卡拉OK', None), ('letter', 'A is a cup. C is the better match.', 'C'),
+    ('letter', 'Is A better?', None), ('number', 'At 3:45 pm', None), ('number', 'The clock shows 10:10.', None), ('number', 'At 3:45 there were 4.', 4), ('number', 'Count:4', 4),
+    ('direction', 'It stands upright.', None), ('direction', 'upright, then to the left', 'left'), ('direction', 'topright', 'top right'),
+    ('yes_no', 'YES\nNO\nYES', None), ('yes_no', 'yes\nyes\nno', None), ('yes_no', 'No.\nNo.\nNo.', False), ('yes_no', 'The animal has no wings.', None),
+    ('yes_no', 'It has no wings, so yes.', True), ('yes_no', 'Y', True), ('yes_no', 'Answer: n', False), ('yes_no', 'N.', False)]
+
+
 @pytest.mark.parametrize('parser, reply, right', NEIGHBOURS)
 def test_neighbours_of_known_forms(parser, reply, right):
     got = strict(dict(parser=parser, reply=reply, options=['bird', 'object', 'label', 'choice'])).answer

@@ -240,3 +240,12 @@ def test_a_model_beside_people_is_never_left_out_in_silence(tmp_path):
     journal.write_text('{"journal": 1}\n{"uid": "00000", "text": "well"}\n')
     out = CliRunner().invoke(app, call)
     assert out.exit_code == 2 and 'm.jsonl: no reply names an option' in out.output, out.output
+
+
+def test_a_save_a_line_as_a_jspsych_server_keeps_them(tmp_path):
+    rows = [dict(trial_type='html-button-response', trial_index=0, participant=p, item='i', response=1, correct=True) for p in 'ab']
+    for name, text in dict(lists='\n'.join(json.dumps([r]) for r in rows) + '\n', rows='\r\n'.join(map(json.dumps, rows)), one=json.dumps(rows)).items():
+        (tmp_path/f'{name}.json').write_text(text)
+        assert list(read_people(tmp_path/f'{name}.json').answers.person) == ['a', 'b']
+    (tmp_path/'cut.json').write_text('[{"a": 1}]\n[{"a": }]')
+    with pytest.raises(ValueError, match='cut.json line 2: not JSON'): read_people(tmp_path/'cut.json')

@@ -140,3 +140,11 @@ def test_statistics_count_levels_from_one():
     from babyvlm.data.taxonomy import choice_statistics
     tree = random_taxonomy((2, 2), root='')
     assert choice_statistics(list(build_questions(tree, list(tree), list(tree))), tree)['level'].tolist() == [1, 2]
+
+
+def test_endings_in_any_case_and_digits_that_are_no_level(tmp_path):
+    (tmp_path/'T.JSON').write_text('{"crow": ["bird", "crow"]}')
+    assert load_hierarchy(tmp_path/'T.JSON').paths == {'crow': ('bird', 'crow')}
+    row = dict(image='a.jpg', label='crow', level1='bird', choices_level1=['bird', 'fish'])
+    (tmp_path/'a.jsonl').write_text(json.dumps(row | {'level²': 'x'}))
+    with pytest.raises(ValueError, match="a.jsonl line 1: unknown key 'level²'"): load_annotations(tmp_path/'a.jsonl')

@@ -29,7 +29,7 @@ import numpy as np
 from .devcv.read import find_tasks, load_items, options_of
 from .devcv.score import converse, credit
 from .devcv.tasks import TASKS
-from .v1 import FILES, LOADERS, choice_outcome, winoground_outcomes
+from .v1 import LOADERS, _label_file, choice_outcome, winoground_outcomes
 from ..credit import pick
 from ..items import ChatModel, DualEncoder, Item, Journal, LikelihoodModel, Reply, evaluate, open_image
 from ..store import write_whole, writing
@@ -229,9 +229,8 @@ def _write_docs(out, docs, make, task):
 def _v1_items(v1, images):
     "(task, items) of the V1 label files that are there."
     for task in _V1 if v1 else ():
-        places = Path(v1)/FILES[task], Path(v1)/'babylmms-eval'/FILES[task]
-        path = next((p for p in places if p.exists()), None)
-        if path is not None: yield task, LOADERS[task](path, images or path.parent)
+        path = _label_file(v1, task)
+        if path.exists(): yield task, LOADERS[task](path, images or path.parent)
 
 # %% ../../nbs/benchmarks/06_lmms_eval.ipynb #c72d107d
 def write_tasks(

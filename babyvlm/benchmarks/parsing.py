@@ -96,6 +96,8 @@ _QUOTES = str.maketrans({**dict.fromkeys('‘’', "'"), **dict.fromkeys('“”
 _TAGS = '(?:b|i|u|p|em|strong|span|code|s)>'
 _UNSEEN = re.compile(rf'{_NO_WIDTH}|<{_TAGS}(?=[\w<]|[^<]{{1,200}}</)|</{_TAGS}'   # not the B of '<B>'
                      r'|<\|[^|<>\n]{1,40}\|>|<end_of_turn>', re.I)
+_EAST = '[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]'
+_SCRIPTS = re.compile(f'(?<={_EAST})(?=[A-Za-z])|(?<=[A-Za-z])(?={_EAST})')   # '答案是B' has no blank
 
 def plain(
     reply:str,       # raw reply
@@ -103,7 +105,7 @@ def plain(
     "The reply without typography."
     t = unicodedata.normalize('NFKC', _UNSEEN.sub('', (reply or '').translate(_QUOTES))).translate(_QUOTES)
     t = re.sub(r'\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}', r'\1', t)
-    t = re.sub(r'\*+|`+|~~|(?<!\w)_+|_{1,3}(?!\w)|\$', '', t)
+    t = re.sub(r'\*+|`+|~~|(?<!\w)_+|_{1,3}(?!\w)|\$', '', _SCRIPTS.sub(' ', t))
     return re.sub(r'\s+', lambda m: '\n' * min(2, m[0].count('\n')) or ' ', t).strip()
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f005
@@ -146,11 +148,12 @@ _NOT = re.compile(
     r"(?:n't|\b(?:not|never|neither|nor|cannot|exclud\w+|eliminat\w+|rul\w+ out|rather than|instead of"
     r"|except|(?:anything|all|everything) but|other than|unlike|than|without|doubt\w*))"
     r" (?:(?:think|believe|say|choose|pick|select|go with|see|find|go|move|leave|exit|head|roll|turn|fall"
-    rf"|come|travel|disappear) )?{_LINK}{_OPEN}$", re.I)
+    rf"|come|travel|disappear) )?{_LINK}{_OPEN}$|[不非][\u3400-\u9fff]{{0,2}} ?$", re.I)
 _WRONG = re.compile(
     r"^[\s\"')\].,:?-]*(?:(?:is|are|was|were|seems?|looks?|can|could|does|do|would|must)(?: all| both| also)?"
     r"(?:n't| ?not)\b|(?:(?:is|are|was|were|seems?|looks?) (?:the |an? )?)?(?:all |both |also |clearly )?"
-    r"(?:wrong|incorrect|false|impossible|ruled out|excluded)\b|no\b\s*(?:[.,;:!\n]|$))", re.I)
+    r"(?:wrong|incorrect|false|impossible|ruled out|excluded)\b|no\b\s*(?:[.,;:!\n]|$))"
+    r"|^[\"'」)]? ?(?:[不错錯吗嗎]|では|じゃ|ですか|[가은는이]? ?아[니닙])", re.I)
 
 def _negated(text, start, end):
     "Whether the words beside a mention deny it."
@@ -213,7 +216,7 @@ _END = (r"(?:\bfinal (?:answer|choice|decision)\W{0,4}(?:is\W{0,3})?|<answer>|\\
 _FINAL = re.compile(rf"{_END} ?{_LINK}{_OPEN}$", re.I)
 _RIGHT = re.compile(r"^[\s\"')\],:]*(?:is|would be|seems|looks|must be|has to be|fits|matches)?"
                     r"(?: clearly| definitely| probably| most likely)?"
-                    r" ?(?:the )?(?:[\w¤]+ )?(?:correct|right|answer|best|match|choice|true)\b", re.I)
+                    r" ?(?:the )?(?:[\w¤]+ )?(?:correct|right|answer|best|better|match|choice|true)\b", re.I)
 _NAMES = re.compile(r"\b(?:vitamin|hepatitis|type|plan|grade|fig(?:ure|\.)|[dm]r\.|mrs\.) $", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f018
@@ -261,7 +264,8 @@ def _mentions(text, letters, texts):
     "Mentions of letters in order of appearance."
     own = ''.join(letters) + ''.join(letters).lower()
     one = rf"(?<!\w)(?<!\w[.'-])[{own}](?!\w)(?!['-]\w)(?!\.[A-Za-z](?![a-z]))(?!\+(?![A-Z]\b)|#)"
-    link = (r"[)\]\"']*(?:(?<=[A-Z]) (?=[A-Z]\b)|\s*(?:,\s*(?:and|or)?|\(?\b(?:and|or|nor|to)\b|[/&+|]))"
+    link = (r"[)\]\"']*(?:(?<=[A-Z]) (?=[A-Z]\b)|\s*(?:,\s*(?:and|or)?|\(?\b(?:and|or|nor|to)\b|[/&+|、]"
+            r"|或者?|还是|還是|和|[与與とかや]|또는|이나))"
             r"\s*(?:(?:maybe|perhaps|possibly|even|else|option|choice),? )?[(\[\"']*")
     run = re.compile(rf"{one}(?:{link}(?![aI] +[A-Za-z]){one})*")
     out, hidden = [], _hide(text, texts)
@@ -445,6 +449,7 @@ _BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|
                     r"|[/^]$|(?:[≤≥]|(?:^|(?<=\s))[<>]=?)(?: (?<!^> ))?$",
                     re.I)
 _VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|fewer|less)\b|/\d", re.I)
+_CLOCK = re.compile(r"\b\d{1,2}:\d\d(?::\d\d)?(?!\d)")   # '3:45 pm'
 _LISTED = re.compile(r"^[ >#-]*(\d{1,3})[.)] +\S", re.M)
 _IN_LINE = re.compile(r"(?:^|\s)(\d{1,2})[.)] +(?=[A-Za-z])")   # '1. cup 2. cup'
 _TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )count|number|sum)(?: (?:of|is)\b[^.,\d\n]{0,20})?"
@@ -464,6 +469,7 @@ _OPENS = re.compile(r"[.;]? *$|[.;:] |,(?! ?\d)|(?: \w+){0,2} \(|(?: \w+){1,2}[.
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f019
 def _numbers(text):
     "Mentions of whole numbers; None stands for one that is no whole count."
+    text = _CLOCK.sub('§', text)
     listed, out = {m.start(1) for m in _LISTED.finditer(text)}, []
     in_line = list(_IN_LINE.finditer(text))
     if [int(m[1]) for m in in_line] == [*range(1, len(in_line) + 1)]: listed |= {m.start(1) for m in in_line}
@@ -524,7 +530,7 @@ _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", r
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f020
 _LEFT = re.compile(r"(?<!the )(?<!far )\bleft(?= (?:the|an?|my|its|his|her|this)\b)", re.I)   # the verb
-_IDIOM = re.compile(r"\b(?:upside down|left out(?! of)"
+_IDIOM = re.compile(r"\b(?:upright|downright|upside down|left out(?! of)"
                     r"|right (?=there|here|away|now|before|after|next to|behind|in front|above|below)"
                     r"|right side up|left (?:behind|over)|(?:what|all that|nothing|that)(?:'s| is) left"
                     r"|(?:stand|sit|l[yi]|put|pick|look|set|show|slow)\w* (?:up|down))\b", re.I)
@@ -570,11 +576,13 @@ def parse_direction(
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #b65a84bf
 _YES_NO = re.compile(r"\b(?:yes|yeah|yep|yup|no|nope)\b"
-                     r"|(?<=answer\": )(?:true|false)\b|^(?:true|false)(?=\W*$)")
+                     r"|(?<=answer\": )(?:true|false)\b|^(?:true|false)(?=\W*$)"
+                     r"|(?:^|(?<=answer: ))[yn](?=\W*$)")
 _BOTH = re.compile(r"\b(?:yes|no)\s*(?:or|and|/|\||&)\s*(?:yes|no)\b(?! other)"
-                   r"|\b(?:yes[\s,]+no|no[\s,]+yes)\W*$")
+                   r"|\b(yes|no)[\s,]+(?:\1[\s,]+)*(?!\1)(?:yes|no)\b(?:[\s,]+(?:yes|no)\b)*\W*$")
 _WHEN = re.compile(r"\b(?:if|unless|otherwise|else)\b[^.!?;\n]*$")
 _SURELY = "(?:(?:absolutely|certainly|clearly|definitely|indeed|of course|oh|obviously|sure),? )?"
+_HAS = re.compile(r"\b(?:has|have|had|having|with) $")   # 'it has no wings'
 _ASIDE = re.compile(r"\.? ?\d|\s+(?:doubt|question|problem|worries|kidding|idea|clue|wonder|way of|way to"
                     r"|matter|image|picture|photo|information|context|answer|response|comment)\b")
 
@@ -588,7 +596,7 @@ def _yes_no(text):
         opens = first and (ends or not before)
         said = not _WHEN.search(before) and (opens or (ends and _SAYS.search(before)))
         alone = ends and before.endswith(', ') and not _WHEN.search(before)
-        strength = 0 if _ASIDE.match(after) else _rank(text, m, said, alone)
+        strength = 0 if _ASIDE.match(after) or _HAS.search(before) else _rank(text, m, said, alone)
         denied = bool(_NOT.search(before[-80:]))
         out.append(_Mention(frozenset([m[0][0] in 'yt']), *m.span(), strength, denied))
     return out

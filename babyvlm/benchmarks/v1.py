@@ -239,6 +239,12 @@ LOADERS = dict(labeled_s=load_labeled_s, vtwt=load_vtwt, baby_winoground=load_ba
 FILES = dict(labeled_s='labeled_s.csv', vtwt='vtwt.csv', baby_winoground='baby_winoground.csv',
              saycam_caption='SAYCam_caption.csv')
 
+def _label_file(folder, task):
+    "A task's file in a folder, its name in any case; or where it should be."
+    places = [d/FILES[task] for d in (Path(folder), Path(folder)/'babylmms-eval')]
+    near = [p for w in places for p in sorted(w.parent.glob('*')) if p.name.lower() == w.name.lower()]
+    return next((p for p in [*places, *near] if p.exists()), places[0])
+
 # %% ../../nbs/benchmarks/05_v1.ipynb #c8be1345
 def choice_outcome(
     scores,             # (k,) higher is better, finite

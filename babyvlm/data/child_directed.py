@@ -11,6 +11,7 @@ __all__ = ['MAX_WORDS', 'THING_WORDS', 'LOOKS', 'DOING', 'MOVES', 'ADULT_CUES', 
 import hashlib
 import importlib
 import json
+import math
 import re
 import threading
 import time
@@ -27,6 +28,7 @@ from typing import NamedTuple
 import torch
 from datasets import Dataset
 from fastcore.basics import patch
+from jinja2 import TemplateError
 
 from .saycam import Ledger, tokenize
 from ..store import canonical_json, sha256_text, write_whole
@@ -295,12 +297,17 @@ class LocalChat:
         return out
 
 # %% ../../nbs/data/04_child_directed.ipynb #5de1809b
+def _templated(reader, talk, name):
+    "A conversation as a model's template writes it, which is foreign code."
+    try: return reader.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    except TemplateError as e: raise ValueError(f"'{name}': its chat template fails ({e})") from None
+
 @patch
 @torch.inference_mode()
 def _answer(self:LocalChat, items):
     "One batch: chat template, greedy decoding, strict reading."
-    tok, how = self.tokenizer, dict(tokenize=False, add_generation_prompt=True)
-    texts = [tok.apply_chat_template(messages(c), **how) for _, c in items]
+    tok = self.tokenizer
+    texts = [_templated(tok, messages(c), self.id) for _, c in items]
     x = tok(texts, return_tensors='pt', padding=True, padding_side='left', add_special_tokens=False)
     x = {k: v.to(self.model.device) for k, v in x.items() if k in ('input_ids', 'attention_mask')}
     how = dict(max_new_tokens=self.max_new_tokens, do_sample=False, pad_token_id=tok.pad_token_id)
@@ -360,16 +367,22 @@ class Endpoint:
         pause:float=1.,       # seconds before the second try; doubles, at most 60
         sleep:Callable=time.sleep,  # how to wait
     ):
-        import openai   # here: only this engine needs it
-        bounded = dict(response=[lambda r: _bound(r, timeout)])
-        how = dict(max_retries=0, timeout=timeout, http_client=openai.DefaultHttpxClient(event_hooks=bounded))
-        self.client = openai.OpenAI(base_url=base_url, api_key=api_key, **how)
+        self.client = _client(model, timeout, base_url=base_url, api_key=api_key)
         self.model, self.cache, self.id, self.parallel = model, Path(cache), f'endpoint:{model}', parallel
         self.price_in, self.price_out, self.max_cost = price_in, price_out, max_cost
         self.max_requests, self.tries, self.pause, self.sleep = max_requests, tries, pause, sleep
         self._begin(2*timeout)
 
 # %% ../../nbs/data/04_child_directed.ipynb #epbegin1
+def _client(model, timeout, **where):
+    import openai   # here: only this engine needs it
+    bounded = dict(response=[lambda r: _bound(r, timeout)])
+    how = dict(max_retries=0, timeout=timeout, http_client=openai.DefaultHttpxClient(event_hooks=bounded))
+    try: return openai.OpenAI(**where, **how)
+    except openai.OpenAIError:
+        raise EndpointError(f'endpoint:{model} needs a key: set OPENAI_API_KEY, to any text for a server '
+                            'that asks for none') from None
+
 @patch
 def _begin(self:Endpoint, most=120.):
     "Nothing was asked so far; a request may take so many seconds in all."
@@ -429,8 +442,8 @@ def _content(content):
     if content is None or isinstance(content, str): return content or ''
     if not isinstance(content, list): raise _Garbled(f'its text is {content!r:.60}')
     parts = [p if isinstance(p, dict) else getattr(p, '__dict__', {}) for p in content]
-    kinds = {p.get('type') for p in parts} - {*_WORDS, *_ASIDES}
-    if kinds: raise _Garbled(f'it answers in {min(map(str, kinds))}, not in words')
+    kinds = {str(p.get('type')) for p in parts} - {*_WORDS, *_ASIDES}
+    if kinds: raise _Garbled(f'it answers in {min(kinds)}, not in words')
     said = [p.get('text') for p in parts if p['type'] in _WORDS]
     if not all(isinstance(x, str) for x in said): raise _Garbled('a part of its text is no text')
     return ''.join(said)
@@ -450,11 +463,12 @@ def _unpack(reply):
     "The parts of a completion that are kept."
     choices = getattr(reply, 'choices', None)
     message = getattr(choices[0], 'message', None) if isinstance(choices, list) and choices else None
-    if message is None: raise _Garbled('the reply is no chat completion')
+    if not hasattr(message, 'content'): raise _Garbled('the reply is no chat completion')
     why, usage = choices[0].finish_reason, reply.usage
     refused = getattr(message, 'refusal', None) or why == 'content_filter'
     reason = 'refused' if refused else 'answer was cut off' if why in ('length', 'max_tokens') else ''
-    paid = [getattr(usage, k, 0) or 0 for k in ('prompt_tokens', 'completion_tokens')]
+    paid = [getattr(usage, k, 0) for k in ('prompt_tokens', 'completion_tokens')]
+    paid = [n if isinstance(n, (int, float)) and 0 <= n < math.inf else 0 for n in paid]   # not '9', not NaN
     out = dict(text=_content(message.content), reason=reason, tokens_in=paid[0], tokens_out=paid[1])
     top = _top(getattr(choices[0], 'logprobs', None))
     return out if top is None else out | dict(top=top)
@@ -519,6 +533,9 @@ def _kept(f):
     except (ValueError, RecursionError): answer = None
     kinds = dict(text=str, reason=str, tokens_in=(int, float), tokens_out=(int, float))
     whole = isinstance(answer, dict) and all(isinstance(answer.get(k), t) for k, t in kinds.items())
+    top = whole and answer.get('top') or []   # [token, log-probability] of each
+    whole = whole and isinstance(top, list) and all(
+        isinstance(x, list) and [*map(type, x)] == [str, float] for x in top)
     if not whole: f.unlink(missing_ok=True)
     return answer if whole else None
 

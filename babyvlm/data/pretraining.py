@@ -69,7 +69,7 @@ def parse_clip(
     head, _, k = stem.partition('_frame_')
     *recording, start, end = head.split('_')
     recording = '_'.join(recording)
-    if not (start.isdigit() and end.isdigit()) or (k and not k.isdigit()):
+    if not (start.isdecimal() and end.isdecimal()) or (k and not k.isdecimal()):
         raise ValueError(f"'{name}' is no clip; expected <recording>_<start ms>_<end ms>[_frame_<k>]")
     if len(recording.split('_')) != 4: raise ValueError(f"'{name}' is no clip: '{recording}' is no recording")
     parse_name(recording)

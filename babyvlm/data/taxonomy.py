@@ -154,7 +154,7 @@ def load_hierarchy(
 )->Taxonomy:              # validated
     "A taxonomy from its JSON file."
     path = Path(source)
-    if path.suffix != '.json': path = released_file(source, root=root)
+    if path.suffix.lower() != '.json': path = released_file(source, root=root)
     if not path.is_file(): raise FileNotFoundError(f"no taxonomy at '{path}'{_SOURCE}")
     name = next((k for k, r in RELEASED.items() if r.file == path.name), path.stem)
     ranks = RELEASED[name].ranks if name in RELEASED else ()
@@ -224,7 +224,7 @@ def _annotation(d):
     if not isinstance(d, dict): raise ValueError('a row is an object')
     lacks = [k for k in ('image', 'label') if not isinstance(d.get(k), str) or not d[k].strip()]
     if lacks: raise ValueError(f"no {' and no '.join(lacks)}")
-    levels = sorted(int(k[5:]) for k in d if k[:5] == 'level' and k[5:].isdigit() and d[k] is not None)
+    levels = sorted(int(k[5:]) for k in d if k[:5] == 'level' and k[5:].isdecimal() and d[k] is not None)
     if levels != list(range(1, len(levels) + 1)):
         raise ValueError(f'levels {levels} do not follow from 1')
     lost = [i for i in levels if not isinstance(d.get(f'choices_level{i}'), list)]

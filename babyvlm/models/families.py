@@ -111,6 +111,7 @@ def find_family(
 )->tuple[Family, Source]:
     "The one family that recognises a source."
     given = {k: v for k, v in options.items() if v is not None}
+    if Path(spec).is_file(): raise ValueError(f"'{spec}' is a file: name the folder of the model")
     source, known = Source(str(spec), Path(out), given), FAMILIES.values() if families is None else families
     fit = [f for f in known if f.recognise(source)]
     if len(fit) == 1: return _takes(fit[0], given), source

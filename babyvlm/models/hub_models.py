@@ -33,7 +33,7 @@ from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTex
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from ..config import pick_device
-from ..data.child_directed import Endpoint, EndpointError
+from ..data.child_directed import Endpoint, EndpointError, _templated
 from ..data.conversations import IMAGE
 from ..items import ImageError, open_image
 from ..products import quick_products
@@ -170,7 +170,7 @@ class HubLLM(_Hub):
         if q.images: raise ValueError(f'{self.name} is a language model and cannot see {q.images[0]}')
         if self.base: return f'{q.before}{q.text} Answer:'
         plain = [dict(m, content=''.join(p['text'] for p in m['content'])) for m in chat(q)]
-        return self.tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
+        return _templated(self.tokenizer, plain, self.name)
 
 # %% ../../nbs/models/09_hub_models.ipynb #hubllm02
 @patch
@@ -519,8 +519,8 @@ def prompt(self:HubVLM,
 )->str:                   # with one placeholder a picture
     "A question written down."
     if self.token in (q.text + q.before).replace(IMAGE, ''):
-        raise ValueError(f"a question must not hold '{self.token}'")
-    return self.processor.apply_chat_template(chat(q), tokenize=False, add_generation_prompt=True)
+        raise ValueError(f"a question must not hold '{self.token}': {q.text[:60]!r}")
+    return _templated(self.processor, chat(q), self.name)
 
 # %% ../../nbs/models/09_hub_models.ipynb #9ff52b56
 _NOT_SEEN = ('input_ids', 'attention_mask', 'token_type_ids', 'mm_token_type_ids', 'pixel_values')

@@ -191,7 +191,9 @@ def reading_model(
             yield
     except _UNREADABLE as e:
         kind = FileNotFoundError if isinstance(e, FileNotFoundError) else ValueError
-        raise kind(f"{folder.name}: {_reason(e).replace(str(folder), folder.name)}") from None
+        name = folder.name or folder.resolve().name   # '.' stands in other words too
+        why = _reason(e).replace(str(folder), name) if folder.name else _reason(e)
+        raise kind(f'{name}: {why}') from None
 
 # %% ../../nbs/models/01_weights.ipynb #wfault04
 def check_finite(

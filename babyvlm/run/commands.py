@@ -292,7 +292,7 @@ def _egobaby(path, facts, scores):
 # %% ../../nbs/run/10_commands.ipynb #c0cmd002
 def compare(
     logs:list[str]=typer.Argument(..., help='results, logs of lmms-eval, VLMEvalKit, Inspect; NAME=one'),
-    margin:float=typer.Option(.05, help='a difference that is still the same, 0..1'),
+    margin:float=typer.Option(.05, max=1, help='a difference that is still the same, 0..1'),
     metric:str=typer.Option(None, help='metric or scorer, where a log has several'),
     out:Path=typer.Option(None, help='folder for compare.html and compare.csv'),
 ):
@@ -302,6 +302,8 @@ def compare(
     from babyvlm.store import csv_text, write_whole
     with one_line():
         answers = [a for l in logs for a in read_answers(l, metric)]
+        known = dict.fromkeys(a.metric for a in answers)
+        if metric and metric not in known: raise ValueError(f"no metric '{metric}': found {', '.join(known)}")
         table = compare_all(answers, margin)
         typer.echo(as_lines(table))
         if alone := left_alone(answers): typer.echo(f"compared with nothing: {'; '.join(alone)}")

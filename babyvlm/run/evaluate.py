@@ -27,7 +27,7 @@ from ..benchmarks.devcv import score as devcv
 from ..benchmarks.devcv.shortcuts import open_ways, shortcut_audit
 from ..benchmarks.hierarchy import run as protocol
 from ..benchmarks.likelihood import CAPTION, Generative, HubRanked, LetterRanked
-from ..benchmarks.v1 import FILES, LOADERS, TASKS, benchmark, score
+from ..benchmarks.v1 import LOADERS, TASKS, _label_file, benchmark, score
 from ..config import data_root, did_you_mean
 from ..credit import MODES
 from ..estimate import Estimate
@@ -103,9 +103,7 @@ def find_items(
 )->list[Item]:            # what will be asked
     "The items of a benchmark."
     task, path = task_of(name), Path(labels)
-    if path.is_dir():
-        places = (path/FILES[task], path/'babylmms-eval'/FILES[task])
-        path = next((p for p in places if p.exists()), places[0])
+    if path.is_dir(): path = _label_file(path, task)
     if images is not None and not Path(images).is_dir():
         raise FileNotFoundError(f"no folder of pictures '{images}'")
     root = images or _pictures(task, path)

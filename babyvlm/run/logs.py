@@ -88,7 +88,7 @@ def _once(path, table):
 
 def _table(path):
     "The rows of a sheet."
-    if path.suffix != '.xlsx':
+    if path.suffix.lower() != '.xlsx':
         try: return _once(path, pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False))
         except (ValueError, UnicodeError) as e: raise ValueError(f'{path.name}: no table ({e})') from None
     try: return _once(path, pd.read_excel(path, dtype=str, keep_default_na=False))

@@ -141,7 +141,7 @@ def rescored(
     "Kept replies under other rules for ties and answers."
     suite, task = suite_of(name)
     if task is None: raise ValueError(f"'{name}': one task at a time, such as '{name}/...'")
-    labels = _tasks(name, labels, split, None)[3]
+    labels = [_tasks(name, labels, split, m)[3] for m in modes or (None,)][0]   # modes are checked
     items = suite.find_items(task, labels, images, split)
     replies, head = kept_replies(name, items, journal), Journal(journal).header
     who = dict(model=head.get('model', ''), protocol=head.get('protocol', ''), journal=str(journal))

@@ -186,7 +186,8 @@ def _store_lines(stage):
     lines = [f'DAMAGED {line}' for line in report['damaged']]
     lines.append(f"{report['checked']} artifacts, {report['files']} files: {len(report['damaged'])} damaged")
     if report['damaged']: lines.append('delete the folders named above and run `babyvlm reproduce --force`')
-    return lines, bool(report['damaged'])
+    if stage and not report['checked']: lines.append(f"no artifact is of the kind '{stage}'")
+    return lines, bool(report['damaged'] or stage and not report['checked'])
 
 def _input_lines():
     checked, wrong = check_inputs()

@@ -52,6 +52,10 @@ def _rows(path):
     "The rows of one file, as mappings of strings or JSON values."
     path, text = Path(path), read_text(path)
     if path.suffix.lower() == '.json':
+        lines = [l.strip() for l in text.split('\n') if l.strip()]
+        if len(lines) > 1 and all(l[0] + l[-1] in ('[]', '{}') for l in lines):   # a save a line
+            found = [parse_json(l, f'{path.name} line {n}') for n, l in enumerate(lines, 1)]
+            return [r for x in found for r in (x if isinstance(x, list) else [x])]
         rows = parse_json(text, path.name)
         if not isinstance(rows, list): raise ValueError(f'{path.name}: expected a list of rows')
         return rows

@@ -33,7 +33,10 @@ def upright(picture):
         with Image.open(picture, formats=FORMATS) as opened: return upright(opened)
     deep = picture.mode.startswith('I;16') or (picture.mode == 'I' and picture.format in ('PNG', 'PPM'))
     picture = ImageOps.exif_transpose(picture)
-    if deep: picture = Image.fromarray((np.asarray(picture)//257).astype(np.uint8))
+    if deep:
+        grey, clear = np.asarray(picture), picture.info.get('transparency')
+        picture = Image.fromarray((grey//257).astype(np.uint8))
+        if clear is not None: picture.putalpha(Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8)))
     if picture.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in picture.info:
         picture = picture.convert('RGBA')
         white = Image.new('RGB', picture.size, 'white')

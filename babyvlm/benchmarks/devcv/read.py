@@ -45,8 +45,8 @@ def _listed(folder, split):
     above = [folder.name, folder.parent.name]
     own = next((n for n in above if n.lower() not in _SPLITS), '')
     for file in sorted(f for deep in ('*', '*/*', '*/*/*') for f in folder.glob(deep + ending)):
-        if not file.is_file(): continue
         parts = file.relative_to(folder).parts
+        if not file.is_file() or any(p[0] == '.' for p in parts): continue   # ._data.json, .ipynb_checkpoints
         names, named = _called(parts, split)
         if named is None: continue
         tasks = {_NAMES.get(_short(n)) for n in names or [own]}
@@ -159,6 +159,8 @@ def _shape(d, fail):
         if isinstance(t, _Twice): fail('a key twice', f"{t.key!r} in a turn: which one counts?")
         if not isinstance(t, dict) or not all(isinstance(t.get(k), str) for k in ('from', 'value')):
             fail('bad turn', f"expected 'from' and 'value', two strings; found {t!r}")
+        if t['value'] != t['value'].encode(errors='replace').decode():
+            fail('bad turn', f"half a character in {t['value'][:60]!r}")
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not images or not all(isinstance(p, str) for p in images):
         fail('no picture', f"'image' is {images!r}; expected a list of paths")
@@ -243,7 +245,8 @@ def _item(task, d, i, where, root, top, links):
     "One record as an item, or a `Fault`."
     def fail(reason, detail): raise Fault(where, d.get('id') if isinstance(d, dict) else None, reason, detail)
     turns, paths = _shape(d, fail)
-    record = Record(d.get('id', ''), turns, paths, extra=dict(labels=_labels(d)), form='image[]')
+    named = '' if d.get('id') is None else d['id']
+    record = Record(named, turns, paths, extra=dict(labels=_labels(d)), form='image[]')
     try: check_record(record, where)
     except RecordError as e:
         fail('path leaves the folder' if 'leaves the image root' in str(e) else 'bad record', str(e))

@@ -109,7 +109,7 @@ def levels_of(
     row:Mapping,          # a result row
 )->list[int]:             # ascending; as numbers, so that level 10 comes after level 2
     "Levels that a row has."
-    return sorted(int(k[18:]) for k in row if k.startswith('ground_truth_level') and k[18:].isdigit())
+    return sorted(int(k[18:]) for k in row if k.startswith('ground_truth_level') and k[18:].isdecimal())
 
 # %% ../../../nbs/benchmarks/hierarchy/01_metrics.ipynb #bd46aa97
 _NOTHING = {'unknown', 'error', ''}
