@@ -117,7 +117,7 @@ class V2Config(Section):
     phase1: PhaseConfig = PhaseConfig(epochs=2, batch=16, lr=4e-3)  # projector only
     phase2: PhaseConfig = PhaseConfig(epochs=4, batch=16, lr=2e-3)  # language model and projector
     phase3: PhaseConfig = PhaseConfig(epochs=14, batch=32, lr=2e-3)  # everything, on instructions
-    vision_lr: float = Field(2e-4, gt=0)           # of the vision encoder in phase 3: higher, it unlearns nouns
+    vision_lr: float = Field(2e-4, gt=0)           # of the vision encoder in phase 3; higher unlearns
     alone: int = Field(14, ge=1)                   # epochs of a model that is tuned on one task
     blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
     seeds: tuple[int, ...] = (0,)                  # training seeds: a verdict needs three, `study` has five

@@ -57,7 +57,7 @@ class Item:
         for k in ('images', 'options', 'rounds'): object.__setattr__(self, k, tuple(getattr(self, k)))
         if self.choice not in CHOICES:
             raise ValueError(f"item '{self.uid}': choice '{self.choice}' not in {CHOICES}")
-        text = ' '.join((self.prompt, *map(str, self.options), *(r['prompt'] for r in self.rounds)))
+        text = ' '.join((self.prompt, *map(str, self.options), *(r.get('prompt', '') for r in self.rounds)))
         if text != text.encode(errors='replace').decode():
             raise ValueError(f"item '{self.uid}': half a character in its text; save the file as UTF-8")
         k = dict(options=len(self.options), images=len(self.images)).get(self.choice)

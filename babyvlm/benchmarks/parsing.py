@@ -267,9 +267,8 @@ def _mentions(text, letters, texts):
     link = (r"[)\]\"']*(?:(?<=[A-Z]) (?=[A-Z]\b)|\s*(?:,\s*(?:and|or)?|\(?\b(?:and|or|nor|to)\b|[/&+|、]"
             r"|或者?|还是|還是|和|[与與とかや]|또는|이나))"
             r"\s*(?:(?:maybe|perhaps|possibly|even|else|option|choice),? )?[(\[\"']*")
-    run = re.compile(rf"{one}(?:{link}(?![aI] +[A-Za-z]){one})*")
     out, hidden = [], _hide(text, texts)
-    for m in _weighed(run, hidden):
+    for m in _weighed(re.compile(rf"{one}(?:{link}(?![aI] +[A-Za-z]){one})*"), hidden):
         found = frozenset(l.upper() for l in re.findall(one, m[0]))
         after = _behind(text[m.end():m.end() + 80].lower(), texts)
         here = len(found) == 1 and _starts(after, texts.get(next(iter(found))))

@@ -389,9 +389,9 @@ def gains(self:V2,
     ranked = [self.answers(on, protocol='loglik') for on in ('all', 'none')]
     out = []
     for t in tasks:
-        blind, which = self.best_blind(t)
+        (blind, which), unit = self.best_blind(t), mine[t].score.unit
         out.append({'task': TASKS[t].title, 'held_out': TASKS[t].held_out, 'tuned': mine[t].score,
-                    'untuned': before[t].score, 'blind': crossed(blind, chance=mine[t].chance, unit=mine[t].score.unit),
+                    'untuned': before[t].score, 'blind': crossed(blind, chance=mine[t].chance, unit=unit),
                     'which': ' or '.join(which), 'over untuned': gain(*(r[t] for r in ranked)),
-                    'over blind': crossed(mine[t].credit - blind, lowest=-1., unit=mine[t].score.unit)})
+                    'over blind': crossed(mine[t].credit - blind, lowest=-1., unit=unit)})
     return pd.DataFrame(out)

@@ -218,7 +218,8 @@ def run_page(
     try:
         if _orphaned(): raise NotebookError(f'{out.stem} not started: the batch it belongs to was stopped')
         for old in done.parent.glob(f'{out.stem}.*.done'): old.unlink()
-        with own_devices(gpus, out.stem): run_notebook(notebook, out, dict(profile_name=profile), index, total)
+        with own_devices(gpus, out.stem):
+            run_notebook(notebook, out, dict(profile_name=profile), index, total)
     except NotebookError as e: print(f'[{index:>2} of {total}] {e}', flush=True); return 1
     from babyvlm.store import write_whole   # not before: it brings torch
     write_whole(done, '')
