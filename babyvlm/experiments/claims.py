@@ -199,7 +199,8 @@ def apart(
     which = np.repeat(range(len(sets)), [r.credit.shape[1] for r in sets])
     shift = -sum(w*sets[k].chance for k, w in weights.items())
     unit = min(r.score.unit for r in sets)   # items, when they differ
-    return crossed(np.hstack([r.credit for r in sets]), groups=which, weights=weights, offset=shift, unit=unit)
+    how = dict(groups=which, weights=weights, offset=shift, unit=unit)
+    return crossed(np.hstack([r.credit for r in sets]), **how)
 
 @quantity('v2.5')
 def _homes(run, _):

@@ -166,6 +166,8 @@ class Earned:
     no_answer:np.ndarray  # ([seeds,] rows) whether an answer is missing at some level
     def __array__(self, dtype=None, copy=None): return np.array(self.credit, dtype)
 
+def _mute(reply): return reply.status == Status.NOANSWER
+
 def earned(
     items:Sequence[Item],     # all levels of each row, coarsest first
     replies:Sequence[Reply],  # one an item
@@ -238,8 +240,6 @@ def path_credit(
     every = list(dict.fromkeys(i.meta['row'] for i in items))
     kept = tuple(k for k, n in enumerate(every) if n in rows)
     return {m: Credit(each[m].to_numpy(float), kept, len(every), chance[m], counts, 'pictures') for m in each}
-
-def _mute(reply): return reply.status == Status.NOANSWER
 
 # %% ../../../nbs/benchmarks/hierarchy/02_questions.ipynb #scritem1
 def score_items(
