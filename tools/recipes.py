@@ -21,7 +21,7 @@ CANDIDATES = {                     # what each changes in the toy profile
     'ten passes': {'v2.phase3.epochs': 10},
     'few recordings, three times the passes': SHORT | {'v2.phase1.epochs': 6, 'v2.phase2.epochs': 12},
 }
-OUT = Path(__file__).parent/'bench'/'results'/'recipes.json'
+OUT = Path(__file__).with_suffix('.json')
 
 
 def scores(changes, n):
