@@ -139,8 +139,8 @@ def test_buckets_hold_every_record_once():
 def test_the_command_trains_under_accelerate(world, tmp_path):
     root, rows = world
     bundle(rows).save_pretrained(tmp_path/'model')
-    env = dict(os.environ, BABYVLM_DEVICE='cpu', OMP_NUM_THREADS='1', PYTHONPATH=str(Path(__file__).parent.parent))
-    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines', '1',
+    env = dict(os.environ, BABYVLM_DEVICE='cpu', OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true', PYTHONPATH=str(Path(__file__).parent.parent))
+    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--multi_gpu', '--num_processes', '2', '--num_machines', '1',
               '--main_process_port', '0', '--mixed_precision', 'no', '--dynamo_backend', 'no']
     if (os.cpu_count() or 1) < 2: launch = [sys.executable]
     done = subprocess.run([*launch, '-m', 'babyvlm.training.instructions', str(tmp_path/'model'), str(root/'world.json'), str(root),

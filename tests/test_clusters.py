@@ -68,7 +68,7 @@ args = training_arguments(sys.argv[1] + '/checkpoints', epochs=2, batch=8, lr=1e
 model = Line()
 h = BabyTrainer(model, args, data).fit()
 if int(os.environ.get('RANK', 0)) == 0:
-    json.dump(dict(losses=h.losses().tolist(), w=model.f.weight.tolist()), open(sys.argv[1] + '/out.json', 'w'))
+    json.dump(dict(processes=args.world_size, losses=h.losses().tolist(), w=model.f.weight.tolist()), open(sys.argv[1] + '/out.json', 'w'))
 '''
 
 
@@ -82,8 +82,68 @@ def test_two_processes_through_accelerate_equal_one(tmp_path):
         r = subprocess.run([*words, str(tmp_path/'train.py'), str(tmp_path/name)], env=env, capture_output=True, text=True, timeout=240)
         assert r.returncode == 0, r.stderr[-3000:]
         out.append(json.loads((tmp_path/name/'out.json').read_text()))
+    assert [o['processes'] for o in out] == [1, 2]
     assert torch.allclose(torch.tensor(out[0]['losses']), torch.tensor(out[1]['losses']), rtol=1e-4, atol=1e-6)
     assert torch.allclose(torch.tensor(out[0]['w']), torch.tensor(out[1]['w']), rtol=1e-4)
+
+
+PHASES = """
+from babyvlm.config import profile
+from babyvlm.experiments.v2 import Tuned, V2
+run = V2(profile(profile_name))
+made = [run.pretrained(), run.checkpoint(Tuned())]
+[m.path.relative_to(run.store.root).as_posix() for m in made]
+"""
+SMALL = dict(v2_data=dict(recordings=2, utterances=12, video=-.5, image=-.5, train=24, test=16), nursery=dict(utterances=400, web=300),
+             clip=dict(epochs=1), v2=dict(vocab_size=400, vision=dict(epochs=1), **{f'phase{k}': dict(epochs=1) for k in range(4)}))
+
+
+def _through_the_snakefile(folder, processes, store):
+    "A page that wants a tuned BabyLLaVA-V2; its manifests and weights."
+    import nbformat
+    from safetensors.torch import load_file
+    pages = folder/'nbs'/'papers'/'v2'
+    pages.mkdir(parents=True)
+    shutil.copy(ROOT/'Snakefile', folder)
+    (folder/'small.yaml').write_text(yaml.safe_dump(SMALL))
+    cells = [nbformat.v4.new_code_cell("profile_name = ''", metadata=dict(tags=['parameters'])), nbformat.v4.new_code_cell(PHASES)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), pages/'74_page.ipynb')
+    page = dict(notebook='nbs/papers/v2/74_page.ipynb', done=f'_runs/toy/v2/74_page.{1:016x}.done', before=[], resources=resources_of('v2/74_page', 'toy'), first=0)
+    (folder/'plan.json').write_text(json.dumps({'v2/74_page': page}))
+    env = {k: v for k, v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')}
+    env |= dict(BABYVLM_PLAN=str(folder/'plan.json'), BABYVLM_OVERRIDES=str(folder/'small.yaml'), BABYVLM_STORE=str(store), PYTHONPATH=str(ROOT),
+                BABYVLM_PROCESSES=str(processes), BABYVLM_DEVICE='cpu', OMP_NUM_THREADS='1')
+    done = subprocess.run(snakemake_command('toy', jobs=1), cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    made = [next(store.glob(f'{stage}/*/manifest.json')) for stage in ('v2-pretrained', 'v2-tuned')]
+    return [json.loads(m.read_text()) for m in made], [load_file(m.with_name('model.safetensors')) for m in made]
+
+
+def test_a_stage_in_two_processes_through_the_snakefile_equals_one(tmp_path, monkeypatch):
+    from babyvlm.config import profile
+    from babyvlm.experiments.v2 import V2
+    from babyvlm.store import Store
+    monkeypatch.setenv('BABYVLM_DEVICE', 'cpu')
+    run = V2(profile('toy', SMALL), Store(tmp_path/'one'))   # what the phases rest on, once for both
+    run.eyes(), run.language(0), run.pictures(), run.toolbox()
+    shutil.copytree(tmp_path/'one', tmp_path/'two')
+    (one, weights), (two, others) = (_through_the_snakefile(tmp_path/f'page{n}', n, tmp_path/name) for n, name in ((1, 'one'), (2, 'two')))
+    assert [m['extra'].get('processes', 1) for m in one + two] == [1, 1, 2, 2]
+    assert [m['key'] for m in one] == [m['key'] for m in two] and [sorted(m['files']) for m in one] == [sorted(m['files']) for m in two]
+    for a, b in zip(weights, others):
+        far = torch.cat([(a[k].float() - b[k].float()).abs().flatten() for k in a])
+        assert far.max() < 2e-3 and far.mean() < 1e-5, (far.max(), far.mean())   # one step is up to 4e-3
+
+
+def test_processes_that_fail_say_why_in_one_line(tmp_path, monkeypatch):
+    from babyvlm.config import profile
+    from babyvlm.experiments.v2 import V2
+    from babyvlm.store import Store
+    from babyvlm.training.launch import _call, _launch
+    monkeypatch.setenv('BABYVLM_DEVICE', 'cpu')
+    run = V2(profile('toy', SMALL), Store(tmp_path))
+    with pytest.raises(RuntimeError, match='^2 processes for nursery-recordings: babyvlm.store.StoreError: .* came to .* other settings$'):
+        _launch(_call(run, 'recordings', []), run.store.root/'nursery-recordings'/'abc.part', 2)
 
 
 def test_one_variable_makes_a_training_write_to_tensorboard(tmp_path, monkeypatch):

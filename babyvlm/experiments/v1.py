@@ -38,6 +38,7 @@ from ..training.contrastive import load_pixels, train_cvcl
 from ..training.dino import RESNEXT50, TOY, VIT_L16, pretrain
 from ..training.generative import PHASE1, PHASE2, Features, encode_once, train_phase
 from ..training.language import train_language
+from ..training.launch import spread
 from ..training.trainer import open_rows
 
 # %% ../../nbs/experiments/03_v1.ipynb #fc52dc68
@@ -165,6 +166,7 @@ def eyes(self:V1,
         (path/'frames.npy').unlink(missing_ok=True)
     more = dict(kind=kind) if kind == 'vit' else {}
     if c.weights: more['files'] = contents(_teacher(c.weights, config))
+    build = spread(self, build, 'eyes', model, batches=[c.batch], real=c.real_size and not c.weights)
     return self._made('dino', c, build, self.sources.folder('saycam')[1], **more)
 
 # %% ../../nbs/experiments/03_v1.ipynb #c6229f5f
@@ -180,6 +182,7 @@ def language(self:V1,
         train_language(lm, self.tokenizer(), said, path/'checkpoints', held, c.block, seed=seed,
                        threads=self.profile.threads, **c.phase0.model_dump())
         _save(lm, path)
+    build = spread(self, build, 'language', model, seed, batches=[c.phase0.batch], real=c.real_size)
     return self._made('language', c.phase0, build, self.sources.folder('saycam')[1], model=model, seed=seed,
                       block=c.block, real_size=c.real_size)
 
@@ -258,11 +261,14 @@ def checkpoint(self:V1,
         self.transferred()
         inputs += self.moved_by()
     what = dict(asdict(spec), world=self.profile.nursery.size)
+    c, b = self.profile.cvcl, self.profile.babyllava
+    def spreads(build, real, *sizes): return spread(self, build, 'checkpoint', spec, batches=sizes, real=real)
     if spec.model == 'CVCL':
-        return self._made('cvcl', self.profile.cvcl, lambda p: self._cvcl(spec, p), *inputs, **what)
+        build = spreads(lambda p: self._cvcl(spec, p), c.real_size, c.batch)
+        return self._made('cvcl', c, build, *inputs, **what)
     inputs += [self.eyes(spec.model), self.language(spec.model, spec.seed)]
-    build = lambda p: self._babyllava(spec, p)
-    return self._made('babyllava', self.profile.babyllava, build, *inputs, **what)
+    build = spreads(lambda p: self._babyllava(spec, p), b.real_size, b.phase1.batch, b.phase2.batch)
+    return self._made('babyllava', b, build, *inputs, **what)
 
 @patch
 def model(self:V1,

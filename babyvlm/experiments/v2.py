@@ -26,6 +26,7 @@ from ..training.contrastive import load_pixels
 from ..training.dino import TOY, VIT_L16, pretrain
 from ..training.instructions import V2_PHASE1, V2_PHASE2, V2_PHASE3, train_records
 from ..training.language import train_language
+from ..training.launch import spread
 
 import json
 from collections import Counter
@@ -110,6 +111,7 @@ def eyes(self:V2)->Artifact:   # weights of the vision encoder
         (path/'frames.npy').unlink(missing_ok=True)
         backbone = dict(dino.teacher['backbone'].state_dict())
         with writing(path/'model.safetensors') as new: save_file(backbone, new)
+    build = spread(self, build, 'eyes', batches=[vision.batch], real=c.real_size)
     return self._made('v2-dino', vision, build, *self._rests_on('frames'), image_size=c.image_size)
 
 # %% ../../nbs/experiments/05_v2.ipynb #b47296e0
@@ -127,6 +129,7 @@ def language(self:V2,
         with writing(path/'model.safetensors') as new: save_file(weights, new)
     self.tokenizer()
     inputs = [self._asked(), *self._rests_on('pretraining')]
+    build = spread(self, build, 'language', seed, batches=[c.phase0.batch], real=c.real_size)
     return self._made('v2-language', c.phase0, build, *inputs, seed=seed, block=c.block, words=c.vocab_size)
 
 # %% ../../nbs/experiments/05_v2.ipynb #f2706dc2
@@ -168,6 +171,8 @@ def pretrained(self:V2,
                           path/'checkpoints'/phase.name, **how)
         bundle.save_pretrained(path, data=arm, seed=seed)
     config = dict(phase1=c.phase1.model_dump(), phase2=c.phase2.model_dump())
+    sizes = [c.phase1.batch, c.phase2.batch]
+    build = spread(self, build, 'pretrained', arm, seed, batches=sizes, real=c.real_size)
     return self._made('v2-pretrained', config, build, *inputs, arm=arm, seed=seed)
 
 # %% ../../nbs/experiments/05_v2.ipynb #5c747d3c
@@ -191,6 +196,7 @@ def checkpoint(self:V2,
         if not c.real_size: how['betas'] = (.9, .95)
         train_records(bundle, self.instructions(task), phase, self.toolbox(), path/'checkpoints', **how)
         bundle.save_pretrained(path, data=spec.on, seed=spec.seed)
+    build = spread(self, build, 'checkpoint', spec, batches=[section.batch], real=c.real_size)
     return self._made('v2-tuned', section, build, start, self._asked(), on=spec.on,
                       vision_lr=c.vision_lr)
 

@@ -314,7 +314,10 @@ def _warm(pages, cluster, env):
 # %% ../../nbs/run/08_batch.ipynb #675a1789
 def _snakemake(words, steps, folder, cluster=None):
     "Run Snakemake, its own log in a file; exit status and peak memory."
-    write_whole(folder/'plan.json', json.dumps(steps))
+    most = 8 if cluster else max(1, len(devices()))   # a page that could use more gets what is here
+    def capped(r): return r | dict(gpu=min(r['gpu'], most))
+    asked = {g: d | dict(resources=capped(d['resources'])) for g, d in steps.items()}
+    write_whole(folder/'plan.json', json.dumps(asked))
     env = dict(OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1') | os.environ
     env |= dict(BABYVLM_PLAN=str(folder/'plan.json'), BABYVLM_DEVICES=','.join(devices()))
     if not cluster: env |= dict(BABYVLM_BATCH=str(os.getpid()))   # jobs elsewhere cannot see this process

@@ -188,13 +188,12 @@ def _claim(n, every, folder):
 
 @contextmanager
 def own_devices(
-    n:int,                # GPUs that a page asks for
-    name:str='a page',    # who asks
+    n:int,                # GPUs that a page asks for; where fewer are here, it gets them all
 ):                        # yields their ids; CUDA sees no others
     "Claim n of `BABYVLM_DEVICES` that no other page of this machine has, for as long as the block lasts."
     every = [d for d in os.environ.get('BABYVLM_DEVICES', '').split(',') if d]
     if not n or not every or 'SLURM_JOB_ID' in os.environ: yield []; return
-    if n > len(every): raise NotebookError(f'{name} asks for {n} GPUs, {len(every)} are here')
+    n = min(n, len(every))
     folder = Path(tempfile.gettempdir())/f'babyvlm-devices-{psutil.Process().username()}'
     folder.mkdir(exist_ok=True)
     while not (got := _claim(n, every, folder)): time.sleep(.2)
@@ -218,8 +217,7 @@ def run_page(
     try:
         if _orphaned(): raise NotebookError(f'{out.stem} not started: the batch it belongs to was stopped')
         for old in done.parent.glob(f'{out.stem}.*.done'): old.unlink()
-        with own_devices(gpus, out.stem):
-            run_notebook(notebook, out, dict(profile_name=profile), index, total)
+        with own_devices(gpus): run_notebook(notebook, out, dict(profile_name=profile), index, total)
     except NotebookError as e: print(f'[{index:>2} of {total}] {e}', flush=True); return 1
     from babyvlm.store import write_whole   # not before: it brings torch
     write_whole(done, '')

@@ -11,7 +11,7 @@ from ..models.cvcl import CVCL, contrastive_loss, text_ids
 from ..models.dual_encoders import OpenClip
 from ..models.vision import BabyImageProcessor
 from .trainer import (ROOM, BabyTrainer, Columns, FileRows, LossHistory, training_arguments,
-                                      write_rows)
+                                      write_rows, written_once)
 
 import math
 import os
@@ -110,7 +110,8 @@ def load_pixels(
     if 3*processor.size**2*len(paths) > limit:
         if file is None: raise ValueError(f'{len(paths)} pictures are over {limit:.0f} bytes: pass `file`')
         parts = (chw(paths[i:i + 256]) for i in range(0, len(paths), 256))
-        return FileRows(write_rows(file, parts, len(paths)))
+        written_once(file, lambda: write_rows(file, parts, len(paths)))
+        return FileRows(file)
     place = {p: i for i, p in enumerate(dict.fromkeys(paths))}
     pixels = torch.from_numpy(np.ascontiguousarray(chw(list(place))))
     return pixels if len(place) == len(paths) else pixels[[place[p] for p in paths]]

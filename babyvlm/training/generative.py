@@ -12,7 +12,7 @@ from ..models.vision import open_rgb
 from ..models.weights import count_parameters
 from ..config import pick_device
 from .trainer import (BabyTrainer, FileRows, LossHistory, open_rows, training_arguments,
-                                      write_rows)
+                                      write_rows, written_once)
 
 import copy
 from array import array
@@ -115,18 +115,23 @@ def encode_once(
     path=None,                # write to this .npy file instead of memory
 )->Features:                  # float32
     "Encode each distinct picture once."
-    model, names, square = bundle.model, sorted(set(images)), [True]
+    model, names, square = bundle.model, sorted(set(images)), []
     prepare, modes = _prepare(bundle.processor, pad_to_square), model.training
+    def some(i): return [open_rgb(_open(n, source)) for n in names[i:i + batch]]
+    def opened(): return map(some, range(0, len(names), batch))
+    def even(ims): return all(im.width == im.height for im in ims)
     def seen():
-        for i in range(0, len(names), batch):
-            ims = [open_rgb(_open(n, source)) for n in names[i:i + batch]]
-            square.append(all(im.width == im.height for im in ims))
+        for ims in opened():
+            square.append(even(ims))
             yield model.vision_features(prepare(ims).to(model.device)).float().cpu()
     model.eval()
     if path is None: out = torch.cat(list(seen()))
-    else: out = open_rows(write_rows(path, seen(), len(names)), limit=0)
+    else:
+        written_once(path, lambda: write_rows(path, seen(), len(names)))
+        out = open_rows(path, limit=0)
     model.train(modes)
-    return Features({n: i for i, n in enumerate(names)}, out, pad_to_square, all(square))
+    return Features({n: i for i, n in enumerate(names)}, out, pad_to_square,
+                    all(square or map(even, opened())))
 
 # %% ../../nbs/training/06_generative.ipynb #6efb702a
 def _prepare(processor, pad_to_square):
