@@ -103,6 +103,7 @@ class V2DataConfig(Section):
     image: float = Field(.2, ge=-1, le=1)          # a frame stays when its similarity is above this
     stride: Annotated[int, Field(ge=1)] | Literal['half'] | None = None  # between windows; None: no overlap
     train: int = Field(1100, ge=8)                 # instruction records of a task that is hard to learn
+    vocabulary: float = Field(.7, gt=0)            # records of Picture Vocabulary, as a share of these
     test: int = Field(150, ge=8)                   # test items a task
 
 # %% ../nbs/01_config.ipynb #v2cfg002
@@ -201,7 +202,7 @@ PAPER = dict(
 FIVE = (0, 1, 2, 3, 4)
 STUDY = dict(
     name='study', scale='study', nursery=dict(labeled_s=1320, vtwt=1600, baby_winoground=800),
-    v2_data=dict(test=400), v2=dict(seeds=FIVE),
+    v2_data=dict(test=400, vocabulary=2.), v2=dict(seeds=FIVE, phase3=dict(epochs=24), blind=4),
     creatures=dict(tests=9, seeds=FIVE), evaluation=dict(seeds=FIVE))
 REHEARSAL = dict(
     name='rehearsal', world='files', rehearse=True, data=dict(threshold=-.5),

@@ -75,7 +75,7 @@ def toolbox(self:V2Data)->Path:     # holds the folders of `PLACES`
     if not self.in_nursery: return find_data('devcv_picture_vocabulary', 'devcv')
     d, w = self.profile.v2_data, self.profile.nursery
     share = dict(memory=.03, vdr_binary=.33, vdr_open=.33, compare_synthetic=.2, count=.5)
-    share |= dict(spatialdetails=.2, picture_vocabulary=.7)
+    share |= dict(spatialdetails=.2, picture_vocabulary=d.vocabulary)
     few = {t: max(2, round(d.train*s)) for t, s in share.items()}   # long ones and quickly learned ones
     train, test = toy_sizes(d.train, **few), toy_sizes(d.test, vdr_binary=d.test, vdr_open=d.test)
     config = dict(seed=w.seed, size=w.size, train=train, test=test)
