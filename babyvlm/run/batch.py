@@ -146,6 +146,7 @@ def resources_of(
     if not rows: raise ValueError(f"no row of resources.csv fits page '{page}' at scale '{scale}'")
     return {k: int(rows[-1][k]) for k in ('gpu', 'cpus', 'mem_mb', 'minutes')}
 
+@lru_cache(None)
 def _known_minutes(profile):
     "page -> minutes on the machine of minutes.csv"
     rows = csv.DictReader(asset('minutes.csv').splitlines())
