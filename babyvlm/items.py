@@ -32,7 +32,7 @@ import numpy as np
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from matplotlib import pyplot as plt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .credit import best
 
@@ -160,7 +160,8 @@ def _rgb(im, path):
     deep = im.mode.startswith('I;16') or (im.mode == 'I' and im.format in ('PNG', 'PPM'))
     if im.mode in ('I', 'F') and not deep:
         raise ImageError(path, '32 bits a channel, of unknown range; save it with 8')
-    im = ImageOps.exif_transpose(im)
+    im.load()
+    if im.getexif().get(ExifTags.Base.Orientation, 1) != 1: im = ImageOps.exif_transpose(im)
     if deep:
         grey, clear = np.asarray(im), im.info.get('transparency')   # one value that is not seen, or None
         im = Image.fromarray((grey // 257).astype(np.uint8))

@@ -15,6 +15,8 @@ from ..data.conversations import Record, RecordError, load_records
 from .generative import BOTH, Phase, Sequences, set_trainable
 from .trainer import ROOM, BabyTrainer, LossHistory, training_arguments
 
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -54,21 +56,21 @@ class Pictures:
     def __init__(self,
         root,                 # folder that names count from
         processor:RecordProcessor,  # says how pictures are prepared
-        keep:bool=False,      # hold prepared pictures in memory: one block of `ROOM` bytes
+        keep:bool=False,      # prepare each once: `ROOM` bytes stay in memory, the rest in a file of no name
         blind:bool=False,     # every picture is grey: a baseline that is trained on words alone
     ):
         self.root, self.prepare, self.blind, self.row = Path(root), processor.image_processor, blind, {}
-        side = self.prepare.size
+        side, self.keep, self.more, self.owner = self.prepare.size, keep, None, os.getpid()
         self.kept = np.empty((int(keep*ROOM)//(3*side**2), side, side, 3), np.uint8)
 
     def __call__(self,
         names:Sequence[str],  # below the root
     )->Tensor:                # (n, 3, s, s), normalised
         "Open some pictures."
+        if self.blind: return torch.zeros(len(names), 3, self.prepare.size, self.prepare.size)
         pixels = torch.stack([self.one(n) for n in names]).float()/255
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.prepare.mean, self.prepare.std))
-        out = (pixels - mean)/std
-        return torch.zeros_like(out) if self.blind else out
+        return (pixels - mean)/std
 
 # %% ../../nbs/training/07_instructions.ipynb #v2pics001
 @patch
@@ -76,12 +78,33 @@ def one(self:Pictures,
     name:str,                 # below the root
 )->Tensor:                    # (3, s, s), uint8
     "Open one picture."
-    if name not in self.row:
+    if self.owner != os.getpid(): self.row, self.more, self.owner = {}, None, os.getpid()   # a worker of a loader
+    at = self.row.get(name)
+    if at is None:
         seen = self.prepare.pixels(open_rgb(self.root/name))
-        if len(self.row) == len(self.kept): return torch.from_numpy(seen.copy()).permute(2, 0, 1)
-        self.kept[len(self.row)] = seen
-        self.row[name] = len(self.row)
-    return torch.from_numpy(self.kept[self.row[name]]).permute(2, 0, 1)
+        if self.keep: self._put(name, seen)
+    elif at < len(self.kept): seen = self.kept[at]
+    else: seen = self._read(at - len(self.kept))
+    return torch.from_numpy(np.array(seen)).permute(2, 0, 1)
+
+
+# %% ../../nbs/training/07_instructions.ipynb #v2pics002
+@patch
+def _put(self:Pictures, name, seen):
+    "Keep a prepared picture."
+    at = self.row[name] = len(self.row)
+    if at < len(self.kept): self.kept[at] = seen; return
+    self.more = self.more or tempfile.TemporaryFile(buffering=0)
+    os.pwrite(self.more.fileno(), seen.tobytes(), (at - len(self.kept))*seen.nbytes)
+
+@patch
+def _read(self:Pictures, row):
+    "A picture from the file."
+    seen = np.empty(self.kept.shape[1:], np.uint8)
+    if os.preadv(self.more.fileno(), [seen.reshape(-1)], row*seen.nbytes) != seen.nbytes:
+        raise OSError('the file of prepared pictures was cut')
+    return seen
+
 
 # %% ../../nbs/training/07_instructions.ipynb #7177cc64
 class RecordData(Dataset):
