@@ -100,14 +100,21 @@ def test_in_a_real_browser(run):
         assert phone.evaluate('document.documentElement.scrollWidth') <= 380
 
 
-def test_report_of_the_committed_tables_is_short_on_a_phone_and_read_by_key(tmp_path):
-    page = report_html(collect('figures/study', Store(tmp_path)))
+@pytest.fixture(scope='module')
+def committed(tmp_path_factory):
+    "The report of the committed tables."
+    folder = tmp_path_factory.mktemp('committed')
+    (folder/'report.html').write_text(report_html(collect('figures/study', Store(folder))), encoding='utf-8')
+    return folder/'report.html'
+
+
+def test_report_of_the_committed_tables_is_short_on_a_phone_and_read_by_key(committed):
+    page = committed.read_text(encoding='utf-8')
     assert page.count('<main>') == page.count('</main>') == 1 and page.count('<table') == page.count('<caption>')
     assert not re.findall('<th>', page), 'a head cell without scope'
     assert page.index('id="claims"') < page.index('id="summary"') < page.index('id="needs"')
-    (tmp_path/'report.html').write_text(page, encoding='utf-8')
     with browser() as b:
-        phone = opened(b, tmp_path/'report.html', width=390)
+        phone = opened(b, committed, width=390)
         assert phone.evaluate('document.documentElement.scrollHeight') <= 20_000
         source = phone.locator('td.why summary').first
         source.focus(); phone.keyboard.press('Enter')
@@ -115,6 +122,38 @@ def test_report_of_the_committed_tables_is_short_on_a_phone_and_read_by_key(tmp_
         name = phone.locator('details[id^="part-"]').first.get_attribute('id')
         phone.evaluate(f'location.hash = "{name}"')
         phone.wait_for_function(f'document.getElementById("{name}").open')
+
+
+TOO_WIDE = """() => [...document.querySelectorAll('.scroll, figure, html')].filter(e => e.scrollWidth > e.clientWidth + 1)
+                .map(e => `${e.ariaLabel ?? e.tagName}: ${e.scrollWidth - e.clientWidth} px`)"""
+
+
+@pytest.mark.parametrize('width, scheme', [(1366, 'light'), (768, 'dark'), (390, 'light')])
+def test_no_table_of_the_report_is_wider_than_the_screen(committed, width, scheme):
+    "On a desk tables stay tables; where one is too wide its rows become cards, each value behind the head of its column."
+    with browser() as b:
+        page = opened(b, committed, width, color_scheme=scheme)
+        page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+        page.wait_for_timeout(300)
+        assert page.evaluate(TOO_WIDE) == [] and page.complaints == []
+        assert (page.locator('.cards').count() > 0) == (width < 1366)
+        if width == 390:
+            assert page.locator('#cells td').nth(6).get_attribute('data-head') == 'published'
+            picture = page.locator('.zoom').first
+            small = picture.bounding_box()['width']; picture.focus(); page.keyboard.press('Enter')
+            assert small <= 390 < picture.bounding_box()['width']
+            page.select_option('#s', 'same data')
+            assert page.locator('#cells tbody tr:visible').count() == page.locator('#cells tr[data-status="same data"]').count()
+
+
+def test_a_part_stays_in_place_while_its_pictures_arrive_and_the_bar_has_its_key(committed):
+    assert not re.findall(r'<img(?![^>]* width="\d+" height="\d+")', committed.read_text(encoding='utf-8'))
+    with browser() as b:
+        page = opened(b, f'file://{committed}#paper-hierarchy')
+        page.wait_for_timeout(500)
+        assert abs(page.locator('#paper-hierarchy').bounding_box()['y']) < 40
+        def shades(where): return set(page.eval_on_selector_all(where, 'all => all.map(e => getComputedStyle(e).backgroundColor)'))
+        assert shades('.bar i') == shades('.key') and len(shades('.key')) == 3 and 'rgba(0, 0, 0, 0)' not in shades('.key')
 
 
 def page_that_saves(value):

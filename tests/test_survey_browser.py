@@ -240,6 +240,9 @@ def test_every_screen_fits_and_axe_finds_nothing(browser, every_task, tmp_path, 
             found = axe.run(page).response['violations']
             wrong += [(title, v['id'], v['nodes'][0]['html'][:120]) for v in found if v['impact'] in ('serious', 'critical', 'moderate')]
         seen.add(title)
+        paper = page.eval_on_selector_all('kbd', 'ks => ks.map(k => getComputedStyle(k).backgroundColor)')
+        wrong += [(title, 'a key is white in the dark')] * (set(paper) - {'rgba(0, 0, 0, 0)'} != set())
+        wrong += [(title, 'words touch the edge')] * (page.locator('main h2').first.bounding_box()['x'] < 8)
         if page.locator('#file').count(): break
         rows = Counter(page.eval_on_selector_all('.jspsych-btn:has(img)', 'bs => bs.map(b => b.offsetTop)')).values()
         wrong += [(title, 'one picture of four stands alone')] * (sorted(rows) == [1, 3])

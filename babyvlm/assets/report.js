@@ -27,10 +27,26 @@ function unfold() {
   target.scrollIntoView();
 }
 
+// A table that is too wide for its place becomes a card a row; wide again, it is a table again.
+function fit(part) {
+  for (const box of part.querySelectorAll('.scroll')) {
+    box.classList.remove('cards');
+    if (!box.clientWidth || box.scrollWidth <= box.clientWidth + 1) continue;
+    const heads = [...box.querySelectorAll('thead th')].map(h => h.textContent);
+    for (const row of box.querySelectorAll('tbody tr')) [...row.cells].forEach((c, k) => { c.dataset.head = heads[k]; });
+    box.classList.add('cards');
+  }
+}
+document.addEventListener('toggle', e => fit(e.target), true);
+addEventListener('resize', () => fit(document));
+
+for (const b of document.querySelectorAll('.zoom')) b.addEventListener('click', () => b.setAttribute('aria-pressed', b.ariaPressed !== 'true'));
+
 for (const e of [find, paper, status]) {
   e.value = new URLSearchParams(location.hash.slice(1)).get(e.id) ?? '';
   e.addEventListener('input', restart);
 }
 addEventListener('hashchange', unfold);
+fit(document);
 narrow();
 unfold();

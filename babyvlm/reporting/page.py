@@ -112,40 +112,43 @@ def _cells_html(r):
     return f'{tools}{frame}{table}</div>'
 
 # %% ../../nbs/reporting/05_page.ipynb #87059d71
-_COLOURS = {'same data': '#2e7d4f', 'label-only': '#4c78a8', 'toy world': '#d9a441',
-            'not possible here': '#b9c2ca'}
-
 def _summary_html(r):
-    "Published values by status for each paper, as a bar and in words."
+    "Published values by status for each paper, as a bar and in words; the words are the bar's key."
     out = []
     for paper, counts in r.status.iterrows():
-        total = counts.sum()
-        bar = ''.join(f'<i style="width:{100 * n / total:.2f}%;background:{_COLOURS.get(s, "#888")}"></i>'
-                      for s, n in counts.items() if n)
-        said = ', '.join(f'{n:,} {s}' for s, n in counts.items() if n)
+        total, some = counts.sum(), [(s, s.replace(' ', '-'), n) for s, n in counts.items() if n]
+        bar = ''.join(f'<i class="{c}" style="width:{100 * n / total:.2f}%"></i>' for _, c, n in some)
+        said = ', '.join(f'{n:,} {s}' for s, _, n in some)
+        words = ', '.join(f'<span class="keyed"><i class="{c} key"></i>{n:,} {s}</span>' for s, c, n in some)
         out.append(f'<h3>{esc(PAPERS[paper])}</h3><div class="bar" role="img" aria-label="{said}">{bar}</div>'
-                   f'<p class="dim">{total:,} published values on record: {said}</p>')
+                   f'<p class="dim">{total:,} published values on record: {words}</p>')
     return ''.join(out)
 
 # %% ../../nbs/reporting/05_page.ipynb #e6405112
 def small_picture(
     path:Path,            # of a PNG
     width:int=900,        # largest width, pixels
-)->str:                   # data address, 128 colours
+)->tuple[str, int, int]:  # data address, 128 colours; width and height, pixels
     "A picture that fits into a page."
     im, out = open_image(path), io.BytesIO()
     if im.width > width: im = im.resize((width, round(im.height * width / im.width)), Image.LANCZOS)
     im.quantize(128).save(out, 'PNG', optimize=True)
-    return 'data:image/png;base64,' + base64.b64encode(out.getvalue()).decode()
+    return 'data:image/png;base64,' + base64.b64encode(out.getvalue()).decode(), *im.size
 
+def _figure_html(s, foot):
+    "A figure that has its place before it is loaded, and grows when it is pressed."
+    source, w, h = small_picture(s.path.with_suffix('.png'))
+    alt, size = esc(s.record['alt'], quote=True), f'width="{w}" height="{h}"'
+    image = f'<img src="{source}" {size} alt="{alt}" loading="lazy">'
+    return (f'<figure id="{anchor(s.name)}"><button type="button" class="zoom" aria-pressed="false">{image}'
+            f'</button><figcaption>{foot}</figcaption></figure>')
+
+# %% ../../nbs/reporting/05_page.ipynb #a72ba492
 def _part_html(s):
     "One saved table or figure."
     runs, commit = s.record['runs'], (s.record['record'].get('commit') or 'none')[:10]
     foot = f'{esc(s.name)}, commit {commit}' + (f', runs {_links(runs, 8)}' if runs else '')
-    if s.kind == 'figure':
-        alt, source = esc(s.record['alt'], quote=True), small_picture(s.path.with_suffix('.png'))
-        image = f'<img src="{source}" alt="{alt}" loading="lazy">'
-        return f'<figure id="{anchor(s.name)}">{image}<figcaption>{foot}</figcaption></figure>'
+    if s.kind == 'figure': return _figure_html(s, foot)
     note, caption = esc(s.record.get('note') or ''), s.record['caption']
     table = html_table(s.shown, caption, ('verdict',))
     return folded(esc(caption), f'{table}<p class="dim">{note} {foot}</p>', anchor(s.name))
