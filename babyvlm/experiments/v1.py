@@ -270,6 +270,8 @@ def checkpoint(self:V1,
     build = spreads(lambda p: self._babyllava(spec, p), b.real_size, b.phase1.batch, b.phase2.batch)
     return self._made('babyllava', b, build, *inputs, **what)
 
+
+# %% ../../nbs/experiments/03_v1.ipynb #v1model1
 @patch
 def model(self:V1,
     spec:Spec,                 # any spec

@@ -105,6 +105,14 @@ def _open(image, source):
     "A picture by name, from a folder or a mapping."
     return source[image] if isinstance(source, Mapping) else Path(source)/image
 
+def _opened(names, source, batch):
+    "Pictures by name, a batch at a time, and whether all are square."
+    for i in range(0, len(names), batch):
+        ims = [open_rgb(_open(n, source)) for n in names[i:i + batch]]
+        yield ims, all(im.width == im.height for im in ims)
+
+
+# %% ../../nbs/training/06_generative.ipynb #encode02
 @torch.no_grad()
 def encode_once(
     bundle:BabyLlava,         # its encoder is run in evaluation mode
@@ -117,12 +125,9 @@ def encode_once(
     "Encode each distinct picture once."
     model, names, square = bundle.model, sorted(set(images)), []
     prepare, modes = _prepare(bundle.processor, pad_to_square), model.training
-    def some(i): return [open_rgb(_open(n, source)) for n in names[i:i + batch]]
-    def opened(): return map(some, range(0, len(names), batch))
-    def even(ims): return all(im.width == im.height for im in ims)
     def seen():
-        for ims in opened():
-            square.append(even(ims))
+        for ims, even in _opened(names, source, batch):
+            square.append(even)
             yield model.vision_features(prepare(ims).to(model.device)).float().cpu()
     model.eval()
     if path is None: out = torch.cat(list(seen()))
@@ -131,7 +136,7 @@ def encode_once(
         out = open_rows(path, limit=0)
     model.train(modes)
     return Features({n: i for i, n in enumerate(names)}, out, pad_to_square,
-                    all(square or map(even, opened())))
+                    all(square or (e for _, e in _opened(names, source, batch))))
 
 # %% ../../nbs/training/06_generative.ipynb #6efb702a
 def _prepare(processor, pad_to_square):

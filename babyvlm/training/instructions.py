@@ -78,7 +78,7 @@ def one(self:Pictures,
     name:str,                 # below the root
 )->Tensor:                    # (3, s, s), uint8
     "Open one picture."
-    if self.owner != os.getpid(): self.row, self.more, self.owner = {}, None, os.getpid()   # a worker of a loader
+    if self.owner != os.getpid(): self.row, self.more, self.owner = {}, None, os.getpid()   # in a worker
     at = self.row.get(name)
     if at is None:
         seen = self.prepare.pixels(open_rgb(self.root/name))

@@ -46,7 +46,8 @@ def launcher(
 )->list[str]:             # the beginning of a command line
     "`accelerate launch` for one machine."
     return [sys.executable, '-m', 'accelerate.commands.launch', '--multi_gpu', '--num_processes', str(n),
-            '--num_machines', '1', '--main_process_port', '0', '--mixed_precision', 'no', '--dynamo_backend', 'no']
+            '--num_machines', '1', '--main_process_port', '0', '--mixed_precision', 'no',
+            '--dynamo_backend', 'no']
 
 # %% ../../nbs/training/09_launch.ipynb #launch13
 class Built(Exception):
@@ -55,6 +56,7 @@ class Built(Exception):
         extra:dict,       # facts for the manifest
     ): super().__init__(); self.extra = extra
 
+# %% ../../nbs/training/09_launch.ipynb #launch3b
 class Share(Store):
     "The store as one of several processes sees it."
     def __init__(self,
@@ -62,7 +64,14 @@ class Share(Store):
         work,             # folder of the artifact that is being built, inside the store
     ): super().__init__(root); self.work = Path(work)
 
-    def get(self, stage, config, build, inputs=(), version=1, wait=True):
+    def get(self,
+        stage:str,        # kind of artifact
+        config,           # what decides it
+        build:Callable[[Path], dict|None],  # fills its folder
+        inputs=(),        # artifacts it is made from
+        version:int=1,    # of its code
+        wait:bool=True,   # for another process
+    ):                    # `Artifact`
         "A finished artifact; or this process's share of the one that is not, which ends the call."
         folder = self.folder(stage, self.key(stage, config, inputs, version))
         if stage != self.work.parent.name or folder.exists():
@@ -92,7 +101,8 @@ def _launch(call, work, n):
         if not done.returncode: return json.loads((Path(t)/'extra.json').read_text()) | dict(processes=n)
     lines = done.stderr.decode(errors='replace').splitlines()
     why = [x for x in lines if re.match(r'(\[rank\d+\]: )?[\w.]*(Error|Batch): ', x)]
-    raise RuntimeError(f"{n} processes for {work.parent.name}: {(why or [f'exit status {done.returncode}'])[0]}")
+    reason = next(iter(why), f'exit status {done.returncode}')
+    raise RuntimeError(f'{n} processes for {work.parent.name}: {reason}')
 
 # %% ../../nbs/training/09_launch.ipynb #launch17
 def spread(
