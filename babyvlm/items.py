@@ -334,6 +334,11 @@ def _once(pairs):
     if len(dict(pairs)) < len(pairs): raise ValueError('a field comes twice')
     return dict(pairs)
 
+def _silent(reply):
+    "An answer that holds none; a model that said nothing has text ''."
+    what = reply.text, reply.scores, reply.chosen
+    return reply.status == Status.ANSWERED and all(x is None for x in what)
+
 def _reply(row, where):
     "A row as a reply, its scores numbers, its words a text."
     row = {k: v for k, v in row.items() if v is not None}
@@ -342,6 +347,7 @@ def _reply(row, where):
         odd = [k for k, kind in kinds.items() if k in row and not isinstance(row[k], kind)]
         if odd: raise TypeError(f'{odd[0]} is {row[odd[0]]!r}')
         reply = Reply(**row)
+        if _silent(reply): raise ValueError('neither words, nor scores, nor a choice')
         if reply.scores is None or np.isfinite(np.asarray(reply.scores)).all(): return reply
         why = f'score {list(reply.scores)} is not finite'
     except (TypeError, ValueError) as e: why = e
@@ -527,6 +533,7 @@ def _words(model, items):
     if [r.uid for r in replies] != [i.uid for i in items]:
         raise ValueError(f'{type(model).__name__}.reply answered other items, or in another order')
     for i, r in zip(items, replies):
+        if _silent(r): raise ValueError(f"{type(model).__name__}.reply gave '{r.uid}' no text; silence is ''")
         if r.scores is not None and i.choice != 'open': scored(i, r.scores)
     return replies
 

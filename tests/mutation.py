@@ -181,6 +181,16 @@ ARGUED = {   # (module, line as it was, as it is) -> why no test can tell ('equi
     ('credit.py', 'not s.ndim or not s.shape[-1]', 'not s.ndim and (not s.shape[-1])'): 'noticed since: test_credit.py::test_what_is_no_number_or_no_candidate_is_refused',
     ('benchmarks/parsing.py', 'len(listed) > 1', 'len(listed) >= 1'): 'noticed since: test_parsing.py::test_the_other_readers_name_their_rule_too',
     ('benchmarks/devcv/score.py', '1', '2'): 'noticed since: test_devcv.py::test_likelihood_ranking_of_memory_and_letters',
+    ('matching/exact.py', 'search.used + entries <= len(L.col)', 'search.used + entries < len(L.col)'): 'equivalent: lists that just fit are moved once more, and say the same',
+    ('matching/exact.py', '2', '3'): 'equivalent: a wider bound on rounding; more is read again, and the proof stands',
+    ('matching/exact.py', '0', '1'): 'equivalent: the progress bar only, whose count is set just before',
+    ('matching/exact.py', '0.5', '1.5'): 'equivalent: how finely a list is read again; slower or faster, the proof stands',
+    ('matching/exact.py', 'if len(kind) <= 1024 or len(kind) * goal.max() <= 2 * goal.sum():', 'if not (len(kind) <= 1024 or len(kind) * goal.max() <= 2 * goal.sum()):'):
+        'equivalent: whether the pool is read once for all lists or once a length; slower or faster, the proof stands',
+    ('matching/exact.py', 'not whole', 'not not whole'): 'noticed since: test_matching.py::test_a_list_is_coarse_where_errors_blur_what_it_tells_apart',
+    ('matching/exact.py', 'len(x) * len(y) * min(capacity, max(len(x), 1))', 'len(x) * len(y) + min(capacity, max(len(x), 1))'):
+        'noticed since: test_matching.py::test_the_full_matrix_is_for_small_problems_whatever_the_capacity',
+    ('matching/exact.py', 'columns >= m', 'columns > m'): 'noticed since: test_matching.py::test_a_column_behind_the_last_is_no_assignment',
     ('data/saycam.py:assign_splits,split_pairs', '0', '1'): 'noticed since: test_saycam.py::test_shares_of_splits_are_checked_and_whole'}
 
 

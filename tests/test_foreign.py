@@ -524,3 +524,141 @@ def test_what_pillow_says_of_a_picture_reaches_nobody(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert open_image(tmp_path/'a.jpg').size == (6, 4)
+
+
+BAD = b'{"a": "\xff"}\n'
+
+
+def test_a_byte_fault_names_its_file_once(tmp_path):
+    from babyvlm.analysis.survey.answers import _rows as survey_rows
+    from babyvlm.benchmarks.abilities import load_abilities
+    from babyvlm.benchmarks.hierarchy.metrics import load_rows
+    from babyvlm.benchmarks.leaderboard import check_submission
+    from babyvlm.config import _read_yaml
+    from babyvlm.data.filters import Selection
+    from babyvlm.data.saycam import read_metadata
+    from babyvlm.data.taxonomy import load_annotations, load_hierarchy
+    from babyvlm.models.tokenizers import load_vocab
+    from babyvlm.models.weights import reading_model
+    from babyvlm.run.logs import read_answers
+    from babyvlm.run.results import load_result
+    def devcv(p): return load_items(p.parent, 'count')
+    def weights(p):
+        with reading_model(p.parent): raise AssertionError
+    readers = {'count/data.json': devcv, 'm/config.json': weights, 'v.csv': load_vtwt, 't.csv': lambda p: load_trials(p, tmp_path), 't.jsonl': lambda p: load_trials(p, tmp_path),
+               'r.json': load_records, 'tree.json': load_hierarchy, 'rows.jsonl': load_annotations, 'train.json': read_metadata, f'{NAME}.csv': read_transcript, f'{NAME}.json': segment,
+               'abilities.json': load_abilities, 'rows.json': load_rows, 'j.jsonl': Journal, 'x.fair.json': load_result, 'vocab.json': load_vocab, 'c.yaml': _read_yaml, 'chosen.json': Selection.load,
+               'frames.json': load_bank, 'log.json': read_answers, 's.csv': survey_rows, 's.json': survey_rows}
+    for name, read in readers.items():
+        path = tmp_path/name; path.parent.mkdir(exist_ok=True); path.write_bytes(BAD)
+        with pytest.raises(ValueError) as told: read(path)
+        said = str(told.value)
+        assert said.count(path.name) == 1 and ('UTF-8' in said or 'utf-8' in said) and '\n' not in said, (name, said)
+    (tmp_path/'submission.json').write_bytes(BAD)
+    (said,), _ = check_submission(tmp_path)
+    assert said.count('submission.json') == 1 and 'UTF-8' in said
+
+
+@pytest.mark.parametrize('words', [['survey', 'build', '--benchmark', 'v1/vtwt', '--labels', 'v.csv', '--consent', 'bad.txt'], ['leaderboard', '--issue', 'bad.txt'],
+                                   ['leaderboard', '--submission', 'sub', '--name', 'm', '--checkpoint', 'a/b', '--model-py', 'bad.txt'],
+                                   ['leaderboard', '--submission', 'sub', '--name', 'm', '--checkpoint', 'a/b', '--facts', 'bad.txt']])
+def test_a_text_of_the_command_line_that_is_not_utf_8_is_named(tmp_path, monkeypatch, words):
+    from typer.testing import CliRunner
+
+    from babyvlm.run.cli import app
+    monkeypatch.chdir(tmp_path)
+    Image.new('RGB', (32, 32)).save('a.png'); Path('bad.txt').write_bytes(BAD)
+    Path('v.csv').write_text('image,positive_phrase,negative_phrase\na.png,see cup,see ball\n')
+    got = CliRunner().invoke(app, words)
+    assert got.exit_code == 2 and 'babyvlm: bad.txt: byte 7 is not UTF-8' in got.output and len(got.output.strip().splitlines()) == 1, (got.output, got.exception)
+
+
+def test_a_word_list_of_another_kind_is_named(tmp_path):
+    from babyvlm.models.tokenizers import load_vocab
+    for text in ('["a"]', '{"a": null}', '{"a": "0"}', '{"a": true}', '{"a": 0, "a": 1}'):
+        (tmp_path/'vocab.json').write_text(text)
+        with pytest.raises(ValueError, match='^vocab.json: '): load_vocab(tmp_path/'vocab.json')
+
+
+@pytest.mark.parametrize('text', ['{}', '[]', 'null', '{"uids": null, "sha256": "a"}', '{"uids": ["a"], "sha256": "b"}'])
+def test_a_selection_of_another_kind_is_named(tmp_path, text):
+    from babyvlm.data.filters import Selection
+    (tmp_path/'s.json').write_text(text)
+    with pytest.raises(ValueError, match='^s.json: '): Selection.load(tmp_path/'s.json')
+
+
+def test_weights_are_read_whatever_the_case_of_their_ending(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from babyvlm.models.weights import read_checkpoint, reading_model
+    from babyvlm.run.scorecard import find_models
+    save_file({'a': torch.ones(2)}, tmp_path/'W.SAFETENSORS')
+    assert read_checkpoint(tmp_path/'W.SAFETENSORS')['a'].tolist() == [1, 1]
+    torch.save({'a': torch.ones(2)}, tmp_path/'w.PT')
+    assert read_checkpoint(tmp_path/'w.PT')['a'].tolist() == [1, 1]
+    assert [p.name for p in find_models(tmp_path)] == ['W.SAFETENSORS', 'w.PT']
+    for name, data in (('W.SAFETENSORS', b'<html>'), ('CONFIG.JSON', b'{')):
+        (tmp_path/'m'/name).parent.mkdir(exist_ok=True); (tmp_path/'m'/name).write_bytes(data)
+        with pytest.raises(ValueError, match=f'^m: {name}: '), reading_model(tmp_path/'m'): pass
+        (tmp_path/'m'/name).unlink()
+
+
+def test_cards_look_at_files_whatever_the_case_of_their_ending(tmp_path):
+    from babyvlm.reporting.cards import Place, count_rows, look_at
+    for name, text in {'a.JSON': '[1, 2]', 'a.CSV': 'x\n1\n2\n', 'a.JsonL': '1\n\n2\n'}.items():
+        (tmp_path/name).write_text(text)
+        assert count_rows(tmp_path/name) == 2, name
+    (tmp_path/'t').mkdir(); (tmp_path/'t'/'B.CSV').write_text('Time\n0:01\n')
+    assert look_at(Place('t/<recording>.csv', ('Time',)), tmp_path).found == 1
+    assert "no column 'Speaker'" in look_at(Place('t/<recording>.csv', ('Speaker',)), tmp_path).problem
+    (tmp_path/'t'/'S.JSON').write_text('{')
+    assert 'S.JSON: not JSON' in look_at(Place('t/<recording>.json'), tmp_path).problem
+
+
+def test_annotations_are_written_whatever_the_case_of_the_ending(tmp_path):
+    from babyvlm.data.taxonomy import Annotation, load_annotations, save_annotations
+    rows = [Annotation('a.jpg', 'gull', ('bird',), (('bird', 'fish'),))]
+    for name in ('a.JSONL', 'a.Parquet'):
+        assert save_annotations(rows, tmp_path/name) == 1 and load_annotations(tmp_path/name) == rows
+
+
+def test_a_row_of_a_journal_that_says_nothing_is_no_reply(tmp_path):
+    from babyvlm.items import Status, evaluate
+    head = '{"journal": 1, "model": "m", "benchmark": "b"}\n'
+    for row in ('{"uid": "u", "text": null}', '{"uid": "u"}', '{"uid": "u", "text": null, "scores": null, "chosen": null, "status": "answered"}'):
+        (tmp_path/'j.jsonl').write_text(head + row + '\n')
+        with pytest.raises(ValueError, match='j.jsonl line 2 is no reply .neither words, nor scores, nor a choice.; remove it'): Journal(tmp_path/'j.jsonl')
+    for row, text in (('{"uid": "u", "text": ""}', ''), ('{"uid": "u", "text": null, "status": "no answer"}', None), ('{"uid": "u", "chosen": 1, "text": null}', None)):
+        (tmp_path/'j.jsonl').write_text(head + row + '\n')
+        assert Journal(tmp_path/'j.jsonl').done['u'].text == text
+    class Mute:
+        def reply(self, items): return [Reply(i.uid) for i in items]
+    class Quiet:
+        def reply(self, items): return [Reply(i.uid, text='') for i in items]
+    item = Item('u', 'b', (), 'say', ('a', 'b'), 0)
+    with pytest.raises(ValueError, match="Mute.reply gave 'u' no text; silence is ''"): evaluate(Mute(), [item])
+    assert evaluate(Quiet(), [item])[0].status == Status.ANSWERED
+
+
+def test_a_journal_of_any_spelling_is_continued_and_labels_are_read_once(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from babyvlm.models.tiny import tiny_vlm
+    from babyvlm.run.cli import app
+    from babyvlm.run.results import rescored
+    ask = '<image>\nHow many cups do you see in the image? Respond with a number.'
+    (tmp_path/'labels'/'count').mkdir(parents=True); Image.new('RGB', (32, 32)).save(tmp_path/'labels'/'count'/'a.png')
+    (tmp_path/'labels'/'count'/'data.json').write_text(json.dumps([dict(id='1', image=['a.png'], conversations=[{'from': 'human', 'value': ask}, {'from': 'gpt', 'value': '2'}])]))
+    model, read = tiny_vlm(tmp_path/'m', 'qwen2_5_vl', [ask + ' 1 2 3']), []
+    words = ['evaluate', '--model', model, '--benchmark', 'devcv/count', '--labels', tmp_path/'labels', '--out', tmp_path/'R.JSONL']
+    for _ in range(2):
+        got = CliRunner().invoke(app, [str(w) for w in words])
+        assert got.exit_code == 0 and f"replies: {tmp_path/'R.JSONL'}" in got.output, got.output
+    assert (tmp_path/'R.JSONL').is_file() and not (tmp_path/'replies').exists() and len(Journal(tmp_path/'R.JSONL')) == 1
+    (tmp_path/'S.jsonl').write_bytes((tmp_path/'R.JSONL').read_bytes())
+    import babyvlm.benchmarks.devcv.read as r
+    whole = r.read_text
+    monkeypatch.setattr(r, 'read_text', lambda p: read.append(p.name) or whole(p))
+    found = rescored('devcv/count', [tmp_path/'R.JSONL', tmp_path/'S.jsonl'], tmp_path/'labels')
+    assert read == ['data.json'] and [(e.mode, Path(e.journal).name) for e in found] == [(m, n) for n in ('R.JSONL', 'S.jsonl') for m in ('fair', 'reference')]

@@ -119,8 +119,8 @@ def test_a_broken_middle_line_is_an_error_with_its_number(tmp_path):
 
 def test_parallel_writers_never_mix(tmp_path):
     a, b = Journal(tmp_path/'j', model='m'), Journal(tmp_path/'j', model='m')
-    a.write([Reply('x')])
-    with pytest.raises(ValueError, match='changed by another process'): b.write([Reply('y')])
+    a.write([Reply('x', text='')])
+    with pytest.raises(ValueError, match='changed by another process'): b.write([Reply('y', text='')])
     assert list(Journal(tmp_path/'j').done) == ['x']
 
 

@@ -87,7 +87,19 @@ def idle(tree):
     for name, line in unused(tree).items(): yield line, name
 
 
-@pytest.mark.parametrize('rule', [unsafe, broad, paths, halves, idle], ids=lambda f: f.__name__)
+def cased(tree):
+    "Endings of files that are compared as they are written: A.JSON is a .json too."
+    for n in ast.walk(tree):
+        left = n.left if isinstance(n, ast.Compare) else None
+        while isinstance(left, ast.Subscript): left = left.value
+        if isinstance(left, ast.Attribute) and left.attr == 'suffix': yield n.lineno, ast.unparse(n)
+        ends = n.args[0] if isinstance(n, ast.Call) and n.args and isinstance(n.func, ast.Attribute) and n.func.attr == 'endswith' else None
+        known = [x.value for x in ast.walk(ends) if isinstance(x, ast.Constant)] if ends else []
+        if any(re.fullmatch(r'\.(?:[jJ]sonl?|csv|tsv|txt|jpe?g|png|mp4|pt|pth|bin|ckpt|parquet|safetensors|eval|xlsx)', str(k)) for k in known) \
+            and not ast.unparse(n.func.value).endswith('.lower()'): yield n.lineno, ast.unparse(n)
+
+
+@pytest.mark.parametrize('rule', [unsafe, broad, paths, halves, idle, cased], ids=lambda f: f.__name__)
 def test_the_package_keeps_the_rule(rule):
     found = [f'{p}:{line}: {what}' for p, tree in TREES.items() for line, what in rule(tree) if (p, what) not in ARGUED]
     assert not found, '\n'.join(found)
@@ -105,6 +117,7 @@ ARGUED = {('babyvlm/config.py', 'yaml.load without a safe loader'): 'its loader 
     (broad, 'try: f()\nexcept Exception: pass', 'try: f()\nexcept Exception as e: raise ValueError from e'), (broad, 'try: f()\nexcept: pass', 'try: f()\nexcept OSError: pass'),
     (halves, "open(p, 'w')", "open(p, 'a')"), (halves, "p.write_text(t)", "with writing(p) as new: new.write_text(t)"), (halves, 'p.open(mode="wb")', 'p.open("rb")'),
     (halves, 'table.to_csv(p)', 'csv_text(table)'), (halves, 'np.save(p, x)', 'with writing(p) as new, new.open("wb") as f: np.save(f, x)'),
+    (cased, "p.suffix == '.json'", "p.suffix.lower() == '.json'"), (cased, "p.suffix[:3] in ends", "p.suffix.lower() in ends"), (cased, "n.endswith('.csv')", "n.lower().endswith('.csv')"),
     (idle, 'import re', 'import re\nre.sub'), (paths, "p = '/" + "home/me/data'", "p = 'home/me'")])
 def test_the_lints_see(rule, bad, good):
     assert list(rule(ast.parse(bad))) and not list(rule(ast.parse(good)))

@@ -106,3 +106,16 @@ def test_training_and_evaluation_write_a_question_alike(setting):
 def test_pictures_that_cannot_be_placed_are_told_before_training(setting, record, problem):
     with pytest.raises(ValueError, match=f"record '0': .*{re.escape(problem)}"):
         Conversations([record], _base(setting[2])[1])
+
+
+def test_a_processor_without_a_template_is_told_before_training(setting):
+    from jinja2 import TemplateError
+
+    class Bare:
+        tokenizer = chat_template = None
+    with pytest.raises(ValueError, match="'Bare' has no chat template: set processor.chat_template"): Conversations([_ask('Which?')], Bare())
+
+    class Broken:
+        chat_template = '{% for'
+        def apply_chat_template(self, *args, **how): raise TemplateError('no end')
+    with pytest.raises(ValueError, match=r"'Broken': its chat template fails \(no end\)"): Conversations([_ask('Which?')], Broken()).prompt(_ask('Which?'))

@@ -494,3 +494,23 @@ def test_limits_are_checked_at_their_ends():
     for bad in (dict(capacity=2**31), dict(time_limit=-1e-9), dict(time_limit=float('nan')), dict(tolerance=float('nan'))):
         with pytest.raises(ValueError, match=next(iter(bad))): match(x, x, **bad)
     assert match(x, x, capacity=2**31 - 1, tolerance=0., time_limit=1e9).total == 4 and match(x, x[:1], capacity=2).columns.tolist() == [0, 0]
+
+
+# what changes of single signs showed
+
+def test_the_full_matrix_is_for_small_problems_whatever_the_capacity():
+    few, many = np.zeros((2000, 1)), np.zeros((2000, 1))
+    assert matching._small(few, many, 1) and not matching._small(few, many, 1000) and matching._small(few[:10], many, 1000) and not matching._small(np.zeros((2001, 1)), many, 1)
+
+
+def test_a_list_is_coarse_where_errors_blur_what_it_tells_apart():
+    class Found: score = np.array([[3., 2., 1.]]*3); error = np.array([.1, .5, .5])
+    assert matching._coarse(Found, whole=False) and not matching._coarse(Found, whole=True)
+    Found.error = np.array([.1, .1, .5])
+    assert not matching._coarse(Found, whole=False)
+
+
+def test_a_column_behind_the_last_is_no_assignment():
+    for wrong in ([0, 2], [-1, 0], [0., 1.], [0]):
+        with pytest.raises(ValueError, match='not an assignment: one column from 0 to 1'): matching._check_assignment(np.array(wrong), np.zeros(2), 2, 2, 1)
+    assert matching._check_assignment(np.array([1, 0]), np.zeros(2), 2, 2, 1).tolist() == [1, 1]

@@ -197,6 +197,19 @@ NEIGHBOURS += [   # a breaker's, written before the rules were seen
     ('yes_no', 'It has no wings, so yes.', True), ('yes_no', 'Y', True), ('yes_no', 'Answer: n', False), ('yes_no', 'N.', False)]
 
 
+NEIGHBOURS += [   # a denial or a refusal some words before what it denies; it ends with its clause
+    *((parser, said.format(x), None) for parser, x in (('letter', 'B'), ('number', '3'), ('direction', 'left'), ('yes_no', 'yes'), ('yes_no', 'no')) for said in (
+        "I'm not able to answer with {}", 'I am unable to say {}.', 'I refuse to answer {}', 'It is hard to say {}', "I'm not sure the answer is {}", "I don't think the answer would be {}",
+        'There is no way to tell whether it is {}', "I'd hesitate to say {}", 'It is not clearly {}', 'It is unclear whether it is {}', 'I lack the information to answer {}', 'I would avoid {}')),
+    *((parser, said.format(x), right) for parser, x, right in (('letter', 'B', 'B'), ('number', '3', 3), ('direction', 'left', 'left'), ('yes_no', 'yes', True), ('yes_no', 'no', False)) for said in (
+        "I'm not sure, but {}", "I can't see it well, so {}.", 'Hard to tell. {}.', 'Hard to say: {}', 'I cannot help but say {}')),
+    ('letter', 'There is no doubt that it is B', 'B'), ('letter', 'I cannot see the dog in picture A', None), ('letter', 'B can be ruled out', None), ('letter', 'It is hard to miss B', 'B'),
+    ('letter', "I'm not able to pick the object", None), ('letter', 'I cannot see a dog in A, only in B.', 'B'), ('direction', 'It did not leave through the top.', None), ('yes_no', "I'd go with no", False),
+    ('yes_no', 'no, yes it is', None), ('yes_no', "yes, no it isn't", None), ('yes_no', 'no yes it is', None), ('yes_no', 'Yeah, no.', None), ('yes_no', 'Well no, yes, it is', None),
+    ('yes_no', 'No. Yes it is.', None), ('yes_no', 'yes;no', None), ('yes_no', 'yes - no it is not', None), ('yes_no', 'No, wait, yes it is', True), ('yes_no', 'No it is not.', False),
+    ('yes_no', 'Yes is wrong.', None), ('yes_no', 'No is not correct', None), ('yes_no', 'Yes would be incorrect', None), ('yes_no', 'Yes is the answer', True), ('yes_no', 'Nope, it is not', False)]
+
+
 @pytest.mark.parametrize('parser, reply, right', NEIGHBOURS)
 def test_neighbours_of_known_forms(parser, reply, right):
     got = strict(dict(parser=parser, reply=reply, options=['bird', 'object', 'label', 'choice'])).answer

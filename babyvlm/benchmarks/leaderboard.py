@@ -357,7 +357,7 @@ def write_submission(
     name, owner = registered_model or _registered(model_name), checkpoint.split('/')[0]
     told = {} if HUB_NAME.fullmatch(checkpoint) is None else dict(submitter=owner, hf_repo=checkpoint)
     told |= (folder_facts(weights) if weights and not model_py else {}) | _facts(metadata)
-    text = (Path(model_py).read_text(encoding='utf-8') if model_py else
+    text = (read_text(model_py) if model_py else
             _model_py(model_name, checkpoint, name, told.get('revision', '')))
     facts = dict(model_name=model_name, checkpoint=checkpoint, registered_model=name,
                  conv_template=conv_template, metadata=told,

@@ -353,7 +353,7 @@ class Replayed:
         path,              # a journal, or a folder of them
         device=None,       # not used
     ):
-        paths = sorted(Path(path).glob('[!.]*.jsonl')) if Path(path).is_dir() else [Path(path)]
+        paths = sorted(Path(path).glob('[!.]*.[jJ][sS][oO][nN][lL]')) if Path(path).is_dir() else [Path(path)]
         self.name = f'replayed {Path(path).name}'
         self.known = {uid: r for p in paths for uid, r in Journal(p).done.items()}
     def reply(self,

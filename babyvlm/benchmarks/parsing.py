@@ -146,18 +146,39 @@ _LINK = (r"(?:(?:the|an?|options?|answer|choice|letter|image|picture|number|be|t
 _OPEN = r"[\s\"'(\[{<:]*"
 _NOT = re.compile(
     r"(?:n't|\b(?:not|never|neither|nor|cannot|exclud\w+|eliminat\w+|rul\w+ out|rather than|instead of"
-    r"|except|(?:anything|all|everything) but|other than|unlike|than|without|doubt\w*))"
+    r"|except|(?:anything|all|everything) but|other than|unlike|than|without|avoid\w*"
+    r"|(?<!no )(?<!a )(?<!any )(?<!without )(?<!beyond )doubt\w*))"
     r" (?:(?:think|believe|say|choose|pick|select|go with|see|find|go|move|leave|exit|head|roll|turn|fall"
     rf"|come|travel|disappear) )?{_LINK}{_OPEN}$|[不非][\u3400-\u9fff]{{0,2}} ?$", re.I)
 _WRONG = re.compile(
     r"^[\s\"')\].,:?-]*(?:(?:is|are|was|were|seems?|looks?|can|could|does|do|would|must)(?: all| both| also)?"
     r"(?:n't| ?not)\b|(?:(?:is|are|was|were|seems?|looks?) (?:the |an? )?)?(?:all |both |also |clearly )?"
-    r"(?:wrong|incorrect|false|impossible|ruled out|excluded)\b|no\b\s*(?:[.,;:!\n]|$))"
+    r"(?:wrong|incorrect|false|impossible|ruled out|excluded|eliminated)\b|no\b\s*(?:[.,;:!\n]|$)"
+    r"|(?:can|could|must|should) (?:also |all |both )?be (?:ruled out|excluded|eliminated)\b)"
     r"|^[\"'」)]? ?(?:[不错錯吗嗎]|では|じゃ|ですか|[가은는이]? ?아[니닙])", re.I)
+
+
+# %% ../../nbs/benchmarks/02_parsing.ipynb #ebdbbb4a
+_STEP = (r" (?!(?:but|so|because|since|as|and|then|while|although|though|however|therefore|thus|hence|yet"
+         r"|besides|only|just|i'd|i'll|my)\b)[\w'¤-]+")   # a word that goes on with a clause
+_MIND = (r"(?:think|believe|say|tell|answer|respond|reply|choos\w+|pick\w*|select\w*|confirm|conclude|decide"
+         r"|commit|claim|state|give|identify|verify|know|guess|suggest\w*|mean|see|find|show\w*|leave|exit|go"
+         r"|move|head|roll|turn|travel|disappear|sure|certain|confident|clear(?:ly)?|able|going|willing"
+         r"|possible|allowed|definite(?:ly)?|exactly|quite|necessarily|obvious(?:ly)?|enough)")
+_WITHHELD = re.compile(
+    rf"(?:(?:n't|\b(?:not|never|cannot))(?:{_STEP}){{0,2}} {_MIND}|\b(?:unable|unwilling|refus\w+|declin\w+"
+    r"|hesita\w+|reluctant|hard|difficult|impossible|tricky) to(?! (?:miss|ignore|overlook|deny)\b)"
+    r"|\b(?:unsure|uncertain|unclear) (?:if|whether|that|about|of|which|how|it)"
+    r"|\b(?:no (?:way|reason|evidence|indication|sign|proof|basis)|insufficient \w+"
+    rf"|lack\w* (?:the |any )?\w+) (?:to|for|that|of))(?:{_STEP}){{0,7}} {_OPEN}$", re.I)
+
+def _withheld(before):
+    "Whether the words before a mention deny or refuse it."
+    return bool(_NOT.search(before) or _WITHHELD.search(before))
 
 def _negated(text, start, end):
     "Whether the words beside a mention deny it."
-    return bool(_NOT.search(text[max(0, start - 80):start]) or _WRONG.search(text[end:end + 40]))
+    return _withheld(text[max(0, start - 80):start]) or bool(_WRONG.search(text[end:end + 40]))
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f011
 @dataclass(frozen=True)
@@ -523,7 +544,8 @@ _ARROW = re.compile(f"[{''.join(_ARROWS)}]")
 _PLACE = re.compile(
     r"(?:\b(?:the|to|from|between|far|its|your|my|at|is|be|either|neither|nor|or|and|not|but|then|than"
     r"|towards?"
-    r"|answer|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)|\w's|\(?\b[A-H]\)"
+    r"|answer|say|choose|pick|guess|with|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)"
+    r"|\w's|\(?\b[A-H]\)"
     r"|[:,;.\"'(/>{→=-])\s*$", re.I)
 _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", re.I)
 
@@ -546,6 +568,7 @@ def _directions(text):
     for m in _weighed(_PHRASE, text):
         before, after = _beside(text, *m.span())
         verb = before.strip() and not _PLACE.search(before) and not _BESIDE.match(after)
+        verb = verb and not (before.endswith('so ') and not after.strip('.!"\')'))   # 'so left.'
         praise = re.search(r"(?:that's|that is|you're|you are|all) $", before, re.I)
         if (m[0].lower() == 'left' and verb) or (m[0].lower() == 'right' and praise): continue
         sides = {_SIDE[w.lower()] for w in m.groups() if w}
@@ -577,26 +600,35 @@ def parse_direction(
 _YES_NO = re.compile(r"\b(?:yes|yeah|yep|yup|no|nope)\b"
                      r"|(?<=answer\": )(?:true|false)\b|^(?:true|false)(?=\W*$)"
                      r"|(?:^|(?<=answer: ))[yn](?=\W*$)")
-_BOTH = re.compile(r"\b(?:yes|no)\s*(?:or|and|/|\||&)\s*(?:yes|no)\b(?! other)"
-                   r"|\b(yes|no)[\s,]+(?:\1[\s,]+)*(?!\1)(?:yes|no)\b(?:[\s,]+(?:yes|no)\b)*\W*$")
+_AYE, _NAY = '(?:yes|yeah|yep|yup)', '(?:no|nope)'
+_CLAUSE = (r"(?=\s*(?:[,.;:!?)\]}\"'\n-]|$)|\s+(?:it|he|she|they|there|that|this|i|we|you)(?:'| (?:is|are|was"
+           r"|were|am|do|does|did|has|have|can|could|will|would)))")   # what a yes or no is followed by
+_BOTH = re.compile(rf"\b(?:{_AYE}|{_NAY})\s*(?:or|and|/|\||&)\s*(?:{_AYE}|{_NAY})\b(?! other)"
+                   rf"|\b(?:{_AYE}(?:[\s,;:-]+{_AYE})*[\s,;:-]+{_NAY}"
+                   rf"|{_NAY}(?:[\s,;:-]+{_NAY})*[\s,;:-]+{_AYE})\b"
+                   rf"(?:[\s,;:-]+(?:{_AYE}|{_NAY})\b)*{_CLAUSE}")   # 'yes or no', 'no, yes it is'
 _WHEN = re.compile(r"\b(?:if|unless|otherwise|else)\b[^.!?;\n]*$")
 _SURELY = "(?:(?:absolutely|certainly|clearly|definitely|indeed|of course|oh|obviously|sure),? )?"
-_HAS = re.compile(r"\b(?:has|have|had|having|with) $")   # 'it has no wings'
+_HAS = re.compile(r"\b(?:has|have|had|having|(?<!go )(?<!going )(?<!answer )with) $")   # 'it has no wings'
+_FALSE = re.compile(r"[\"')]* (?:(?:is|was|would be|must be|seems) (?:the |an? )?(?:not|wrong|incorrect|false"
+                    r"|impossible)|isn't|wasn't|wouldn't|cannot|can't)\b")   # 'yes is wrong'
 _ASIDE = re.compile(r"\.? ?\d|\s+(?:doubt|question|problem|worries|kidding|idea|clue|wonder|way of|way to"
                     r"|matter|image|picture|photo|information|context|answer|response|comment)\b")
 
+
+# %% ../../nbs/benchmarks/02_parsing.ipynb #a2ccf3ad
 def _yes_no(text):
     "Mentions of yes and no."
     out = []
     for m in _weighed(_YES_NO, text):
         before, after = _beside(text, *m.span())
-        ends = re.match(r"\s*(?:[,.;:!?)\]}\"'\n-]|$)", after)
+        ends = re.match(_CLAUSE, after)
         first = re.search(rf'(?:^|[.!?:\n]|\bbut\b)[\s"\'([{{#>-]*{_SURELY}$', before)
         opens = first and (ends or not before)
         said = not _WHEN.search(before) and (opens or (ends and _SAYS.search(before)))
         alone = ends and before.endswith(', ') and not _WHEN.search(before)
         strength = 0 if _ASIDE.match(after) or _HAS.search(before) else _rank(text, m, said, alone)
-        denied = bool(_NOT.search(before[-80:]))
+        denied = _withheld(before[-80:]) or bool(_FALSE.match(after))
         out.append(_Mention(frozenset([m[0][0] in 'yt']), *m.span(), strength, denied))
     return out
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_WORDS', 'THING_WORDS', 'LOOKS', 'DOING', 'MOVES', 'ADULT_CUES', 'PROMPT', 'SCHEMA', 'MOST_BYTES', 'Rewrite',
-           'Found', 'read_caption', 'say', 'Rules', 'Transferred', 'transfer', 'messages', 'parse_answer', 'LocalChat',
-           'Bill', 'EndpointError', 'Endpoint']
+           'Found', 'read_caption', 'say', 'Rules', 'Transferred', 'transfer', 'messages', 'parse_answer',
+           'need_template', 'LocalChat', 'Bill', 'EndpointError', 'Endpoint']
 
 # %% ../../nbs/data/04_child_directed.ipynb #33b44b9b
 import hashlib
@@ -272,6 +272,17 @@ def parse_answer(
               f'utterance has more than {MAX_WORDS} words' if len(tokenize(said)) > MAX_WORDS else '')
     return Rewrite(uid, reason=reason) if reason else Rewrite(uid, ' '.join(said.split()), daily, 'model')
 
+# %% ../../nbs/data/04_child_directed.ipynb #a8f10292
+def need_template(
+    reader,               # tokenizer, or processor
+    name:str,             # what errors call its model
+):
+    "Refuse a model that does not say how a conversation is written."
+    if not getattr(reader, 'chat_template', None):
+        raise ValueError(f"'{name}' has no chat template: set {_kind(reader)}.chat_template")
+
+def _kind(reader): return 'processor' if hasattr(reader, 'tokenizer') else 'tokenizer'
+
 # %% ../../nbs/data/04_child_directed.ipynb #3c6c46f7
 class LocalChat:
     "A chat model on this machine."
@@ -282,8 +293,7 @@ class LocalChat:
         batch:int=8,          # captions answered together
         max_new_tokens:int=64,  # room for the answer
     ):
-        if not getattr(tokenizer, 'chat_template', None):
-            raise ValueError(f"the tokenizer of '{name}' has no chat template; set tokenizer.chat_template")
+        need_template(tokenizer, name)
         self.model, self.tokenizer, self.id = model.eval(), tokenizer, f'local:{name}'
         self.batch, self.max_new_tokens = batch, max_new_tokens
         if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token

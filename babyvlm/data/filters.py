@@ -32,8 +32,8 @@ from .saycam import Ledger, image_fault
 from ..items import ImageError, open_image
 from ..numerics import full_precision
 from ..products import quick_products
-from ..store import (Artifact, Store, canonical_json, sha256_file, sha256_text, sort_header,
-                           write_whole, writing)
+from ..store import (Artifact, Store, canonical_json, read_json, sha256_file, sha256_text,
+                           sort_header, write_whole, writing)
 
 # %% ../../nbs/data/03_filters.ipynb #ec4b61a5
 _all_ = ['Ledger']
@@ -88,7 +88,9 @@ def load(
     path,                 # from `save`
 )->Selection:
     "Read a selection; a list that was changed by hand is refused."
-    d = json.loads(Path(path).read_text())
+    d = read_json(path)
+    if not (isinstance(d, dict) and {'uids', 'sha256'} <= set(d) and isinstance(d['uids'], list)):
+        raise ValueError(f"{Path(path).name}: no selection; expected an object with 'uids' and 'sha256'")
     got = cls(d['uids'])
     if got.sha256 != d['sha256']: raise ValueError(f'{Path(path).name}: the uids do not fit the checksum')
     return got

@@ -448,7 +448,7 @@ def image_fault(
             if decode or im.format != 'JPEG' or not _complete(path): im.load()
     except UnidentifiedImageError: return 'file is not an image'
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        short = 'truncated' in str(e) or (path.suffix[:3] == '.jp' and not _complete(path))
+        short = 'truncated' in str(e) or (path.suffix[:3].lower() == '.jp' and not _complete(path))
         return 'image is cut short' if short else 'image cannot be decoded'
     return ''
 

@@ -271,9 +271,9 @@ def save_annotations(
     block:int=8192,       # rows in memory
 )->int:                   # rows written
     "Write question rows; the file appears when it is complete."
-    path = Path(path)
-    if path.suffix not in ('.jsonl', '.parquet'): raise ValueError(f"'{path.name}': .jsonl or .parquet")
-    return (_jsonl if path.suffix == '.jsonl' else _parquet)(rows, path, block)
+    path, kind = Path(path), Path(path).suffix.lower()
+    if kind not in ('.jsonl', '.parquet'): raise ValueError(f"'{path.name}': .jsonl or .parquet")
+    return (_jsonl if kind == '.jsonl' else _parquet)(rows, path, block)
 
 def _jsonl(rows, path, block):
     n, dump = 0, json.JSONEncoder(ensure_ascii=False).encode

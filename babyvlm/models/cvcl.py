@@ -391,7 +391,7 @@ def import_cvcl(
     "Read the released CVCL; whatever does not fit is an error that lists it."
     source = 'checkpoint' if isinstance(checkpoint, Mapping) else Path(checkpoint).name
     if not isinstance(checkpoint, Mapping):
-        read = read_lightning if Path(checkpoint).suffix == '.ckpt' else read_checkpoint
+        read = read_lightning if Path(checkpoint).suffix.lower() == '.ckpt' else read_checkpoint
         checkpoint = read(checkpoint)
     state = cvcl_state(checkpoint.get('state_dict', checkpoint))
     if config is None:

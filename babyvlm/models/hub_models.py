@@ -33,7 +33,7 @@ from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTex
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from ..config import pick_device
-from ..data.child_directed import Endpoint, EndpointError, _templated
+from ..data.child_directed import Endpoint, EndpointError, _templated, need_template
 from ..data.conversations import IMAGE
 from ..items import ImageError, open_image
 from ..products import quick_products
@@ -505,8 +505,7 @@ class HubVLM(_Hub):
         share:bool=True,      # False: each question is read whole
     ):
         self._set(model, processor.tokenizer, name, device, batch_size, tokens, share)
-        if not getattr(processor, 'chat_template', None):
-            raise ValueError(f"'{self.name}' has no chat template: set processor.chat_template")
+        need_template(processor, self.name)
         self.processor, self.max_side, self.keep, self.opener = processor, max_side, keep, open_upright
         self.seen, self.encoded = {}, 0      # `encoded` counts pictures that went through the encoder
         self.token = getattr(processor, 'image_token', None) or self.tokenizer.image_token

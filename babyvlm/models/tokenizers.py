@@ -6,7 +6,6 @@
 __all__ = ['SPECIAL_TOKENS', 'build_vocab', 'load_vocab', 'word_tokenizer', 'unreachable', 'bpe_tokenizer']
 
 # %% ../../nbs/models/02_tokenizers.ipynb #30804248
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+from ..store import read_json
 
 # %% ../../nbs/models/02_tokenizers.ipynb #2f769407
 SPECIAL_TOKENS = ('<pad>', '<unk>', '<sos>', '<eos>')  # ids 0..3 in every vocabulary of this package
@@ -30,11 +31,16 @@ def build_vocab(
     return {w: i for i, w in enumerate([*SPECIAL_TOKENS, *words])}
 
 # %% ../../nbs/models/02_tokenizers.ipynb #a8183f9b
+def _words_of(d, where):
+    whole = isinstance(d, dict) and all(type(i) is int for i in d.values())
+    if not whole: raise ValueError(f'{where}: expected an object, word to whole number')
+    return d
+
 def load_vocab(
     vocab:Mapping|str|Path,   # word to id, or the path of a JSON file that holds it
 )->dict[str, int]:            # checked: ids 0..n-1, special tokens in place
     "A word list with ids without gaps and the special tokens at 0..3."
-    if not isinstance(vocab, Mapping): vocab = json.loads(Path(vocab).read_text(encoding='utf-8'))
+    if not isinstance(vocab, Mapping): vocab = _words_of(read_json(vocab), Path(vocab).name)
     if sorted(vocab.values()) != list(range(len(vocab))):
         raise ValueError(f'vocabulary ids must be 0..{len(vocab) - 1} without gaps or repeats')
     wrong = [t for i, t in enumerate(SPECIAL_TOKENS) if vocab.get(t) != i]

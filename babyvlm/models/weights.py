@@ -114,7 +114,7 @@ def read_checkpoint(
     "Read one weight file; a pickle may hold tensors, plain containers and training arguments only."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no weight file at '{path}'")
-    if path.suffix == '.safetensors':
+    if path.suffix.lower() == '.safetensors':
         with naming(path): return safetensors.torch.load_file(path)
     with naming(path), torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, map_location='cpu', weights_only=True)
@@ -153,12 +153,11 @@ def _header(path):
 def _check_file(path, quantized):
     "Refuse a file that holds no weights or settings."
     if not path.is_file(): raise ValueError(f'{path.name}: not a file, or a link that leads nowhere')
-    why = looks_like(path)
-    if why and not (path.suffix == '.json' and 'JSON' in why):
+    why, end = looks_like(path), path.suffix.lower()
+    if why and not (end == '.json' and 'JSON' in why):
         raise ValueError(f"{path.name}: {why.replace('a picture', 'a model')}")
-    if path.suffix == '.json':
-        read_json(path)
-    if path.suffix != '.safetensors' or quantized: return
+    if end == '.json': read_json(path)
+    if end != '.safetensors' or quantized: return
     whole = [k for k, t in _header(path).items() if t in _WHOLE and k.endswith('.weight')]
     if whole: raise ValueError(f'{path.name}: {whole[0]} holds whole numbers, and no quantization is named')
 
@@ -185,7 +184,7 @@ def reading_model(
         settings = folder/'config.json'
         quantized = settings.is_file() and 'quantization_config' in read_text(settings)
         for p in sorted(folder.iterdir()):
-            if p.suffix in (*_KINDS, '.json') and p.name[0] != '.': _check_file(p, quantized)
+            if p.suffix.lower() in (*_KINDS, '.json') and p.name[0] != '.': _check_file(p, quantized)
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
             yield

@@ -111,9 +111,10 @@ def count_rows(
     path:Path,            # .csv, .json or .jsonl
 )->int:                   # rows, list entries, keys or lines
     "How much a label file holds."
-    if path.suffix == '.json': return len(read_json(path))
+    kind = path.suffix.lower()
+    if kind == '.json': return len(read_json(path))
     with open(path, encoding='utf-8-sig', newline='') as f:
-        if path.suffix == '.csv': return sum(1 for _ in csv.DictReader(f))
+        if kind == '.csv': return sum(1 for _ in csv.DictReader(f))
         return sum(1 for line in f if line.strip())
 
 def _differences(files, root, expect, pattern):
@@ -139,13 +140,21 @@ def _absent(root, place):
         here = here/part
     return f"'{place.fixed}' holds no file named like '{place.pattern.split('/')[-1]}'"
 
+def _spelled(pattern):
+    "A pattern that takes its ending in either case, as the loaders do."
+    head, dot, end = pattern.rpartition('.')
+    return head + dot + re.sub('[a-z]', lambda m: f'[{m[0]}{m[0].upper()}]', end.lower()) if dot else pattern
+
+
+# %% ../../nbs/reporting/03_cards.ipynb #d8b34a4d
 def look_at(
     place:Place,          # of a card
     root:Path,            # what BABYVLM_DATA names
     card:Card=None,       # whose place it is: its name and the files it expects
 )->Finding:               # count, problem, facts, what differs
     "One place on this machine."
-    files = [root/place.fixed] if place.fixed == place.pattern.rstrip('/') else root.glob(place.pattern)
+    alone = place.fixed == place.pattern.rstrip('/')
+    files = [root/place.fixed] if alone else root.glob(_spelled(place.pattern))
     files = sorted(itertools.islice((f for f in files if f.exists()), MANY))
     if not files and place.optional: return Finding(place.shown, 0, facts='optional, not here')
     if not files: return Finding(place.shown, 0, _absent(root, place))
@@ -163,12 +172,13 @@ def _pictures(rows):
 
 def _reads(file):
     "A JSON file whole, with pictures that its records name; of a video its length."
-    if file.suffix == '.mp4':
+    kind = file.suffix.lower()
+    if kind == '.mp4':
         from babyvlm.data.video import video_seconds   # here, as below
         video_seconds(file)
-    if file.suffix == '.jsonl':
+    if kind == '.jsonl':
         for line in filter(str.strip, read_text(file).splitlines()): parse_json(line, file.name)
-    named = _pictures(read_json(file)) if file.suffix == '.json' else []
+    named = _pictures(read_json(file)) if kind == '.json' else []
     near = file.parent, file.parent/'images', file.parents[1], file.parents[1]/'llava_pretrain'/'images'
     lost = [n for n in named if not any((folder/n).exists() for folder in near)]
     if named and len(lost) == len(named): raise ValueError(f"{file.name} names '{lost[0]}', not here")
@@ -183,7 +193,8 @@ def _opens(file):
 def _first_facts(files, place, task):
     "What the loader makes of the files: labels whole, tables by their header, pictures by opening some."
     from babyvlm.benchmarks.v1 import LOADERS   # here, so that a list of cards does not wait for it
-    if task in LOADERS and files[0].suffix == '.csv': return counted(len(LOADERS[task](files[0])), 'item')
+    if task in LOADERS and files[0].suffix.lower() == '.csv':
+        return counted(len(LOADERS[task](files[0])), 'item')
     for f in files if place.columns else ():
         with open(f, encoding='utf-8-sig', newline='') as t: header = next(csv.reader(t), [])
         lost = [c for c in place.columns if c not in header]

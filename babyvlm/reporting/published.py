@@ -49,7 +49,7 @@ _METRICS = {   # a metric of a file, as people read it
 def _load(paper):
     parts = []
     for f in sorted(files('babyvlm').joinpath('published_data').iterdir(), key=lambda f: f.name):
-        if f.name.startswith(paper + '_') and f.name.endswith('.csv'):
+        if f.name.startswith(paper + '_') and f.name.lower().endswith('.csv'):
             with f.open(encoding='utf-8') as text: d = pd.read_csv(text, dtype=str, keep_default_na=False)
             parts.append(d.assign(file=f.name.removesuffix('.csv').removeprefix(paper + '_')))
     d = pd.concat(parts, ignore_index=True)

@@ -138,7 +138,8 @@ SHARD = typer.Option('', help="ask only this part, '2/4': the second of four; th
 def _check(model, models, benchmark, out, shard):
     "What is asked of `evaluate` fits together."
     if (model is None) == (models is None): raise typer.BadParameter('give either --model or --models')
-    if out is None or model is None or out.suffix != '.jsonl' or not (shard or len(benchmark) > 1): return
+    if out is None or model is None or out.suffix.lower() != '.jsonl': return
+    if not (shard or len(benchmark) > 1): return
     raise typer.BadParameter(f"{'shards' if shard else 'several benchmarks'} need a folder as --out")
 
 # %% ../../nbs/run/11_cli.ipynb #d4ec7617
@@ -146,7 +147,7 @@ def _one_model(spec, benchmark, asked, out, shard, found, how):
     "Print each task as it is done; how many numbers are missing."
     from babyvlm.run.evaluate import absent_tasks, evaluations, load_model, suite_of
     from babyvlm.run.results import journal_of
-    alone = out is not None and out.suffix == '.jsonl'
+    alone = out is not None and out.suffix.lower() == '.jsonl'
     known = partial(load_model, spec, out=out.parent if alone else out or '.', **how)
     suite, bad = suite_of(benchmark)[0], 0
     def journal(task, key): return out if alone else journal_of(out or '.', suite.name, task, key)

@@ -114,13 +114,13 @@ def survey_build(
 ):
     "Write a survey page that needs no server and sends nothing."
     from babyvlm.analysis.survey.page import CONSENT, Wording, build_survey
+    from babyvlm.store import read_text
     with one_line(links):
         asked = benchmark_items(benchmark, labels, images, split, items, seed)
-        own = consent.read_text(encoding='utf-8') if consent else ''
-        text = own.replace('{', '{{').replace('}', '}}') or CONSENT   # braces of the text are not fields
-        page = build_survey(asked, out, None, per_task, checks, Wording(title, text), save, seed)
-    typer.echo(f"{page}: {_items(asked)}, {page.stat().st_size/1e6:.1f} MB; it needs no server")
-    typer.echo(f"{page.with_suffix('.key.json')}: what is right; keep it from the people you ask")
+        own = (read_text(consent) if consent else '').replace('{', '{{').replace('}', '}}')   # no fields
+        page = build_survey(asked, out, None, per_task, checks, Wording(title, own or CONSENT), save, seed)
+    typer.echo(f"{page}: {_items(asked)}, {page.stat().st_size/1e6:.1f} MB; it needs no server\n"
+               f"{page.with_suffix('.key.json')}: what is right; keep it from the people you ask")
 
 # %% ../../nbs/run/10_commands.ipynb #4f8ec60b
 def _models(key, pairs):
@@ -241,12 +241,13 @@ def leaderboard(
 ):
     "Validate and collate scores for the BabyVLM 2026 leaderboard; write a submission."
     from babyvlm.benchmarks.leaderboard import check_issue
+    from babyvlm.store import read_text
     if not (scores or submission or issue or egobaby):
         raise typer.BadParameter('give scores, --submission, --issue or --egobaby')
     with one_line():
         if scores is not None and egobaby is None: _scores(scores, out)
         if submission is not None: _submit(submission, name, checkpoint, weights, model_py, facts)
-        if issue is not None: _report(issue, *check_issue(issue.read_text(encoding='utf-8')))
+        if issue is not None: _report(issue, *check_issue(read_text(issue)))
     if egobaby is not None: _egobaby(egobaby, facts, scores)
 
 # %% ../../nbs/run/10_commands.ipynb #c9f5c652
@@ -326,8 +327,7 @@ def rescore(
     "Score kept replies by other rules, without the model."
     from babyvlm.run.results import rescored
     with one_line(links):
-        for path in journal:
-            for e in rescored(benchmark, path, labels, images, mode or (), split): typer.echo(e)
+        for e in rescored(benchmark, journal, labels, images, mode or (), split): typer.echo(e)
 
 # %% ../../nbs/run/10_commands.ipynb #c0few001
 def _too_few(items, differing, how):

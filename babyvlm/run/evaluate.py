@@ -51,7 +51,8 @@ def weights_id(
 )->str:                   # 8 hexadecimal digits
     "A short checksum of all that decides a model's answers: weights, settings, tokenizer, chat templates."
     found = [*Path(folder).iterdir(), *Path(folder).glob('*chat_templates/*')]
-    files = sorted(p for p in found if p.is_file() and p.name[0] != '.' and p.suffix not in _NO_ANSWER)
+    def counts(p): return p.is_file() and p.name[0] != '.' and p.suffix.lower() not in _NO_ANSWER
+    files = sorted(filter(counts, found))
     return sha256_text(''.join(f'{p.name} {sha256_file(p)}\n' for p in files))[:8]
 
 # %% ../../nbs/run/01_evaluate.ipynb #124a43a4

@@ -24,7 +24,7 @@ from ..estimate import Estimate, paired_difference
 from ..experiments.roster import place, weights_of
 from ..models.hub_models import Question, load_vlm
 from .replies import Replies, class_pictures
-from ..store import Artifact, write_whole, writing
+from ..store import Artifact, read_json, write_whole, writing
 from ..training.lora import Lora, merge, question_records, tune
 
 # %% ../../nbs/run/13_inside.ipynb #inside08
@@ -128,7 +128,7 @@ def language_probe(self:Replies,
         chat = load_vlm(place(name, self.profile))
         test = None
         if lists.is_file():   # the released half of each genus
-            held = {k.lower() for k in json.loads(lists.read_text(encoding='utf-8'))}
+            held = {k.lower() for k in read_json(lists)}
             test = np.array([leaf.lower() in held for leaf in tree])
         got = text_probe(*_language(chat), tree, tree.ranks[:-1], TEMPLATES, test)
         rows = [dict(r, accuracy=asdict(r['accuracy'])) for r in got.to_dict('records')]

@@ -146,7 +146,8 @@ def _inspect(path):
         with zipfile.ZipFile(path) as z:
             samples = [i for i in z.infolist() if i.filename.startswith('samples/')]
             def read(i): return parse_json(_unpacked(z, i).decode(), f'{path.name}/{i.filename}')
-            return read(z.getinfo('header.json')), [read(i) for i in samples if i.filename.endswith('.json')]
+            whole = [i for i in samples if i.filename.lower().endswith('.json')]
+            return read(z.getinfo('header.json')), [read(i) for i in whole]
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, NotImplementedError) as e:
         raise ValueError(f'{path.name}: no .eval log of Inspect ({e})') from None
 

@@ -24,7 +24,7 @@ from ..models.hub_models import load_vlm
 from ..reporting.tables import row
 from .evaluate import suite_of
 from .results import kept_replies
-from ..store import Artifact, Store
+from ..store import Artifact, Store, read_text
 
 # %% ../../nbs/run/12_replies.ipynb #61a099ee
 def cards_of(
@@ -79,7 +79,7 @@ def _plain(text): return ''.join(c for c in text.lower() if c.isalnum())
 def _synsets(folder):
     "ImageNet's own list: synset -> first name."
     file = folder/'LOC_synset_mapping.txt'
-    lines = file.read_text(encoding='utf-8').splitlines() if file.is_file() else []
+    lines = read_text(file).splitlines() if file.is_file() else []
     return {l.split(' ', 1)[0]: l.split(' ', 1)[1].split(',')[0] for l in lines if ' ' in l}
 
 

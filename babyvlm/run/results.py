@@ -132,21 +132,23 @@ def _lost(item, why):
 # %% ../../nbs/run/02_results.ipynb #e887de9d
 def rescored(
     name:str,             # benchmark and task
-    journal:str|Path,     # of the replies
-    labels:str|Path=None, # their labels
+    journal:str|Path|Sequence,  # of the replies, one or several
+    labels:str|Path=None, # their labels, which are read once
     images:str|Path=None, # folder of the pictures; None: beside the labels
     modes:Sequence[str]=(),  # rules of the suite; none: all
     split:str='test',     # where a benchmark has splits
-)->list[Evaluation]:      # one a rule
+)->list[Evaluation]:      # one a rule, journal by journal
     "Kept replies under other rules for ties and answers."
     suite, task = suite_of(name)
     if task is None: raise ValueError(f"'{name}': one task at a time, such as '{name}/...'")
     labels = [_tasks(name, labels, split, m)[3] for m in modes or (None,)][0]   # modes are checked
-    items = suite.find_items(task, labels, images, split)
-    replies, head = kept_replies(name, items, journal), Journal(journal).header
-    who = dict(model=head.get('model', ''), protocol=head.get('protocol', ''), journal=str(journal))
-    asked = modes or suite.modes
-    return [replace(scored_evaluation(suite, task, items, replies, m), **who) for m in asked]
+    items, out = suite.find_items(task, labels, images, split), []
+    for path in [journal] if isinstance(journal, (str, Path)) else journal:
+        replies, head = kept_replies(name, items, path), Journal(path).header
+        who = dict(model=head.get('model', ''), protocol=head.get('protocol', ''), journal=str(path))
+        for m in modes or suite.modes:
+            out.append(replace(scored_evaluation(suite, task, items, replies, m), **who))
+    return out
 
 # %% ../../nbs/run/02_results.ipynb #merge001
 _NOTED = ('model', 'task', 'mode', 'labels', 'source', 'protocol', 'problem')

@@ -66,7 +66,7 @@ def find_models(
     if _is_model(root): return [root]
     inner = [(p, [q for q in _folders(p) if _is_model(q)]) for p in _folders(root)]
     found = [m for p, below in inner for m in ([p] if _is_model(p) or not below else below)]
-    found += sorted(p for p in root.iterdir() if p.suffix in _WEIGHTS)
+    found += sorted(p for p in root.iterdir() if p.suffix.lower() in _WEIGHTS)
     if not found: raise FileNotFoundError(f"'{folder}' holds no model: expected folders with a config.json")
     return found
 

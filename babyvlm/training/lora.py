@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..config import pick_device
+from ..data.child_directed import _templated, need_template
 from ..data.conversations import IMAGE, Record, Turn
 from ..data.question_wordings import HELPFUL, LETTERS, image_question, lettered, text_question
 from ..data.taxonomy import Annotation, Taxonomy
@@ -93,10 +94,10 @@ class Conversations(Dataset):
         system:str=HELPFUL,       # system message; the evaluation uses another one
     ):
         self.records, self.processor, self.root, self.system = list(records), processor, Path(root), system
-        self.uid = [r.id for r in self.records]
+        self.uid, self.name = [r.id for r in self.records], type(processor).__name__
         long = [r.id for r in self.records if len(r.turns) != 2]
         if long: raise ValueError(f"{len(long)} records, as '{long[0]}', are not one question and one answer")
-        for r in self.records: self._question(r)   # what cannot be asked is told before training starts
+        self._check()
 
     def __len__(self): return len(self.records)
 
@@ -113,6 +114,12 @@ class Conversations(Dataset):
         return dict(full, labels=labels, uid=r.id)
 
 # %% ../../nbs/training/08_lora.ipynb #a3f1b103
+@patch
+def _check(self:Conversations):
+    "What cannot be asked is told before training starts."
+    need_template(self.processor, self.name)
+    for r in self.records: self._question(r)
+
 @patch
 def _question(self:Conversations, record):
     "What a record asks; one line end on each side of a mark belongs to the mark, as in the released trainer."
@@ -131,8 +138,7 @@ def prompt(self:Conversations,
     record:Record,            # one question; a picture stands where it is marked, else before the words
 )->str:                       # up to the assistant's first word
     "A question in the model's chat template."
-    return self.processor.apply_chat_template(chat(self._question(record)), tokenize=False,
-                                              add_generation_prompt=True)
+    return _templated(self.processor, chat(self._question(record)), self.name)
 
 # %% ../../nbs/training/08_lora.ipynb #764d124b
 PADDING = dict(input_ids=0, labels=-100, attention_mask=0, mm_token_type_ids=0)

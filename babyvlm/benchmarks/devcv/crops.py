@@ -154,7 +154,7 @@ def frame(
     "A whole frame as a file; one that is not changed keeps its bytes."
     large, saved = self.whole_size(path, size), self.bank.root/path
     anew = path in self.scenes and (large != tuple(size) or any(self.harder.values()))
-    if not (flip or anew) and saved.suffix in ('.jpg', '.jpeg'): return saved.read_bytes(), suffix
+    if not (flip or anew) and saved.suffix.lower() in ('.jpg', '.jpeg'): return saved.read_bytes(), suffix
     picture = self.view(path, (0, 0, *size), large) if anew else self.picture(path)
     return as_bytes(ImageOps.mirror(picture) if flip else picture, suffix), suffix
 

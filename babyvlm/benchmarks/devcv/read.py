@@ -90,7 +90,7 @@ def _passed_over(folder, split):
     for file in sorted(folder.glob('**/[dD][aA][tT][aA].*')):
         parts = file.relative_to(folder).parts
         if len(parts) < 2 or any(p[0] == '.' for p in parts) or _called(parts, split)[1] is None: continue
-        if file.suffix == '.truth': continue   # what the nursery knows of its own pictures, see `truth_file`
+        if file.suffix.lower() == '.truth': continue   # what the nursery knows of its own, see `truth_file`
         deep, json = len(parts) > 3, file.suffix.lower() == '.json'
         why = 'it lies too deep; pass a folder further down' if json else 'records are read from a data.json'
         if deep or not json: yield f"not read: '{file.relative_to(folder).as_posix()}': {why}"
@@ -140,7 +140,8 @@ def _once(pairs):
 
 def _rows(file):
     "What a JSON file holds; a byte order mark is dropped."
-    try: return json.loads(read_text(file), object_pairs_hook=_once)
+    text = read_text(file)
+    try: return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as e:
         lines = ': one record a line? expected one list' if e.msg == 'Extra data' else ''
         where = f'{e.msg}: line {e.lineno} column {e.colno}'
