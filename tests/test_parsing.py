@@ -202,7 +202,7 @@ NEIGHBOURS += [   # a denial or a refusal some words before what it denies; it e
         "I'm not able to answer with {}", 'I am unable to say {}.', 'I refuse to answer {}', 'It is hard to say {}', "I'm not sure the answer is {}", "I don't think the answer would be {}",
         'There is no way to tell whether it is {}', "I'd hesitate to say {}", 'It is not clearly {}', 'It is unclear whether it is {}', 'I lack the information to answer {}', 'I would avoid {}')),
     *((parser, said.format(x), right) for parser, x, right in (('letter', 'B', 'B'), ('number', '3', 3), ('direction', 'left', 'left'), ('yes_no', 'yes', True), ('yes_no', 'no', False)) for said in (
-        "I'm not sure, but {}", "I can't see it well, so {}.", 'Hard to tell. {}.', 'Hard to say: {}', 'I cannot help but say {}')),
+        "It's not hard to see that it is {}", 'I would not hesitate to say {}', "I'm not sure, but {}", "I can't see it well, so {}.", 'Hard to tell. {}.', 'Hard to say: {}', 'I cannot help but say {}')),
     ('letter', 'There is no doubt that it is B', 'B'), ('letter', 'I cannot see the dog in picture A', None), ('letter', 'B can be ruled out', None), ('letter', 'It is hard to miss B', 'B'),
     ('letter', "I'm not able to pick the object", None), ('letter', 'I cannot see a dog in A, only in B.', 'B'), ('direction', 'It did not leave through the top.', None), ('yes_no', "I'd go with no", False),
     ('yes_no', 'no, yes it is', None), ('yes_no', "yes, no it isn't", None), ('yes_no', 'no yes it is', None), ('yes_no', 'Yeah, no.', None), ('yes_no', 'Well no, yes, it is', None),

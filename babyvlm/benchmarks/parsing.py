@@ -160,13 +160,14 @@ _WRONG = re.compile(
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #ebdbbb4a
 _STEP = (r" (?!(?:but|so|because|since|as|and|then|while|although|though|however|therefore|thus|hence|yet"
-         r"|besides|only|just|i'd|i'll|my)\b)[\w'¤-]+")   # a word that goes on with a clause
+         r"|besides|only|just|i'd|i'll|my|hard|difficult|tricky|hesitate)\b)[\w'¤-]+")   # of one clause
 _MIND = (r"(?:think|believe|say|tell|answer|respond|reply|choos\w+|pick\w*|select\w*|confirm|conclude|decide"
          r"|commit|claim|state|give|identify|verify|know|guess|suggest\w*|mean|see|find|show\w*|leave|exit|go"
          r"|move|head|roll|turn|travel|disappear|sure|certain|confident|clear(?:ly)?|able|going|willing"
          r"|possible|allowed|definite(?:ly)?|exactly|quite|necessarily|obvious(?:ly)?|enough)")
 _WITHHELD = re.compile(
-    rf"(?:(?:n't|\b(?:not|never|cannot))(?:{_STEP}){{0,2}} {_MIND}|\b(?:unable|unwilling|refus\w+|declin\w+"
+    rf"(?:(?:n't|\b(?:not|never|cannot))(?:{_STEP}){{0,2}} {_MIND}"
+    r"|(?<!not )(?<!n't )(?<!never )\b(?:unable|unwilling|refus\w+|declin\w+"
     r"|hesita\w+|reluctant|hard|difficult|impossible|tricky) to(?! (?:miss|ignore|overlook|deny)\b)"
     r"|\b(?:unsure|uncertain|unclear) (?:if|whether|that|about|of|which|how|it)"
     r"|\b(?:no (?:way|reason|evidence|indication|sign|proof|basis)|insufficient \w+"
