@@ -367,6 +367,7 @@ def write(
         if not self.whole: f.write((json.dumps({'journal': 1, **self.header}) + '\n').encode())
         for r, k in zip(replies, keys or [''] * len(replies), strict=True):
             if r.uid in self.done: raise ValueError(f"{self.path}: a second reply to '{r.uid}'")
+            if _silent(r): raise ValueError(f"{self.path}: the reply to '{r.uid}' says nothing, not even ''")
             f.write(_line(r, k).encode('utf-8', 'backslashreplace'))   # half a character
             self.done[r.uid], self.keys[r.uid] = r, k
         f.flush(); os.fsync(f.fileno())

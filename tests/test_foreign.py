@@ -632,6 +632,7 @@ def test_a_row_of_a_journal_that_says_nothing_is_no_reply(tmp_path):
     for row, text in (('{"uid": "u", "text": ""}', ''), ('{"uid": "u", "text": null, "status": "no answer"}', None), ('{"uid": "u", "chosen": 1, "text": null}', None)):
         (tmp_path/'j.jsonl').write_text(head + row + '\n')
         assert Journal(tmp_path/'j.jsonl').done['u'].text == text
+    with pytest.raises(ValueError, match="the reply to 'u' says nothing"): Journal(tmp_path/'k.jsonl', 'm', 'b').write([Reply('u')])
     class Mute:
         def reply(self, items): return [Reply(i.uid) for i in items]
     class Quiet:
