@@ -92,7 +92,10 @@ def test_pictures_that_stay_have_a_bound(world, monkeypatch):
     monkeypatch.setattr('babyvlm.training.instructions.ROOM', 3*prepare.image_processor.size**2)
     look = Pictures(root, prepare, keep=True)
     assert all(torch.equal(look(names), Pictures(root, prepare)(names)) for _ in range(2))
-    assert len(names) > len(look.row) == len(look.kept) == 1 and Pictures(root, prepare).kept.nbytes == 0
+    assert len(look.row) == len(names) > len(look.kept) == 1 and Pictures(root, prepare).kept.nbytes == 0
+    one = look.kept[0].nbytes   # the others lie in a file, decoded once
+    monkeypatch.setattr('babyvlm.training.instructions.open_rgb', lambda path: pytest.fail('decoded again'))
+    assert look(names).shape[0] == len(names) and os.fstat(look.more.fileno()).st_size == (len(names) - 1)*one
 
 
 def test_blind_pictures_hold_nothing(world):
