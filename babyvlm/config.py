@@ -202,7 +202,7 @@ PAPER = dict(
 FIVE = (0, 1, 2, 3, 4)
 STUDY = dict(
     name='study', scale='study', nursery=dict(labeled_s=1320, vtwt=1600, baby_winoground=800),
-    v2_data=dict(test=400, vocabulary=2.), v2=dict(seeds=FIVE, phase3=dict(epochs=24), blind=4),
+    v2_data=dict(test=400), v2=dict(seeds=FIVE),
     creatures=dict(tests=9, seeds=FIVE), evaluation=dict(seeds=FIVE))
 REHEARSAL = dict(
     name='rehearsal', world='files', rehearse=True, data=dict(threshold=-.5),

@@ -276,9 +276,10 @@ def _to_disk(folder):
     for p in paths: _fsync(p)
 
 def _peak_gib():
-    "Peak memory of this process; macOS counts bytes, Linux KiB."
+    "Peak memory of this process, or of the largest it awaited; macOS counts bytes, Linux KiB."
     unit = 1024**3 if platform.system() == 'Darwin' else 1024**2
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN   # a stage may train in processes of its own
+    return max(resource.getrusage(w).ru_maxrss for w in whose) / unit
 
 # %% ../nbs/03_store.ipynb #4b04d0f1
 class Store:

@@ -315,8 +315,8 @@ def _warm(pages, cluster, env):
 # %% ../../nbs/run/08_batch.ipynb #675a1789
 def _snakemake(words, steps, folder, cluster=None):
     "Run Snakemake, its own log in a file; exit status and peak memory."
-    most = 8 if cluster else max(1, len(devices()))   # a page that could use more gets what is here
-    def capped(r): return r | dict(gpu=min(r['gpu'], most))
+    here = max(1, len(devices()))   # a page that could use more GPUs gets what is here
+    def capped(r): return r if cluster else r | dict(gpu=min(r['gpu'], here))
     asked = {g: d | dict(resources=capped(d['resources'])) for g, d in steps.items()}
     write_whole(folder/'plan.json', json.dumps(asked))
     env = dict(OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1') | os.environ

@@ -24,7 +24,7 @@ import psutil
 import torch
 from fastcore.script import call_parse
 
-from ..config import Profile
+from ..config import Profile, pick_device
 from ..store import Store, StoreError, write_whole
 
 # %% ../../nbs/training/09_launch.ipynb #launch07
@@ -36,7 +36,9 @@ def processes(
     told = os.environ.get('BABYVLM_PROCESSES', '').strip()
     if told and (not told.isdecimal() or told == '0'):
         raise ValueError(f"BABYVLM_PROCESSES='{told}': a number of processes, at least 1")
-    most = int(told) if told else torch.cuda.device_count() if real else 1
+    device = pick_device()   # 'cuda:1' is one card, 'cpu' is none
+    gpus = torch.cuda.device_count() if (device.type, device.index) == ('cuda', None) else 1
+    most = int(told) if told else gpus if real else 1
     if 'WORLD_SIZE' in os.environ or most < 2: return 1
     return max(n for n in range(1, most + 1) if math.gcd(*batches) % n == 0)
 
@@ -130,7 +132,7 @@ def main(
     "One process of a stage: `accelerate launch -m babyvlm.training.launch FILE`."
     call = json.loads(Path(file).read_text())
     threading.Thread(target=_stop_with, args=(call['page'], os.getppid()), daemon=True).start()
-    if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    if pick_device().type == 'cuda': torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
     module, maker = call['maker'].split(':')
     module = importlib.import_module(module)
     args = [getattr(module, a[0])(**a[1]) if isinstance(a, list) else a for a in call['args']]
