@@ -121,6 +121,7 @@ class V2Config(Section):
     vision_lr: float = Field(2e-4, gt=0)           # of the vision encoder in phase 3; higher unlearns
     alone: int = Field(14, ge=1)                   # epochs of a model that is tuned on one task
     blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
+    often: dict[str, Annotated[int, Field(ge=1)]] = {}  # task -> times its records stand in the mixture
     seeds: tuple[int, ...] = (0,)                  # training seeds: a verdict needs three, `study` has five
 
 # %% ../nbs/01_config.ipynb #c7ea70e1

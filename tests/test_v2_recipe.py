@@ -1,4 +1,6 @@
 """The V2 recipe's arithmetic, and what it refuses, without training anything."""
+from collections import Counter
+
 import babyvlm  # noqa: F401
 import numpy as np
 import pytest
@@ -74,6 +76,18 @@ def test_held_out_tasks_are_held_out(tmp_path):
         with pytest.raises(ValueError, match='held out'): run.instructions(t)
     assert not set(COLUMNS['held_out']) & set(COLUMNS['tuned'])
     assert not any(r.id.split('/')[0] in COLUMNS['held_out'] for r in run.instructions())
+
+
+def test_a_task_comes_several_times_in_the_mixture(tmp_path):
+    small, often = dict(train=8, test=8), dict(count=3, leftright=2)
+    once, run = (V2(profile('toy', dict(v2_data=small, v2=v2)), Store(tmp_path)) for v2 in ({}, dict(often=often)))
+    def sizes(records): return Counter(r.id.split('/')[0] for r in records)
+    before, after = sizes(once.instructions()), sizes(run.instructions())
+    assert after == {t: n*often.get(t, 1) for t, n in before.items()}
+    assert len(run.instructions('count')) == before['count']   # a task alone comes once
+    for wrong in ('subitize', 'cuont'):                        # held out, unknown
+        lost = V2(profile('toy', dict(v2_data=small, v2=dict(often={wrong: 2}))), Store(tmp_path))
+        with pytest.raises(ValueError, match=f'v2.often: no instructions of {wrong}'): lost.instructions()
 
 
 def test_an_unfinished_journal_is_an_error(tmp_path):

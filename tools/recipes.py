@@ -21,6 +21,8 @@ CANDIDATES = {                     # what each changes in the toy profile
     'ten passes': {'v2.phase3.epochs': 10},
     'more words, 24 passes': {'v2_data.vocabulary': 2, 'v2.phase3.epochs': 24},
     'three times the records, more words, eight passes': {'v2_data.train': 3300, 'v2_data.vocabulary': 2, 'v2.phase3.epochs': 8},
+    'three times the records, words three times a pass, eight passes': {
+        'v2_data.train': 3300, 'v2.often': {'picture_vocabulary': 3}, 'v2.phase3.epochs': 8},
     'few recordings, three times the passes': SHORT | {'v2.phase1.epochs': 6, 'v2.phase2.epochs': 12},
 }
 OUT = Path(__file__).with_suffix('.json')

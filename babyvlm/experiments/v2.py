@@ -197,8 +197,9 @@ def checkpoint(self:V2,
         train_records(bundle, self.instructions(task), phase, self.toolbox(), path/'checkpoints', **how)
         bundle.save_pretrained(path, data=spec.on, seed=spec.seed)
     build = spread(self, build, 'checkpoint', spec, batches=[section.batch], real=c.real_size)
+    often = dict(often=c.often) if c.often and not task else {}
     return self._made('v2-tuned', section, build, start, self._asked(), on=spec.on,
-                      vision_lr=c.vision_lr)
+                      vision_lr=c.vision_lr, **often)
 
 # %% ../../nbs/experiments/05_v2.ipynb #f240bbf6
 @patch

@@ -246,13 +246,15 @@ def _asked(self:V2Data):
 def instructions(self:V2Data,
     task:str=None,           # a key of `TASKS`; None: the mixture
 )->list[Record]:             # pictures count from the toolbox
-    "Records to be tuned on."
+    "Records to be tuned on; the mixture holds those of `v2.often` several times."
     home, known = self.source('home'), self.__dict__.setdefault('_records', {})
-    tasks = [task] if task else find_tasks(home, 'train')
+    tasks, often = ([task], {}) if task else (find_tasks(home, 'train'), self.profile.v2.often)
+    if lost := set(often) - {*tasks}:
+        raise ValueError(f"v2.often: no instructions of {', '.join(sorted(lost))}; there are {', '.join(tasks)}")
     for t in tasks:
         if TASKS[t].held_out: raise ValueError(f"'{t}' is held out: nothing is tuned on it")
         if t not in known: known[t] = _read_records(find_file(home, t, 'train'), t, self.toolbox())
-    return [r for t in tasks for r in known[t]]
+    return [r for t in tasks for r in known[t]*often.get(t, 1)]
 
 def _read_records(file, task, root):
     under = file.parent.relative_to(root)
