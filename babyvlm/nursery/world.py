@@ -272,9 +272,16 @@ def write_web(
 # %% ../../nbs/nursery/08_world.ipynb #ef2efe73
 class _Shelf:
     "Held-out frames and their truth, as they are drawn."
-    def __init__(self, world, root, sessions):
+    def __init__(self, world, root, sessions, *use):
         self.world,self.root,self.sessions = world,Path(root),sessions
-        self.rng,self.truth,self.count = world.rng('benchmarks'),{},{s.name: 0 for s in sessions}
+        self.rng,self.truth,self.count = world.rng('benchmarks', *use),{},{s.name: 0 for s in sessions}
+
+def _recorded(world, split):
+    "Held-out recordings of a split, and what tells its chance from the test's."
+    if split == 'test': return [world.sessions(24, 'S', heldout=True)]
+    if split != 'val': raise ValueError(f"no split '{split}' of the benchmarks: choose test or val")
+    names = {s.name for s in world.sessions(24, 'S', heldout=True)}
+    return [s for s in world.sessions(48, 'S', heldout=True) if s.name not in names], split
 
 def _put(shelf, key, folder, scene, decor, style=INFANT, utterance=''):
     _save(draw_scene(scene, shelf.world.size, style, decor), shelf.root/folder/key)
@@ -357,11 +364,12 @@ def write_benchmarks(
     winoground:int=110,    # instances, at most vtwt
     captions:int=60,       # frames with one reference
     phrase_bias:float=0.,  # share of pairs in which one phrase is always the right one
+    split:str='test',      # 'val': other recordings, to choose recipes on
 )->Path:                   # the folder
     "Write the four benchmarks in the released formats, their pictures and the truth."
     if winoground > vtwt:
         raise ValueError(f"{winoground} Winoground instances need as many trials: raise vtwt={vtwt}")
-    root = Path(root); shelf = _Shelf(self, root, self.sessions(24, 'S', heldout=True))
+    root = Path(root); shelf = _Shelf(self, root, *_recorded(self, split))
     pairs = ('positive_phrase', 'negative_phrase'); rows = _labeled_s(shelf, labeled_s)
     _rows(root/'labeled_s.csv', ('trial_id', 'target_category', 'real_category', 'image'), rows)
     trials = _vtwt(shelf, vtwt, phrase_bias)
