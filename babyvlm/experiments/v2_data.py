@@ -250,7 +250,7 @@ def instructions(self:V2Data,
     home, known = self.source('home'), self.__dict__.setdefault('_records', {})
     tasks, often = ([task], {}) if task else (find_tasks(home, 'train'), self.profile.v2.often)
     if lost := set(often) - {*tasks}:
-        raise ValueError(f"v2.often: no instructions of {', '.join(sorted(lost))}; there are {', '.join(tasks)}")
+        raise ValueError(f"v2.often: no instructions of {', '.join(sorted(lost))}; known: {', '.join(tasks)}")
     for t in tasks:
         if TASKS[t].held_out: raise ValueError(f"'{t}' is held out: nothing is tuned on it")
         if t not in known: known[t] = _read_records(find_file(home, t, 'train'), t, self.toolbox())
