@@ -29,7 +29,7 @@ from ..reporting.tables import Table
 from ..store import write_whole
 
 # %% ../../nbs/run/06_speed.ipynb #69e8d199
-PARTS = ('matching', 'likelihood', 'questions', 'probing', 'embedding', 'resampling')
+PARTS = ('matching', 'likelihood', 'questions', 'serving', 'probing', 'embedding', 'resampling')
 FULL_ONLY = ('scale',)       # too large for a quick run
 ON_GPU = ('matching', 'likelihood', 'questions', 'probing', 'embedding', 'training')   # with rows of a GPU
 COLUMNS = ['part', 'size', 'peer', 'ours', 'ratio', 'memory_ratio', 'exactness']
