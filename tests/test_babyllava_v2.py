@@ -118,6 +118,32 @@ def test_answers_do_not_depend_on_company(world):
     with pytest.raises(ValueError, match="item 'z'"): rounds_of(Item('z', 'x', (red,), f'{IMAGE}{IMAGE}', choice='open'))
 
 
+def test_pictures_of_a_conversation_are_read_once_and_never_stale(world, tmp_path, monkeypatch):
+    from babyvlm.models import babyllava_v2 as module
+    bundle_, read = bundle(world[1]), []
+    opened = module.open_image
+    monkeypatch.setattr(module, 'open_image', lambda p: (isinstance(p, str) and read.append(p)) or opened(p))
+    names = [str(tmp_path/f'{i}.png') for i in range(3)]
+    for n in names: Image.new('RGB', (32, 32), COLOURS['red']).save(n)
+    rounds = [Item(f'r{k}', 'x', tuple(names[:k]), prompt=f'{IMAGE} What colour? '*k, choice='open') for k in (1, 2, 3)]
+    def tokens(): return [bundle_._open([i])[0][i.uid] for i in rounds]
+    first = tokens()
+    assert read == names and torch.equal(first[2][0], first[0][0])
+    Image.new('RGB', (32, 32), COLOURS['blue']).save(names[0])        # written again
+    os.utime(names[0], ns=(1, 1))
+    second = tokens()
+    assert read[3:] == names[:1] and not torch.equal(second[0], first[0]) and torch.equal(second[2][1:], first[2][1:])
+    with torch.no_grad(): bundle_.model.mm_projector[2].weight.add_(.1)   # another model
+    assert not torch.equal(tokens()[2], second[2]) and read[4:] == names
+    bundle_.blind = True
+    assert not torch.equal(tokens()[0], second[0]) and len(read) == 10
+    monkeypatch.setattr(module, 'ROOM', 1)                            # room for one call's
+    tokens()
+    assert len(bundle_.known[1]) == 1
+    Path(names[1]).unlink()
+    assert 'no such file' in bundle_._open(rounds)[1]['r2']
+
+
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path, world):
     b = bundle(world[1])
     lm = {k.removeprefix('language_model.'): v for k, v in b.model.state_dict().items() if k.startswith('language_model.')}
