@@ -137,11 +137,60 @@ def test_pictures_of_a_conversation_are_read_once_and_never_stale(world, tmp_pat
     assert not torch.equal(tokens()[2], second[2]) and read[4:] == names
     bundle_.blind = True
     assert not torch.equal(tokens()[0], second[0]) and len(read) == 10
-    monkeypatch.setattr(module, 'ROOM', 1)                            # room for one call's
+    monkeypatch.setattr(module, 'KEPT', 1)                            # room for one picture
     tokens()
-    assert len(bundle_.known[1]) == 1
+    assert len(bundle_.known) == 1
     Path(names[1]).unlink()
     assert 'no such file' in bundle_._open(rounds)[1]['r2']
+
+
+def talk(root, k, name, answers=('red', 'blue', 'red', 'red')):
+    "Round k of a conversation with a picture a round, as Memory is asked."
+    shown = [str(root/f'{c}.png') for c in ('red', 'blue', 'blue', 'red')]
+    before = tuple(dict(prompt=f'{IMAGE} What colour?', answer=a) for a in answers[:k])
+    return Item(f'{name}/{k}', 'x', tuple(shown[:k + 1]), f'{IMAGE} What colour?', ('red', 'blue', 'red blue'), 0, rounds=before)
+
+
+def test_rounds_go_on_from_what_was_read(world, monkeypatch):
+    root, rows = world
+    on, whole = bundle(rows), bundle(rows)
+    read, embed = [], BabyLlavaForConditionalGeneration.embed
+    monkeypatch.setattr(BabyLlavaForConditionalGeneration, 'embed', lambda self, ids, *a: read.append(ids.shape) or embed(self, ids, *a))
+    for k in range(4):
+        others = talk(root, k, 'a'), talk(root, k, 'b', ('blue',)*4), talk(root, max(k - 1, 0), 'c')   # one lags behind
+        read.clear()
+        said, scores = on.reply(others), on.loglik(others)
+        most, whole.left = max(n for _, n in read), {}
+        read.clear()
+        alone = [whole.reply([i])[0].text for i in others if not whole.left.clear()]
+        assert [r.text for r in said] == alone
+        for got, i in zip(scores, others):
+            whole.left.clear()
+            assert torch.allclose(torch.tensor(got), torch.tensor(whole.loglik([i])[0]), atol=1e-4)
+        longest = max(n for _, n in read)
+        if k == 3: assert most < longest/2
+    with torch.no_grad(): on.model.mm_projector[2].weight.add_(1.)
+    changed = on.loglik([talk(root, 3, 'a')])[0]
+    whole.model.load_state_dict(on.model.state_dict()); whole.left.clear()
+    assert torch.allclose(torch.tensor(changed), torch.tensor(whole.loglik([talk(root, 3, 'a')])[0]), atol=1e-4)
+
+
+def test_what_was_read_makes_room(world, monkeypatch):
+    from babyvlm.models import babyllava_v2 as module
+    root, rows = world
+    b = bundle(rows)
+    b.reply([talk(root, 2, 'a')])
+    ((ids, _, layers),), = b.left.values()
+    assert all(x.shape[1] == len(ids) for layer in layers for x in layer)
+    size = sum(x.numel()*x.element_size() for layer in layers for x in layer)
+    monkeypatch.setattr(module, 'ROOM', int(2.5*size))
+    words = [Item(f'{w}/1', 'x', (str(root/'red.png'),), f'{w} {IMAGE} What colour?', ('red', 'blue'), 0,
+                  rounds=(dict(prompt='What?', answer=w),)) for w in ('red', 'blue', 'What', 'colour')]
+    b.reply(words)
+    kept = [i for talks in b.left.values() for i, *_ in talks]
+    assert 1 <= len(kept) <= 4 and sum(map(len, kept))*size//len(ids) <= 2.5*size
+    b.left.clear(), b.reply([talk(root, 0, 'x')])
+    assert not b.left                        # of one round: nothing is kept for it
 
 
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path, world):
