@@ -19,10 +19,13 @@ from PIL import Image
 import babyvlm  # noqa: F401
 from babyvlm.benchmarks.likelihood import loglik, requests
 from babyvlm.items import Item, open_image
-from babyvlm.models.babyllava import (BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_gpt2,
-                                      babyllava_llama, babyllava_toy)
-from babyvlm.models.tokenizers import word_tokenizer
-from babyvlm.models.vision import image_processor, num_image_tokens
+from babyvlm.data.conversations import IMAGE
+from babyvlm.models.babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_gpt2,
+                                      babyllava_llama, babyllava_toy, llama_text)
+from babyvlm.models.babyllava_v2 import BabyLlavaV2, RecordProcessor
+from babyvlm.models.tokenizers import bpe_tokenizer, word_tokenizer
+from babyvlm.models.vision import image_processor, num_image_tokens, vit
+from babyvlm.models.weights import seeded
 from babyvlm.products import full_precision, quick_products
 
 
@@ -115,9 +118,42 @@ def compare(model, kind, n, device, rounds, seconds, name):
                 memory_ratio=None, exactness=f'largest difference {off:.1e}, same choices {same:.0%}')
 
 
+def conversations(n, rounds, folder):
+    "Items of every round of Memory: a picture more each, the answers so far in the history."
+    rng, ask = np.random.default_rng(0), f'{IMAGE} Was it there before, (A) or (B)?'
+    names = [[folder/f'{i}-{k}.png' for k in range(rounds)] for i in range(n)]
+    for p in (p for row in names for p in row): Image.fromarray(rng.integers(0, 255, (112, 112, 3), dtype=np.uint8)).save(p)
+    before = [tuple(dict(prompt=ask, answer='AB'[i % 2]) for i in range(k)) for k in range(rounds)]
+    return [[Item(f'{i}/{k}', 'memory', tuple(map(str, row[:k + 1])), ask, ('A', 'B'), 0, rounds=before[k]) for i, row in enumerate(names)]
+            for k in range(rounds)]
+
+
+def going_on(n, rounds, device):
+    "A row: rounds of a conversation, each read on from the last one, or whole."
+    words = bpe_tokenizer(['USER: Was it there before, (A) or (B)? ASSISTANT: A', 'ASSISTANT: B'], 300)
+    config = BabyLlavaConfig(vit(128, 4, 4, 14, 112), llama_text(len(words), 6, 256, 8, 8, 768, 2048, 0, 2, 3))
+    model = seeded(lambda: BabyLlavaForConditionalGeneration(config), 0).to(device).eval()
+    m = BabyLlavaV2(model, RecordProcessor(image_processor(112, pad_to_square=True), words, num_image_tokens(config.vision_config), max_length=2048),
+                    max_new_tokens=2)
+    def on(asked): m.state = None; return [s for some in asked for s in m.loglik(some)]
+    def whole(asked):
+        out = []
+        for some in asked: m.state = None; out += m.loglik(some)
+        return out
+    with tempfile.TemporaryDirectory() as d, full_precision():
+        asked = conversations(n, rounds, Path(d))
+        m.loglik(asked[0])
+        (mine, x), (theirs, y) = _timed(lambda: on(asked), device), _timed(lambda: whole(asked), device)
+    off = max(float(np.abs(a - b).max()) for a, b in zip(x, y))
+    return dict(part='likelihood', size=f'BabyLLaVA-V2, {rounds} rounds of Memory, {n} records, {m.processor.num_image_tokens} tokens a picture',
+                peer=f'each round read whole, {theirs:.2f} s', ours=f'on from the last round, {mine:.2f} s', ratio=round(theirs/mine, 1),
+                memory_ratio=None, exactness=f'largest difference {off:.1e}')
+
+
 def rows(quick=True, device='cpu', rounds=3):
     "Rows for the benchmark table; quick: 8 items, and no further round of a workload once it has taken 10 seconds."
     device = torch.device(device)
+    yield going_on(4 if quick else 16, 8 if quick else 15, device)
     model, n = bundle(device), 8 if quick else 32
     for kind in KINDS: yield compare(model, kind, n, device, 1 if quick else rounds, 10 if quick else 90, 'BabyLLaVA-GPT2')
 
