@@ -162,7 +162,7 @@ def body_of(site, page):
                 if any(k in o.get('data', {}) for k in ('image/png', 'image/jpeg')) and 'text/html' not in o.get('data', {})]
         return front, shorter(page, folded(page, one_header(with_alt(exporter.from_notebook_node(nb)[0], alts))))
     front, text = front_matter((site/page).read_text(encoding='utf-8'))
-    return front, markdown2html(equations(text))
+    return front, re.sub('<a class="anchor-link".*?</a>', '', markdown2html(equations(text)))
 
 
 def relinked(body, page, out, targets):

@@ -100,12 +100,31 @@ for (const pre of document.querySelectorAll('main .highlight pre')) {
   pre.parentElement.append(b);
 }
 
-// What is wider than the page is scrolled by key too.
-function reach() {
-  for (const e of document.querySelectorAll('main pre, main table, main .output_subarea, main .rendered_html, main [style*=overflow]')) {
-    if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
-    else e.removeAttribute('tabindex');
+// A figure that is drawn smaller than it was made is enlarged by a press; then its place is scrolled.
+function enlargeable() {
+  for (const img of document.querySelectorAll('main img')) {
+    const made = Number(img.getAttribute('width')) || img.naturalWidth;
+    if (img.closest('a, td, .zoom') || made <= img.clientWidth + 8) continue;
+    const b = document.createElement('button');
+    b.type = 'button';
+    b.className = 'zoom';
+    b.setAttribute('aria-pressed', 'false');
+    b.addEventListener('click', () => { b.setAttribute('aria-pressed', b.getAttribute('aria-pressed') !== 'true'); reach(); });
+    img.parentElement.classList.add('cut');
+    img.replaceWith(b);
+    b.append(img);
   }
 }
-addEventListener('resize', reach);
-addEventListener('load', reach);
+
+// What is wider than the page is scrolled by key too, and shows that it goes on.
+function goesOn(e) { e.classList.toggle('more', e.tabIndex === 0 && e.scrollLeft + e.clientWidth < e.scrollWidth - 1); }
+
+function reach() {
+  for (const e of document.querySelectorAll('main pre, main table, main .output_subarea, main .rendered_html, main .cut, main [style*=overflow]')) {
+    if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible') e.tabIndex = 0;
+    else e.removeAttribute('tabindex');
+    goesOn(e);
+    e.onscroll = () => goesOn(e);
+  }
+}
+for (const when of ['load', 'resize']) addEventListener(when, () => { enlargeable(); reach(); });

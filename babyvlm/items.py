@@ -35,6 +35,7 @@ from matplotlib import pyplot as plt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .credit import best
+from .reporting.figures import look
 
 # %% ../nbs/06_items.ipynb #8133c40a
 CHOICES = ('options', 'images', 'both', 'open')
@@ -688,7 +689,7 @@ def show_item(
     for i, (ax, path) in enumerate(zip(axes[0], item.images)):
         ax.imshow(open_image(path)); ax.set(xticks=[], yticks=[])
         for j, (text, right) in enumerate(_captions(item, s, i, digits)):
-            colour, weight = ('#2f8f6b', 'bold') if right else ('#333', 'normal')
+            colour, weight = (look('right')['color'], 'bold') if right else ('#333', 'normal')
             ax.annotate(text, (.5, 0), (0, -6 - 14 * j), 'axes fraction', 'offset points', ha='center',
                         va='top', fontsize=9, color=colour, weight=weight)
     title = ' / '.join(item.options) if item.choice == 'images' else item.prompt

@@ -14,6 +14,8 @@ import yaml
 
 from browser import browser, opened
 
+from babyvlm.reporting.figures import contrast
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(p.relative_to(ROOT/'nbs') for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 
@@ -188,10 +190,95 @@ def test_who_searches_finds_words_and_no_code(plain):
 def test_axe_finds_nothing_serious_on_the_site(plain, width, scheme):
     axe = pytest.importorskip('axe_playwright_python.sync_playwright', reason='axe-playwright-python is not installed').Axe()
     with browser() as b:
-        for name in ('index.html', 'guides/v1.html', 'guides/reliability.html', 'papers/v1/main_results.html', 'estimate.html', 'run/cli.html'):
+        for name in ('index.html', 'guides/v1.html', 'guides/reliability.html', 'papers/v1/main_results.html', 'estimate.html', 'run/cli.html', 'data/conversations.html', 'analysis/explorer.html'):
             page = opened(b, plain[0]/name, width, color_scheme=scheme)
             found = axe.run(page).response['violations']
             assert [(v['id'], v['nodes'][0]['html'][:100]) for v in found if v['impact'] in ('serious', 'critical', 'moderate')] == [], name
+
+
+CSS = (ROOT/'.ci'/'site.css').read_text(encoding='utf-8')
+THEMES = {night: dict(re.findall(r'--(\w+): (#\w+)', re.search(r'^:root%s \{(.*)\}$' % re.escape(night), CSS, re.M)[1])) for night in ('', '[data-theme=dark]')}
+
+
+@pytest.mark.parametrize('night', THEMES)
+def test_words_of_both_themes_can_be_read(night):
+    t = THEMES[night]
+    pairs = [(ink, ground) for ink in ('fg', 'dim', 'key') for ground in ('bg', 'soft', 'bar')]
+    code = {c for line in CSS.splitlines() if '.highlight' in line and ('dark' in line) == bool(night) for c in re.findall(r'color: (#\w+)', line)}
+    assert len(code) == 3 and [p for p in pairs if contrast(t[p[0]], t[p[1]]) < 4.5] + [c for c in code if contrast(c, t['soft']) < 4.5] == []
+
+
+def unreadable(text):
+    "Colours that an element brings along and that cannot be read by day or by night; the site's style has its own for cells that are grey."
+    found = set()
+    for style in re.findall(r'<[a-z]+\b[^>]*? style="([^"]*)"', re.sub(r'<svg.*?</svg>|<table\b[^>]*gt_table.*?</table>', '', text, flags=re.S)):
+        own = {k.strip(): v.strip() for k, _, v in (x.partition(':') for x in style.split(';')) if re.fullmatch('#[0-9a-fA-F]{3,6}', v.strip())}
+        ink, ground = own.get('color'), own.get('background') or own.get('background-color')
+        if ink is None and ground is None: continue
+        if any(contrast(ink or t['fg'], ground or t['bg']) < 4.5 for t in THEMES.values()): found.add(style)
+    return found
+
+
+def test_colours_that_a_cell_brings_along_can_be_read_by_day_and_by_night(plain):
+    assert unreadable('<td style="color:#2e7d4f">right</td>') and unreadable('<p style="background:#cfe0f5">x</p>') and not unreadable('<b style="color:#222;background:#cfe0f5">x</b>')
+    to, pages = plain
+    assert {n: u for n in pages if not n.startswith('figures/') and (u := unreadable((to/n).read_text(encoding='utf-8')))} == {}
+
+
+class Wide(HTMLParser):
+    "Tables and code of a page that have no place to be scrolled in."
+    VOID = {'area', 'br', 'col', 'hr', 'img', 'input', 'link', 'meta', 'source', 'wbr'}
+    PLACES = {'output_subarea', 'rendered_html', 'jp-RenderedHTMLCommon', 'jp-OutputArea-output'}
+
+    def __init__(self, text):
+        super().__init__()
+        self.above, self.loose = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        place = bool(self.PLACES & set((a.get('class') or '').split())) or 'overflow' in (a.get('style') or '') or tag == 'pre'
+        if tag == 'table' and not place and self.above[-1:] != [('main', False)] and not any(p for _, p in self.above): self.loose.append(self.getpos())
+        if tag not in self.VOID: self.above.append((tag, place))
+
+    def handle_endtag(self, tag):
+        names = [t for t, _ in self.above]
+        if tag in names: del self.above[len(names) - 1 - names[::-1].index(tag):]
+
+
+def test_what_may_be_wider_than_a_phone_has_a_place_to_be_scrolled_in(plain):
+    "Held without a browser: the style gives these places their bar, and pictures their limit."
+    for rule in (r'^\.jp-OutputArea-output, \.output_subarea, \.jp-RenderedHTMLCommon \{[^}]*overflow-x: auto', r'^main > table, [^{]*\{[^}]*overflow-x: auto', r'^\.rendered_html, [^{]*\{[^}]*overflow-x: auto',
+                 r'^pre \{[^}]*overflow-x: auto', r'^img, svg \{ max-width: 100%', r'^\.cut \{ overflow-x: auto'): assert re.search(rule, CSS, re.M), rule
+    assert Wide('<main><div><table></table></div></main>').loose and not Wide('<main><table></table><div class="rendered_html"><p>x<div><table></table></div></div></main>').loose
+    to, pages = plain
+    assert {n: w for n in pages if not n.startswith('figures/') and (w := Wide((to/n).read_text(encoding='utf-8')).loose)} == {}
+
+
+def test_headings_show_no_sign_of_a_link_to_themselves(plain): assert [n for n, p in plain[1].items() if '\u00b6' in p.text] == []
+
+
+KINDS = ('index.html', 'guides/v1.html', 'run/cli.html', 'estimate.html', 'papers/v2/main_results.html', 'papers/v1/contexts.html', 'data_cards/vtwt/index.html', 'analysis/survey/power.html',
+         'nursery/world.html', 'figures/study/explorer.html')   # the report has tests of its own
+
+
+@pytest.mark.parametrize('width', [1366, 768, 390])
+def test_no_kind_of_page_is_scrolled_sideways_and_a_finger_hits_what_it_presses(plain, width):
+    with browser() as b:
+        for name in KINDS:
+            page = opened(b, plain[0]/name, width)
+            page.wait_for_load_state('load')
+            assert page.evaluate('document.documentElement.scrollWidth') <= width, f'{name} is wider than {width} px'
+            small = page.eval_on_selector_all('button, summary, select, input:not([type=checkbox])', """all => all.filter(e => e.checkVisibility()).map(e => [e.innerText || e.id, e.getBoundingClientRect()])
+                .filter(([_, r]) => r.width && Math.min(r.width, r.height) < 24).map(([w, r]) => `${w} ${Math.round(r.width)} x ${Math.round(r.height)}`)""")
+            assert small == [] or width > 960, (name, small)
+            if name == 'papers/v2/main_results.html' and width == 390:
+                figure = page.locator('.zoom').first
+                figure.click()
+                assert figure.locator('img').evaluate('e => e.clientWidth == (Number(e.getAttribute("width")) || e.naturalWidth)') and page.evaluate('document.documentElement.scrollWidth') <= width
+                assert page.locator('.more').count() > 0, 'a table that goes on does not say so'
+            assert page.complaints == []
+            page.close()
 
 
 def test_site_in_a_real_browser(plain):

@@ -1,4 +1,7 @@
 """The grammar of figures: each fault that can be measured is found when it is planted, and a clean picture has none."""
+import base64
+import functools
+import io
 import itertools
 import json
 import re
@@ -7,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+from PIL import Image
 
 from babyvlm.estimate import Estimate
 from babyvlm.experiments.claims import spoken
@@ -93,14 +98,73 @@ def test_a_colour_means_one_thing_in_all_figures():
     assert near == []
 
 
-GREYS = {'#222', '#333', '#444', '#555', '#595959', '#888', '#8a94a0', '#b9c2cc', '#eef1f4', '#4a5662', '#999'}
 PARTS = {'#a8501a', '#7d3a10', '#d9e5f2', '#f4dcc4', '#d8eadf', '#ece6f3'}   # boxes of the diagrams of training: what learns, and the parts of a model
+FLOW = {'#1b6b4c', '#f2a65e', '#d9792b', '#a8541a'}                          # bars of the steps that make a corpus: kept, and left out by reason
+GREYS = {'#8a94a0', '#b9c2cc', '#eef1f4', '#4a5662', '#f4f2ee'}              # nearly grey
+PLAIN = {'white', 'black', 'none', 'k', 'w', 'Greys', 'viridis', 'rocket_r'}   # no colour; and the maps that stand for an amount, beside a number or a scale
+DRAWS = re.compile(r'\b(?:axe?s?|plt|sns|fig)\b\.')
+HEX = re.compile(r"""['"](#[0-9a-fA-F]{3,6})['"]""")
+WORD = re.compile(r"""\b(?:\w*colou?rs?|palette|cmap|c|fc|ec|mec|mfc)\s*=\s*[\[(]?['"]([A-Za-z][\w:]*)['"]""")
+OTHERS = re.compile(r'color_palette|get_cmap|\bcm\.\w+|colormaps|set_palette')
+NOTEBOOKS = sorted(p for p in Path(__file__).parents[1].glob('nbs/**/*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 
 
-def test_pages_of_results_take_their_colours_from_the_grammar():
-    found = {(p.stem, c) for p in Path(__file__).parents[1].glob('nbs/papers/**/[0-9]*.ipynb') for cell in json.loads(p.read_text(encoding='utf-8'))['cells']
-             if cell['cell_type'] == 'code' for c in re.findall(r"'(#[0-9a-fA-F]{3,6})'", ''.join(cell['source']))}
-    assert sorted(x for x in found if x[1] not in GREYS | PARTS) == []
+@functools.cache
+def code(path):
+    "Number, source and outputs of the code cells of a page."
+    return [(i, ''.join(c['source']), c['outputs']) for i, c in enumerate(json.loads(path.read_text(encoding='utf-8'))['cells']) if c['cell_type'] == 'code']
+
+
+def own_colours(source):
+    "Colours of a drawing cell that are neither grey nor of the grammar."
+    def grey(c): return len({c[1:][k::3] if len(c) == 4 else c[1 + 2*k:3 + 2*k] for k in range(3)}) == 1
+    return [c for c in HEX.findall(source) if not grey(c) and c not in GREYS | PARTS | FLOW] + [c for c in WORD.findall(source) if c not in PLAIN] + OTHERS.findall(source)
+
+
+def test_all_pages_take_their_colours_from_the_grammar():
+    "Pages of results and of the library, exported cells and lessons: `look`, `roles` and `looks` give the colours, or there is none."
+    assert {(p.stem, i): f for p in NOTEBOOKS for i, s, _ in code(p) if DRAWS.search(s) and 'faults(' not in s and (f := own_colours(s))} == {}
+
+
+@pytest.mark.parametrize('line, found', [("ax.plot(x, color='#4477aa')", ['#4477aa']), ("ax.plot(x, c='tab:blue')", ['tab:blue']), ("plt.bar(x, color=['red', 'k'])", ['red']),
+                                         ("sns.heatmap(x, cmap='magma')", ['magma']), ("ax.barh(x, color=sns.color_palette('Set2')[0])", ['color_palette']),
+                                         ("ax.plot(x, color='#8c8c8c', mfc='none')", []), ("ax.plot(x, **look('CVCL'))", [])])
+def test_a_colour_of_its_own_is_found(line, found): assert own_colours(line) == found
+
+
+KNOWN = np.array([to_rgb(c) for c in sorted({c for c, _ in (LOOK | SETTINGS).values()} | PARTS | FLOW)]) * 255
+LATER = {('03_dino', 36), ('06_pretraining', 61), ('06_pretraining', 69)}   # older than their code; drawn anew with the numbers beside them
+PHOTOS = re.compile('imshow|show_item|open_image|heatmap|plot_audit|Image|contact_sheet')   # cells that show pictures or amounts
+
+
+def foreign(png, least=100, near=4):
+    "Colours of many pixels that are no grey, none of the grammar, no tint of it, and no edge between one that is there and white or ink."
+    with Image.open(io.BytesIO(png)) as im: pixels = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im.convert('RGBA')).convert('RGB')
+    r, g, b = np.asarray(pixels, np.int64).reshape(-1, 3).T
+    codes, n = np.unique((r << 16) + (g << 8) + b, return_counts=True)
+    seen = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1)
+    there = (np.abs(seen[n >= least//4, None] - KNOWN).max(2) <= 1).any(0)   # which colours of the grammar
+    def known(colour, end):
+        way = KNOWN - end
+        share = (((colour - end) * way).sum(1) / np.maximum((way ** 2).sum(1), 1)).clip(0, 1)
+        on = np.abs(colour - end - share[:, None] * way).max(1) <= near
+        return (on & (there | (share > .97) | ((share < .65) & (end == 255)))).any()
+    return ['#%02x%02x%02x' % tuple(c) for c in seen[n >= least] if np.ptp(c) > 12 and not known(c, 255) and not known(c, 34)]
+
+
+def test_the_stored_pictures_of_library_pages_have_the_colours_of_the_grammar():
+    "This sees what a source does not say: the colours that matplotlib takes when it is given none, and pictures older than their code."
+    found = {(p.stem, i): foreign(base64.b64decode(''.join(o['data']['image/png']))) for p in NOTEBOOKS if 'papers' not in p.parts
+             for i, s, outputs in code(p) if not PHOTOS.search(s) for o in outputs if 'image/png' in o.get('data', {})}
+    assert len(found) > 25 and {where: f[:3] for where, f in found.items() if f and where not in LATER} == {}
+    assert all(found[where] for where in LATER), 'drawn anew: no exception any more'
+
+
+def test_the_colours_of_a_picture_are_seen():
+    def painted(**how):
+        fig, ax = plt.subplots(figsize=(2, 2)); ax.bar([1], [1], **how); ax.set_facecolor('white'); out = io.BytesIO(); fig.savefig(out, format='png'); return out.getvalue()
+    assert foreign(painted(color=look('CVCL')['color'], alpha=.4)) == foreign(painted(color='#8c8c8c')) == []
+    for colour, seen in (('C0', '#4c72b0'), ('#1f77b4', '#1f77b4'), ('#2f8f6b', '#2f8f6b')): assert seen in foreign(painted(color=colour))
 
 
 def test_known_values_of_colour():

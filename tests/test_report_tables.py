@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +118,34 @@ def test_five_lines_of_pandas_plot_it(figures):
     ax = d.plot.scatter('value', 'published')
     ax.errorbar(d.value, d.published, xerr=[d.value - d.low, d.high - d.value])
     assert d.value.dtype == float and d.n.tolist() == [400]
+
+
+MAIN = ROOT/'figures'/'study'/'v1'/'63_main_results.csv'
+
+
+def test_five_lines_of_pandas_plot_the_main_results():
+    t = pd.read_csv(MAIN).dropna(subset='value')
+    fig, axes = plt.subplots(1, t.task.nunique(), sharey=True)
+    for ax, (task, g) in zip(axes, t.groupby('task')):
+        ax.errorbar(g.value, g.model, xerr=[g.value - g.low, g.high - g.value], fmt='o')
+        ax.set_title(task)
+    plt.close(fig)
+    assert len(t) > 10 and not t.duplicated(['model', 'setting', 'task', 'metric']).any() and t[['value', 'low', 'high', 'n', 'seeds']].notna().all(axis=None)
+
+
+R = """t <- subset(read.csv("%s"), !is.na(value) & task == "VTWT"); y <- seq_along(t$model)
+pdf("%s"); par(mar = c(5, 9, 2, 1)); plot(t$value, y, xlim = c(0, 1), yaxt = "n", pch = 19, xlab = t$metric[1], ylab = "", main = t$task[1])
+arrows(t$low, y, t$high, y, angle = 90, code = 3, length = .05); axis(2, y, t$model, las = 1); abline(v = t$chance[1], lty = 3)
+invisible(dev.off()); cat(nrow(t), sapply(t[c("value", "low", "high", "chance", "n", "ties", "seeds")], is.numeric))
+"""
+
+
+@pytest.mark.skipif(not shutil.which('Rscript'), reason='R is not installed')
+def test_five_lines_of_r_plot_the_main_results(tmp_path):
+    (tmp_path/'plot.R').write_text(R % (MAIN.as_posix(), (tmp_path/'p.pdf').as_posix()))
+    said = subprocess.run(['Rscript', str(tmp_path/'plot.R')], capture_output=True, text=True, check=True).stdout.split()
+    rows = pd.read_csv(MAIN).query("task == 'VTWT' and value.notna()")
+    assert said == [str(len(rows)), *['TRUE']*7] and (tmp_path/'p.pdf').stat().st_size > 2000
 
 
 def test_one_unit_and_one_spelling():

@@ -192,13 +192,13 @@ def _asked(item):
     return [o + ' ✓'*(k == mark) for k, o in enumerate(item.options)]
 
 # %% ../../nbs/analysis/08_explorer.ipynb #bba89980
-_TINT = dict(right='#2e7d4f', wrong='#b3402e')
+_TINT = dict(right='#1b5e2a;background:#e2f3e5', wrong='#8c1d1d;background:#fbe4e1')   # by day and by night
 
 def _answer_row(item, model, r, judge):
     "One model's answer as a table row; every text escaped."
     v = verdict(item, r, judge)
     why = '; '.join(w for w in (r.rule, r.reason) if w)
-    left = f'<td>{html.escape(model)}</td><td style="color:{_TINT.get(v, "#94660a")}">{v}</td>'
+    left = f'<td>{html.escape(model)}</td><td style="color:{_TINT.get(v, "#444;background:#eee")}">{v}</td>'
     cells = (_chosen(item, r), _scores(item, r), r.text or '', why)
     right = ''.join(f'<td>{html.escape(c)}</td>' for c in cells)
     return f'<tr>{left}{right}</tr>'

@@ -21,6 +21,7 @@ from matplotlib import pyplot as plt
 from ..credit import best
 from ..estimate import Estimate
 from ..items import Item, Reply, score_shape
+from ..reporting.figures import look
 
 # %% ../../nbs/benchmarks/03_audit.ipynb #fee5ff09
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ def plot_audit(
     text = table.iloc[1:].map(lambda e: f'{e.value:.2f}' if isinstance(e, Estimate) else str(e))
     size = (2. + .82 * value.shape[1], .7 + .22 * len(value))
     if ax is None: _, ax = plt.subplots(figsize=size, dpi=85, layout='constrained')
-    colours = sns.blend_palette(['#b5483a', '#f4f2ee', '#2f8f6b'], as_cmap=True)
+    colours = sns.blend_palette([look('wrong')['color'], '#f4f2ee', look('right')['color']], as_cmap=True)
     sns.heatmap(value - chance, cmap=colours, vmin=-.7, vmax=.7, annot=text, fmt='', cbar=False,
                 annot_kws={'size': 8}, linewidths=1, ax=ax)
     middle = dict(ha='center', va='center', color='#888', size=8)

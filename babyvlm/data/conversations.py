@@ -289,8 +289,9 @@ class Encoded(dict):
         return f"Encoded({len(self['labels'])} positions, {n} supervised)"
 
     def _repr_html_(self):
-        look = {True: 'color:#222;background:#cdeacd', False: 'color:#999', None: 'background:#cfe0f5'}
-        span = '<span style="padding:1px 3px;margin:1px;border-radius:4px;{}">{}</span>'
+        look = {True: '#222;background:#cdeacd', False: '#444;background:#eee',
+                None: '#222;background:#cfe0f5'}
+        span = '<span style="padding:1px 3px;margin:1px;border-radius:4px;color:{}">{}</span>'
         words = ''.join(span.format(look[on], html.escape(w)) for w, on in self.shown)
         return f'<div>{words}<br><small>{self!r}</small></div>'
 

@@ -32,6 +32,7 @@ from .saycam import Ledger, image_fault
 from ..items import ImageError, open_image
 from ..numerics import full_precision
 from ..products import quick_products
+from ..reporting.figures import CHANCE
 from ..store import (Artifact, Store, canonical_json, read_json, sha256_file, sha256_text,
                            sort_header, write_whole, writing)
 
@@ -289,10 +290,10 @@ def plot_sweep(
 ):
     "Precision and recall against the threshold."
     ax = ax or plt.gca()
-    for name, colour in (('precision', '#4c72b0'), ('recall', '#dd8452'), ('f1', '#8c8c8c')):
-        ax.plot(sweep['threshold'], sweep[name], color=colour, label=name, lw=2 if name != 'f1' else 1)
-    ax.axhline(base_rate, color='k', lw=.8, ls=':', label='keep everything: precision')
-    ax.axvline(at, color='k', lw=.8, ls='--', label=f'threshold {at:g}')
+    for name, colour, line in (('precision', '#333', '-'), ('recall', '#8c8c8c', '-'), ('f1', '#333', '-.')):
+        ax.plot(sweep['threshold'], sweep[name], line, color=colour, label=name, lw=2 if line == '-' else 1)
+    ax.axhline(base_rate, label='keep everything: precision', **CHANCE)
+    ax.axvline(at, color='#333', lw=.8, ls='--', label=f'threshold {at:g}')
     ax.set(xlabel='threshold on the cosine', ylabel='share', ylim=(0, 1.03))
     ax.legend(frameon=False, fontsize=7)
     return ax

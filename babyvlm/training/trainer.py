@@ -327,9 +327,9 @@ def plot(self:LossHistory,
 ):                            # the axes
     "Loss over steps, training and validation."
     if ax is None: _, ax = plt.subplots(figsize=(5, 2.6), layout='constrained')
-    line, = ax.plot(self.losses(), lw=1, alpha=.8, label=f'{label} train'.strip())
+    ax.plot(self.losses(), lw=1, color='#8c8c8c', label=f'{label} train'.strip())
     val = self.losses('val')
-    if len(val): ax.plot(val, 'o--', ms=4, color=line.get_color(), label=f'{label} val'.strip())
+    if len(val): ax.plot(val, 'o--', ms=4, color='#333', label=f'{label} val'.strip())
     ax.set(xlabel='step', ylabel='loss')
     ax.legend(frameon=False)
     return ax

@@ -24,6 +24,7 @@ from ...benchmarks.parsing import parse_letter
 from ...credit import best, shares as credit_shares
 from ...estimate import bootstrap
 from ...items import Journal
+from ...reporting.figures import dot, look, looks
 from ...reporting.tables import as_text, asset
 
 # %% ../../../nbs/analysis/survey/08_comparison.ipynb #pcmp0007
@@ -109,16 +110,15 @@ def plot_ceiling(
     bins = list(dict.fromkeys(table.bin))
     if ax is None: _, ax = plt.subplots(figsize=(6, 1 + .5 * len(bins)), layout='constrained')
     models = [w for w in dict.fromkeys(table.who) if w not in ('best possible', 'the other people')]
-    colours = dict(zip(models, ('#d9792b', '#2f8f6b', '#7a5c99', '#9c4a4a', '#5f6f2a') * len(models)))
+    people = look('Human')['color']
     for y, b in enumerate(bins):
         e = table[table.bin == b].set_index('who')['predicts one']
         high = e['best possible'].value
         low = e['the other people'].value if 'the other people' in e else high
-        ax.fill_betweenx([y - .38, y + .38], low, high, color='#4c6a92', alpha=.3, lw=1.5)
-        for k, m in enumerate(models, 1):
+        ax.fill_betweenx([y - .38, y + .38], low, high, color=people, alpha=.3, lw=1.5)
+        for k, (m, kind) in enumerate(looks(models).items(), 1):
             at = y - .38 + .76 * k / (len(models) + 1)
-            ax.plot([e[m].low, e[m].high], [at] * 2, color=colours[m], lw=1.5)
-            ax.plot(e[m].value, at, 'o', color=colours[m], mec='#222', label=m if not y else None)
+            dot(ax, at, e[m], label=m if not y else None, **kind)
     ax.set_yticks(range(len(bins)), [b or 'all people' for b in bins]); ax.set_ylim(len(bins) - .5, -.5)
     ax.set(xlabel="how often one person's answer is predicted; band: the ceiling")
     if models: ax.legend(frameon=False)
