@@ -248,12 +248,15 @@ def stay_inside(
 
 # %% ../nbs/06_items.ipynb #3d49587b
 @functools.lru_cache(1 << 16)
-def _shows(path, size, changed): return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+def _shows(path, size, changed):
+    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
 
 def _picture(path):
     "What a picture shows, wherever it lies; its name where it cannot be read."
-    try: return _shows(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns)
-    except (OSError, ValueError): return Path(path).name
+    try:
+        if os.path.isfile(path): return _shows(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns)
+    except (OSError, ValueError): pass
+    return Path(path).name   # a pipe has no end
 
 def item_key(
     item:Item,       # any item
@@ -325,8 +328,8 @@ def _row(self:Journal, number, line):
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{where} is not JSON ({getattr(e, 'msg', e)}); remove it, run again") from None
     known = {*Reply.__dataclass_fields__, 'item'}
-    whole = isinstance(row, dict) and (number == 1 or isinstance(row.get('uid'), str) and set(row) <= known)
-    if whole: return row
+    head = number == 1 and isinstance(row, dict) and {type(v) for v in row.values()} <= {str, int}
+    if head or (isinstance(row, dict) and isinstance(row.get('uid'), str) and set(row) <= known): return row
     raise ValueError(f'{where} is no reply; remove it, run again')
 
 # %% ../nbs/06_items.ipynb #once0001
@@ -351,7 +354,7 @@ def _reply(row, where):
         if _silent(reply): raise ValueError('neither words, nor scores, nor a choice')
         if reply.scores is None or np.isfinite(np.asarray(reply.scores)).all(): return reply
         why = f'score {list(reply.scores)} is not finite'
-    except (TypeError, ValueError) as e: why = e
+    except (TypeError, ValueError, OverflowError) as e: why = e
     raise ValueError(f'{where} is no reply ({why}); remove it, run again')
 
 # %% ../nbs/06_items.ipynb #617dc71d

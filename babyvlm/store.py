@@ -135,22 +135,36 @@ def csv_text(
     return text if '\r' not in text else table.to_csv(index=False, lineterminator='\r\n')   # quotes it
 
 # %% ../nbs/03_store.ipynb #store101
+_END = '\uffff'   # no character of a text: stands behind the last row
+
+def _table(text, where, delimiter):
+    "Cells and the line where each row ends, without blank lines; a NUL or a cell without an end is an error."
+    head, nul, _ = text.partition('\0')
+    if nul: raise ValueError(f'{where} line {head.count(chr(10)) + 1}: a NUL character; download it again')
+    rows = [([], 0)]
+    try:
+        reader = csv.reader(io.StringIO(f'{text}\n{_END}', newline=''), delimiter=delimiter)
+        for cells in reader: rows.append((cells, reader.line_num))
+    except csv.Error as e:
+        raise ValueError(f'{where} line {rows[-1][1] + 1}: {e}; is a quotation mark never closed?') from None
+    if rows.pop()[0] == [_END]: return [(cells, n) for cells, n in rows if cells]
+    raise ValueError(f'{where}: a quotation mark is never closed, in line {rows[-1][1] + 1} or behind it')
+
+# %% ../nbs/03_store.ipynb #csvrows1
 def csv_rows(
     text:str,             # of a table with a header
     where:str,            # what errors call it: its file
     delimiter:str=',',    # between cells
-)->tuple[list, list]:     # names of the columns; a mapping a row, cells beyond the header under ''
-    "Read a CSV text, marked cells as they were; a column twice is an error, or a cell without an end."
-    reader = csv.DictReader(io.StringIO(text, newline=''), restkey='', delimiter=delimiter)
-    try:
-        names = reader.fieldnames = [unmarked(c.strip()) for c in reader.fieldnames or ()]
-        rows = [{k: unmarked(v) for k, v in r.items()} for r in reader]
-    except csv.Error as e:
-        at = f'{where} line {reader.line_num + 1}'
-        raise ValueError(f'{at}: {e}; is a quotation mark never closed?') from None
+)->tuple[list, list, list]:  # columns; a mapping a row, cells beyond the header under ''; its last line
+    "Read a CSV text, marked cells as they were; a column twice is an error."
+    table = _table(text, where, delimiter) or [([], 0)]
+    names = [unmarked(c.strip()) for c in table[0][0]]
     twice = next((c for c in names if c and names.count(c) > 1), None)
     if twice: raise ValueError(f"{where}: two columns are called '{twice}'; which one counts?")
-    return names, rows
+    def row(cells):
+        more = {'': cells[len(names):]} if len(cells) > len(names) else {}
+        return dict.fromkeys(names) | dict(zip(names, map(unmarked, cells))) | more
+    return names, [row(c) for c, _ in table[1:]], [n for _, n in table[1:]]
 
 # %% ../nbs/03_store.ipynb #store104
 _HALF, _HERE = re.compile(r'.+\.([0-9a-f]{8})-(\d+)-\d+\.part'), sha256_text(platform.node())[:8]

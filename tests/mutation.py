@@ -176,22 +176,22 @@ MODULES = {   # module -> the tests that stand nearest to it
     'benchmarks/hierarchy/metrics.py': 'hierarchy laws_metrics', 'estimate.py': 'estimate laws_metrics', 'credit.py': 'credit laws_metrics',
     'benchmarks/v1.py': 'v1 credit laws_metrics', 'benchmarks/devcv/score.py': 'devcv laws_metrics', 'benchmarks/parsing.py': 'parsing', 'matching/exact.py': 'matching laws',
     'data/saycam.py:assign_splits,split_pairs': 'saycam laws', 'analysis/probing.py:group_split,_split,_given': 'probing laws'}
-ARGUED = {   # (module, line as it was, as it is) -> why no test can tell ('equivalent: ...'), or which test was written since
-    ('benchmarks/v1.py', '0', '1'): 'equivalent: VTWT has two losses, and where one is no number neither is below the other',
-    ('credit.py', 'not s.ndim or not s.shape[-1]', 'not s.ndim and (not s.shape[-1])'): 'noticed since: test_credit.py::test_what_is_no_number_or_no_candidate_is_refused',
-    ('benchmarks/parsing.py', 'len(listed) > 1', 'len(listed) >= 1'): 'noticed since: test_parsing.py::test_the_other_readers_name_their_rule_too',
-    ('benchmarks/devcv/score.py', '1', '2'): 'noticed since: test_devcv.py::test_likelihood_ranking_of_memory_and_letters',
-    ('matching/exact.py', 'search.used + entries <= len(L.col)', 'search.used + entries < len(L.col)'): 'equivalent: lists that just fit are moved once more, and say the same',
-    ('matching/exact.py', '2', '3'): 'equivalent: a wider bound on rounding; more is read again, and the proof stands',
-    ('matching/exact.py', '0', '1'): 'equivalent: the progress bar only, whose count is set just before',
-    ('matching/exact.py', '0.5', '1.5'): 'equivalent: how finely a list is read again; slower or faster, the proof stands',
-    ('matching/exact.py', 'if len(kind) <= 1024 or len(kind) * goal.max() <= 2 * goal.sum():', 'if not (len(kind) <= 1024 or len(kind) * goal.max() <= 2 * goal.sum()):'):
+ARGUED = {   # (module, line and number as in the record, as it is): another of the kind inherits nothing -> why no test can tell ('equivalent: ...'), or which test was written since
+    ('benchmarks/v1.py', 'line 252: 0', '1'): 'equivalent: VTWT has two losses, and where one is no number neither is below the other',
+    ('credit.py', 'line 32: not s.ndim or not s.shape[-1]', 'not s.ndim and (not s.shape[-1])'): 'noticed since: test_credit.py::test_what_is_no_number_or_no_candidate_is_refused',
+    ('benchmarks/parsing.py', 'line 442: len(listed) > 1', 'len(listed) >= 1'): 'noticed since: test_parsing.py::test_the_other_readers_name_their_rule_too',
+    ('benchmarks/devcv/score.py', 'line 46: 1', '2'): 'noticed since: test_devcv.py::test_likelihood_ranking_of_memory_and_letters',
+    ('matching/exact.py', 'line 211: search.used + entries <= len(L.col)', 'search.used + entries < len(L.col)'): 'equivalent: lists that just fit are moved once more, and say the same',
+    ('matching/exact.py', 'line 231: 2', '3'): 'equivalent: a wider bound on rounding; more is read again, and the proof stands',
+    ('matching/exact.py', 'line 308: 0', '1'): 'equivalent: the progress bar only, whose count is set just before',
+    ('matching/exact.py', 'line 329: 0.5', '1.5'): 'equivalent: how finely a list is read again; slower or faster, the proof stands',
+    ('matching/exact.py', 'line 331: if len(kind) <= 1024 or len(kind) * goal.max() <= 2 * goal.sum():', 'if not (len(kind) <= 1024 or len(kind) * goal.max() <= 2 * goal.sum()):'):
         'equivalent: whether the pool is read once for all lists or once a length; slower or faster, the proof stands',
-    ('matching/exact.py', 'not whole', 'not not whole'): 'noticed since: test_matching.py::test_a_list_is_coarse_where_errors_blur_what_it_tells_apart',
-    ('matching/exact.py', 'len(x) * len(y) * min(capacity, max(len(x), 1))', 'len(x) * len(y) + min(capacity, max(len(x), 1))'):
+    ('matching/exact.py', 'line 252: not whole', 'not not whole'): 'noticed since: test_matching.py::test_a_list_is_coarse_where_errors_blur_what_it_tells_apart',
+    ('matching/exact.py', 'line 466: len(x) * len(y) * min(capacity, max(len(x), 1))', 'len(x) * len(y) + min(capacity, max(len(x), 1))'):
         'noticed since: test_matching.py::test_the_full_matrix_is_for_small_problems_whatever_the_capacity',
-    ('matching/exact.py', 'columns >= m', 'columns > m'): 'noticed since: test_matching.py::test_a_column_behind_the_last_is_no_assignment',
-    ('data/saycam.py:assign_splits,split_pairs', '0', '1'): 'noticed since: test_saycam.py::test_shares_of_splits_are_checked_and_whole'}
+    ('matching/exact.py', 'line 518: columns >= m', 'columns > m'): 'noticed since: test_matching.py::test_a_column_behind_the_last_is_no_assignment',
+    ('data/saycam.py:assign_splits,split_pairs', 'line 551: 0', '1'): 'noticed since: test_saycam.py::test_shares_of_splits_are_checked_and_whole'}
 
 
 def mutants(module: str, n: int, seed: int = 0) -> list[tuple]:
@@ -209,7 +209,7 @@ def mutants(module: str, n: int, seed: int = 0) -> list[tuple]:
 def argued(known: dict) -> dict:
     "Results in the order of the modules, each survivor with what is said of it in `ARGUED`."
     for module, r in known.items():
-        for s in r['survivors']: s['reason'] = ARGUED.get((module, s['was'].partition(': ')[2], s['now']), '')
+        for s in r['survivors']: s['reason'] = ARGUED.get((module, s['was'], s['now']), '')
         r['equivalent'] = sum(s['reason'].startswith('equivalent') for s in r['survivors'])
     return {m: known[m] for m in MODULES if m in known}
 

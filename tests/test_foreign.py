@@ -663,3 +663,48 @@ def test_a_journal_of_any_spelling_is_continued_and_labels_are_read_once(tmp_pat
     monkeypatch.setattr(r, 'read_text', lambda p: read.append(p.name) or whole(p))
     found = rescored('devcv/count', [tmp_path/'R.JSONL', tmp_path/'S.jsonl'], tmp_path/'labels')
     assert read == ['data.json'] and [(e.mode, Path(e.journal).name) for e in found] == [(m, n) for n in ('R.JSONL', 'S.jsonl') for m in ('fair', 'reference')]
+
+
+SHARDS = {'weight_map': {'a': 'model-1.safetensors'}}
+
+
+@pytest.mark.parametrize('name, held, why', [
+    ('config.json', dict(num_hidden_layers=10**6), 'num_hidden_layers is 1,000,000'), ('config.json', dict(vision_config=dict(depth=10**9)), 'depth is'), ('open_clip_config.json', dict(text_cfg=dict(layers=5000)), 'layers is'),
+    *(('model.safetensors.index.json', {'weight_map': w}, 'is not beside it') for w in ({'a': '../a.safetensors'}, {'a': '/a.safetensors'}, {'a': 5}, {}, [1], None)),
+    ('tokenizer.json', dict(model=dict(vocab=dict(layers=45_000))), ''), ('config.json', dict(num_hidden_layers=126), ''), ('model.safetensors.index.json', SHARDS, '')])
+def test_settings_build_nothing_without_end_and_read_nothing_from_elsewhere(tmp_path, name, held, why):
+    from contextlib import nullcontext
+
+    from babyvlm.models.weights import reading_model
+    (tmp_path/name).write_text(json.dumps(held))
+    with pytest.raises(ValueError, match=f'{name}: .*{why}') if why else nullcontext(), reading_model(tmp_path): pass
+
+
+@pytest.mark.parametrize('head', [b'[1]', b'null', b'{"a": null}', b'{"a": {"dtype": "F32", "shape": [1]}}', b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": "xy"}}', None])
+def test_a_header_of_weights_that_is_none_is_named_and_never_read_whole(tmp_path, head):
+    from babyvlm.models.weights import reading_model
+    with open(tmp_path/'model.safetensors', 'wb') as f:
+        f.write((len(head) if head else 2**32).to_bytes(8, 'little') + (head or b''))
+        if head is None: f.truncate(2**32 + 8)   # a hole, no bytes
+    with pytest.raises(ValueError, match='model.safetensors: cut short, or no safetensors file'), reading_model(tmp_path): pass
+
+
+def test_a_clip_that_lacks_weights_is_refused_and_one_that_has_more_is_told(tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModel, CLIPConfig, CLIPModel
+
+    from babyvlm.models.weights import load_whole
+    sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    model = CLIPModel(CLIPConfig(text_config=dict(sizes, vocab_size=50), vision_config=dict(sizes, image_size=32, patch_size=16), projection_dim=8))
+    model.save_pretrained(tmp_path/'m'); file = tmp_path/'m'/'model.safetensors'; whole = load_file(file)
+    def holding(**k): save_file({a: b for a, b in {**whole, **k}.items() if b is not None}, file, dict(format='pt'))
+    assert isinstance(load_whole(AutoModel, tmp_path/'m'), CLIPModel)
+    holding(extra=torch.zeros(3))
+    with pytest.warns(UserWarning, match='1 weights have no place in the model'): load_whole(AutoModel, tmp_path/'m')
+    holding(logit_scale=None)
+    with pytest.raises(ValueError, match="'m' lacks weights: logit_scale"): load_whole(AutoModel, tmp_path/'m')
+    holding()
+    settings = json.loads((tmp_path/'m'/'config.json').read_text()); settings['text_config']['vocab_size'] = 10**9
+    (tmp_path/'m'/'config.json').write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match='config.json asks for 16,000,.* numbers, the weights have'): load_whole(AutoModel, tmp_path/'m')

@@ -259,8 +259,46 @@ def test_a_status_that_is_null_and_a_hit_in_words(tmp_path):
     assert [u.credit for u in read_vlmevalkit(kit(tmp_path, rows)).units] == [1, 0, 1]
 
 
-@pytest.mark.parametrize('note', ['[1]', '{"shard": "1/2"}', '{"shard": "1/1", "call": null, "found": [], "broken": {}, "absent": []}'])
+NOTED = dict(shard='1/1', call=dict(benchmark=['devcv/count'], labels=None, images=None, split='test', page=False), broken={}, absent=[],
+             found=[dict(dict.fromkeys(('model', 'task', 'mode', 'labels', 'source', 'protocol', 'problem'), 'x'), skipped={}, journal='replies/x.jsonl.shard1of1')])
+ROW = NOTED['found'][0]
+NOTES = [[1], dict(shard='1/2'), NOTED | dict(call=None), NOTED | dict(call={}), NOTED | dict(absent=[5]), NOTED | dict(found=[None]), NOTED | dict(found=[ROW | dict(skipped=[1])]),
+         *(NOTED | dict(found=[{k: v for k, v in ROW.items() if k != gone}]) for gone in ('task', 'journal', 'labels'))]
+
+
+@pytest.mark.parametrize('note', map(json.dumps, NOTES))
 def test_a_note_of_a_shard_that_is_none_is_named(tmp_path, note):
     (tmp_path/'shards').mkdir(); (tmp_path/'shards'/'x.1of2.json').write_text(note)
     out = CliRunner().invoke(app, ['merge', str(tmp_path)])
     assert out.exit_code == 2 and 'x.1of2.json: no note of a shard' in out.output, out.output
+
+
+@pytest.mark.parametrize('journal', ['../x.jsonl.shard1of1', 'replies/../../x.jsonl.shard1of1', '/x.jsonl.shard1of1'])
+def test_a_note_of_a_shard_writes_nowhere_else(tmp_path, journal):
+    (tmp_path/'in'/'shards').mkdir(parents=True)
+    (tmp_path/'in'/'shards'/'x.1of1.json').write_text(json.dumps(NOTED | dict(found=[ROW | dict(journal=journal)])))
+    out = CliRunner().invoke(app, ['merge', str(tmp_path/'in')])
+    assert out.exit_code == 2 and 'is outside its folder' in out.output, out.output
+
+
+@pytest.mark.parametrize('change, why', [
+    (dict(units=[dict(uid='a', key='k', group='g', credit=7)]), 'a credit is not from 0 to 1'), (dict(units=[dict(uid='a', key='k', group='g', credit=float('nan'))]), 'a credit is not'),
+    (dict(units=[dict(uid='a', key='k', group='g', credit=1)]*2), 'an item is there twice'), (dict(units=[dict(uid=None, key='k', group='g', credit=1)]), 'a name is no text'),
+    (dict(model=None), 'a name is no text'), (dict(scores=dict(acc=dict(value=1, low=None, high=1, n=1))), 'a score is no number')])
+def test_a_record_of_impossible_numbers_is_refused(tmp_path, change, why):
+    from babyvlm.run.results import load_result
+    sound = dict(record=1, model='m', task='t', mode='fair', notes=[], scores=dict(acc=dict(value=1, low=0, high=1, n=1)), units=[dict(uid='a', key='k', group='g', credit=1)])
+    (tmp_path/'a.json').write_text(json.dumps(sound)); assert load_result(tmp_path/'a.json').model == 'm'
+    (tmp_path/'a.json').write_text(json.dumps(sound | change))
+    with pytest.raises(ValueError, match=f'a.json: a damaged record .{why}'): load_result(tmp_path/'a.json')
+
+
+@pytest.mark.parametrize('name, inside', [('a.eval', 'samples/1.json'), ('a.eval', 'header.json'), ('m_d.xlsx', 'xl/workbook.xml')])
+def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch, name, inside):
+    import zipfile
+
+    from babyvlm.run import logs
+    monkeypatch.setattr(logs, '_MOST', 1000)
+    with zipfile.ZipFile(tmp_path/name, 'w', zipfile.ZIP_DEFLATED) as z:
+        for file in {'header.json', 'samples/1.json', inside}: z.writestr(file, ' '*2000 if file == inside else '{}')
+    with pytest.raises(ValueError, match=f'{name}.*{inside}'): logs.read_answers(tmp_path/name)

@@ -166,7 +166,7 @@ NEIGHBOURS += [
     ('letter', 'Image A: cat.\nImage B: cup.\n\nSo the answer is image B.', 'B'), ('letter', 'It must be image B, since image A is a cat.', 'B'), ('letter', 'Image A shows a cat. Image C shows a cup.', None),
     ('number', '3\n\nThere are 2 on the left and 1 on the right.', 3), ('number', 'Three\nThere are two big cups and one small.', 3), ('number', '3 cups. There are 2 on the left and 1 on the right.', 3),
     ('number', '2 red\n3 blue', None), ('number', 'How many cups\n3', 3), ('number', 'One, two, three. So 3.', None), ('number', 'The total is 2 + 1 = 3.', 3), ('number', '2 plus 1 equals 3', 3), ('number', '2 + 1', None),
-    ('number', 'There are 2 rows of 3, so 6.', None), ('number', '1\n2\n3', None), ('number', '3: 2 red and 1 blue', 3), ('number', '1. cup 2. cup 3. cup', None),
+    ('number', 'There are 2 rows of 3, so 6.', None), ('number', '2 and a half', None), ('number', 'negative 3', None), ('number', 'minus 3', None), ('number', 'I count 3 cups on the table and 2 on the floor, so 5.', None), ('number', 'I count 3 cups.', 3), ('number', '1\n2\n3', None), ('number', '3: 2 red and 1 blue', 3), ('number', '1. cup 2. cup 3. cup', None),
     ('number', 'I see 2 red and 1 blue, so 3.', None), ('number', '5 in total (2 left, 3 right)', 5), ('number', 'It looks like 4 or 5, I would say 5', 5), ('number', 'I would say 4 or 5', None),
     ('number', 'There are 2 on the left and 3 on the right.', None), ('letter', 'A rather than B', 'A'), ('letter', 'A rather big dog', None), ('letter', "its b", 'B'),
     ('yes_no', 'If it has fur, yes; otherwise no', None), ('yes_no', 'If you look closely, yes.', True), ('yes_no', 'no no', False), ('yes_no', 'yes, no', None),

@@ -249,8 +249,18 @@ def test_no_cell_of_a_csv_is_run_and_all_are_read_back(rows):
     text = csv_text(table)
     for cell in (c for row in csv.reader(io.StringIO(text, newline='')) for c in row):
         assert cell == '-' or not cell.startswith(tuple('=+-@\t\r\n＝')) or float(cell) is not None
-    names, back = csv_rows(text, 'a.csv')
+    names, back, _ = csv_rows(text, 'a.csv')
     assert names == ['a', '=b'] and [tuple(r.values()) for r in back] == rows
+
+
+@pytest.mark.parametrize('text, why', [('a,b\n1,"2\n3,4\n5,6\n', 'f.csv: a quotation mark is never closed, in line 2'), ('a,b\n1,2\n3,"', 'never closed, in line 3'),
+                                       ('a,b\n1,2\n3,\0\n', 'f.csv line 3: a NUL'), ('a, a\n1,2\n', "two columns are called 'a'")])
+def test_no_row_of_a_csv_is_swallowed(text, why):
+    with pytest.raises(ValueError, match=why): csv_rows(text, 'f.csv')
+
+
+def test_blank_lines_of_a_csv_are_no_rows_and_lines_are_told():
+    assert csv_rows('\r\n\na,b\n\n"x\ny",2\n3\n4,5,6', 'f.csv') == (['a', 'b'], [dict(a='x\ny', b='2'), dict(a='3', b=None), {'a': '4', 'b': '5', '': ['6']}], [6, 7, 8])
 
 
 def test_numbers_in_a_csv_stay_and_so_does_a_dash():

@@ -207,6 +207,7 @@ def test_every_file_of_a_folder_is_read_or_named(tmp_path):
 @pytest.mark.parametrize('text, message', [
     ('item,answer\ni0,1\n', "one.csv row 1: neither 'session' nor 'person'"), ('person,answer\n1,1\n', "one.csv row 1: no 'item'"),
     ('person,item,answer\n1,i0,1,7\n', 'one.csv row 1: more cells than columns'),
+    ('person,item,answer,note\n1,i0,1,"\n2,i0,1,x\n', 'one.csv: a quotation mark is never closed, in line 2'), ('person,item,answer\n1,i\0,1\n', 'one.csv line 2: a NUL'),
     ('person,item,answer,answer\n1,i0,1,2\n', "one.csv: two columns are called 'answer'"),
     ('person,kind,item\n1,practice,i0\n', "one.csv row 1: kind 'practice'"),
     ('person,item,answer\n1,i0,1.5\n', "one.csv row 1: 'answer' is '1.5', expected a whole number"),
@@ -222,6 +223,7 @@ def test_a_wrong_table_says_where(tmp_path, text, message):
 
 @pytest.mark.parametrize('items, message', [
     (None, "expected 'survey' and 'items'"), ([dict(item='i0', options=2, gold=2)], "gold 2 of 'i0', it has 2 options"),
+    ([dict(item='i0', options=10**9, gold=0)], "'i0' has 1000000000 options; at most 1000"), ([dict(item='i0', options=2, gold=0, task=[1])], "'task' is [1], expected a name"),
     ([dict(item='i0', options=2, gold=0), dict(item='i0', options=2, gold=1)], 'an item and round is there twice')])
 def test_a_key_that_is_wrong_is_refused(tmp_path, items, message):
     (tmp_path/'one.csv').write_text('person,item,answer\n1,i0,1\n')

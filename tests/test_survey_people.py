@@ -212,7 +212,7 @@ def test_an_r_file_beside_a_table_of_answers(tmp_path):
 @pytest.mark.parametrize('name, text, words, why', [
     ('a.csv', 'time,x\n1,2\n', (), 'a.csv: no column says which person'), ('b.csv', JSPSYCH.replace('"true"', '"perhaps"'), (), "b.csv row 2: 'correct' is 'perhaps'"),
     ('human.csv', 'age_bin,prop,trial\n1.5,1.2,37\n', (), 'human.csv row 1: shares'), ('human.csv', 'age_bin,prop,trial\n1.5,.2,37\n', ('--ages', '3'), 'in bins already'),
-    ('c.csv', JSPSYCH, ('--ages', '6,4'), 'expected rising numbers'), ('c.csv', JSPSYCH, ('--model', 'm'), "'m': expected NAME=FILE"),
+    ('c.csv', JSPSYCH, ('--ages', '6,4'), 'expected rising numbers'), ('c.csv', JSPSYCH, ('--ages', 'nan,4'), 'expected rising numbers'), ('c.csv', JSPSYCH, ('--model', 'm'), "'m': expected NAME=FILE"),
     ('c.csv', JSPSYCH, ('--model', 'm=none.csv'), 'none.csv'), ('c.csv', JSPSYCH, ('--column', 'item=word'), "no column 'word'"), ('p.csv', PSYCHOPY.replace('instr.started', 'other.keys'), (), 'p.csv: 2 response components'),
     ('c.csv', JSPSYCH, ('--ages', '3', '--abilities', 2), 'give --ages or --abilities'), ('none/x.csv', None, (), 'no file of answers')])
 def test_a_wrong_file_of_people_is_refused_by_the_command(tmp_path, name, text, words, why):
@@ -249,3 +249,18 @@ def test_a_save_a_line_as_a_jspsych_server_keeps_them(tmp_path):
         assert list(read_people(tmp_path/f'{name}.json').answers.person) == ['a', 'b']
     (tmp_path/'cut.json').write_text('[{"a": 1}]\n[{"a": }]')
     with pytest.raises(ValueError, match='cut.json line 2: not JSON'): read_people(tmp_path/'cut.json')
+
+
+@pytest.mark.parametrize('count', [0, 1, -1])
+def test_people_are_sorted_into_two_bins_or_more(tmp_path, count):
+    (tmp_path/'c.csv').write_text(JSPSYCH)
+    assert people(tmp_path/'c.csv', '--abilities', count).exit_code == 2
+
+
+def test_a_row_that_is_there_twice_counts_once(tmp_path):
+    from babyvlm.analysis.survey.exports import read_people
+    rows = [f'{p},i{k},{k % 2},1,90{k}' for p in 'ab' for k in range(3)]
+    for text in (rows, rows + rows, rows + rows[:1]):
+        (tmp_path/'h.csv').write_text('\n'.join(['participant,item,response,correct,rt', *text]))
+        found = read_people(tmp_path/'h.csv')
+        assert len(found.answers) == 6 and found.ledger.skipped == ({'a row that is there twice': len(text) - 6} if len(text) > 6 else {})

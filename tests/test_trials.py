@@ -87,6 +87,8 @@ def mine(**k): return json.dumps([dict(images=['a.png'], options=['cup', 'ball']
 WRONG += [('own.json', mine(options=['cup', None]), 'own.json item 1: one of'), ('own.json', mine(options=['cup', '']), 'own.json item 1: one of'), ('own.json', mine(images=[None]), "own.json item 1: "),
           ('own.json', mine(answer=None), "own.json item 1: 'answer' is empty"), ('own.json', mine(options=[f'o{k}' for k in range(30)]), 'own.json item 1: 30 choices, 26 letters'),
           ('own.csv', 'images,options,answer\na.png,cup|ball|,cup\n', 'own.csv line 2: one of'), ('own.csv', 'images,options,answer\na.png,cup|ball,cup,x\n', 'own.csv line 2: more cells than columns'),
+          ('own.csv', 'images,options,answer\na.png,cup|b\0ll,cup\n', 'own.csv line 2: a NUL'), ('own.csv', 'images,options,answer\na.png,cup|ball,"cup\n', 'own.csv: a quotation mark'),
+          *(('own.json', mine(**{k: ['x']}), f"own.json item 1: '{k}' is ['x']") for k in ('id', 'prompt', 'group')), ('own.json', mine(answer=True), "'answer' is True"),
           ('own.csv', f'images,options,answer\na.png,cup|ball,{"9"*5000}\n', 'own.csv line 2: the answer'), ('own.csv', 'images,options,answer\nC:\\a.png,cup|ball,cup\n', 'outside the folder'),
           ('own.csv', 'images,options,answer\n..\\a.png,cup|ball,cup\n', 'outside the folder'), ('own.csv', 'images,options,answer\na\0.png,cup|ball,cup\n', 'own.csv line 2: '),
           ('meta_data.jsonl', json.dumps(BABY[0] | dict(options=None)), "meta_data.jsonl line 1: 'options' is empty"), ('meta_data.jsonl', json.dumps(BABY[0] | dict(taskId=None)), "'taskId' is empty"),

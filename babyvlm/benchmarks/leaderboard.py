@@ -80,7 +80,8 @@ def _complete(d, known, where):
     counts = d.get('n-samples') if isinstance(d.get('n-samples'), Mapping) else {}
     for key in known:
         n = counts.get(key) if isinstance(counts.get(key), Mapping) else {}
-        all_, asked = (int(n[k]) if str(n.get(k)).isdecimal() else None for k in ('original', 'effective'))
+        all_, asked = (int(n[k]) if re.fullmatch(r'\d{1,18}', str(n.get(k))) else None
+                       for k in ('original', 'effective'))
         if None not in (all_, asked) and asked < all_:
             raise ValueError(f'{where}, {key}: {asked} of {all_} items were asked; run it without --limit')
     config = d.get('config') if isinstance(d.get('config'), Mapping) else {}

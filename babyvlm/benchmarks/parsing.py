@@ -466,14 +466,14 @@ def _not_a_count(before, word, after):
     return word == 'one' and bool(not _ONE.search(before) or re.match(r" (?:of|by|is|has)\b|'s", after))
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #8b9dd617
-_BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|under|up to|between) $"
+_BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|under|up to|between|minus|negative) $"
                     r"|[/^]$|(?:[≤≥]|(?:^|(?<=\s))[<>]=?)(?: (?<!^> ))?$",
                     re.I)
-_VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|fewer|less)\b|/\d", re.I)
+_VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|fewer|less)\b|/\d| and an? (?:half|quarter)\b", re.I)
 _CLOCK = re.compile(r"\b\d{1,2}:\d\d(?::\d\d)?(?!\d)")   # '3:45 pm'
 _LISTED = re.compile(r"^[ >#-]*(\d{1,3})[.)] +\S", re.M)
 _IN_LINE = re.compile(r"(?:^|\s)(\d{1,2})[.)] +(?=[A-Za-z])")   # '1. cup 2. cup'
-_TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )count|number|sum)(?: (?:of|is)\b[^.,\d\n]{0,20})?"
+_TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )(?<!I )count|number|sum)(?: (?:of|is)\b[^.,\d\n]{0,20})?"
                     r"|\b(?:therefore|thus|altogether|in all|mak(?:es|ing)|giv(?:es|ing)|equals),?"
                     r"|\bI(?:'d| would) (?:say|guess|go with)|\bmy (?:best )?(?:guess|estimate) is|=)"
                     r"[\s:,(\"']*"

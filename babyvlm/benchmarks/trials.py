@@ -6,8 +6,6 @@
 __all__ = ['MODES', 'trial', 'load_trials', 'credit', 'chance', 'score', 'audited']
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #e469d221
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -62,7 +60,7 @@ def _filled(r, where, *columns):
 def _gold(among, answer, where):
     "The place of the right one."
     if answer in among: gold = among.index(answer)
-    elif answer.isdecimal() and len(answer) < 9 and int(answer) < len(among): gold = int(answer)
+    elif re.fullmatch(r'\d{1,8}(\.0+)?', answer) and float(answer) < len(among): gold = int(float(answer))
     else: raise ValueError(f"{where}: the answer '{answer}' is none of {', '.join(among)}; write it as it "
                            f'stands there, or its place, 0 to {len(among) - 1}')
     if among.count(among[gold]) == 1: return gold
@@ -155,7 +153,7 @@ _FORMS = ((('text1', 'image1', 'image2'), _devbench),
           (('taskId', 'ansType', 'image'), _babyvision), (('image_positive', 'caption_positive'), _machine),
           (('image_0', 'image_1', 'caption_a', 'caption_b'), _machine),
           (('images', 'options', 'answer'), _plain))
-_ENDS = '.csv', '.json', '.jsonl'
+_ENDS, _WORDS = ('.csv', '.json', '.jsonl'), ('id', 'prompt', 'group', 'answer')
 
 def _rows(path):
     "The rows of a list, each with where it stands."
@@ -168,8 +166,7 @@ def _rows(path):
         return [(f'{path.name} item {n}', r) for n, r in enumerate(d, 1)] if isinstance(d, list) else []
     text = read_text(path)
     if path.suffix.lower() == '.csv':
-        rows, at = csv_rows(text, path.name)[1], csv.reader(io.StringIO(text, newline=''))
-        ends = [at.line_num for cells in at if cells][1:]
+        _, rows, ends = csv_rows(text, path.name)
         return [(f'{path.name} line {n}', r) for n, r in zip(ends, rows, strict=True)]
     lines = [(f'{path.name} line {n}', l) for n, l in enumerate(text.split('\n'), 1) if l.strip()]
     return [(where, parse_json(l, where)) for where, l in lines]
@@ -185,6 +182,15 @@ def _form(rows, name):
     raise ValueError(f"{name}: columns {', '.join(map(str, rows[0][1]))}{cut}; expected images, options, "
                      "answer, or those of a published list: "
                      f"{'; '.join(', '.join(f[0]) for f in _FORMS[:-1])}")
+
+def _check_row(r, where, need):
+    "A row has what the first one has, and no more."
+    lost = next((c for c in need if c not in r), None)
+    if lost: raise ValueError(f"{where}: no '{lost}', which the first trial has; add it")
+    if isinstance(r.get(''), list):
+        raise ValueError(f'{where}: more cells than columns; quote a cell that holds a comma')
+    odd = next((c for c in _WORDS if isinstance(r.get(c), (bool, list, dict))), None)
+    if odd: raise ValueError(f"{where}: '{odd}' is {r[odd]!r}, expected a text or a number")
 
 def _unique(items, name):
     "Each trial has an id of its own."
@@ -202,10 +208,7 @@ def load_trials(
     rows, root, out, left = _rows(path), Path(images or path.parent), ItemList(), Counter()
     need, form = _form(rows, path.name)
     for n, (where, r) in enumerate(rows):
-        lost = next((c for c in need if c not in r), None)
-        if lost: raise ValueError(f"{where}: no '{lost}', which the first trial has; add it")
-        if isinstance(r.get(''), list):
-            raise ValueError(f'{where}: more cells than columns; quote a cell that holds a comma')
+        _check_row(r, where, need)
         r = {c: _cell(v) for c, v in r.items()}
         try: item = form(r, where, f'{n:05d}', path.stem, root)
         except (KeyError, TypeError, AttributeError) as e:

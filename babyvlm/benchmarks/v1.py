@@ -126,8 +126,9 @@ def _path(unit, images, name):
 def _names(rows):
     "Image -> its name: with its folder, and with its ending where nothing else tells two apart."
     paths = {r['image']: PurePosixPath(os.path.normpath(r['image'])) for _, r in rows}
-    often = Counter(p.with_suffix('') for p in set(paths.values()))
-    def name(p): return p if often[p.with_suffix('')] > 1 else p.with_suffix('')
+    def bare(p): return p.with_suffix('') if p.name else p
+    often = Counter(map(bare, set(paths.values())))
+    def name(p): return p if often[bare(p)] > 1 else bare(p)
     return {i: name(p).as_posix() for i, p in paths.items()}
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #f9c8dc62
@@ -157,7 +158,7 @@ def _trial(unit, images):
     if len(gold) != 1: raise fail(f"shows '{word}' in {len(gold)} images, expected 1", 'target not once')
     astray = [r['image'] for r in rows if Path(r['image']).parent.name not in ('', r['real_category'])]
     if astray: raise fail(f'has {astray[0]} under another category', 'image in another folder')
-    if len({r['image'] for r in rows}) < 4: raise fail('shows one image twice', 'repeated image')
+    if len(set(_names(unit.rows).values())) < 4: raise fail('shows one image twice', 'repeated image')
     paths = [_path(unit, images, r['image']) for r in rows]
     return Item(f'labeled_s/{int(unit.key):04d}', 'labeled_s', paths, options=(word,), gold=gold[0],
                 choice='images', group=word, meta={'categories': kinds})

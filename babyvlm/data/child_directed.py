@@ -310,7 +310,8 @@ class LocalChat:
 def _templated(reader, talk, name):
     "A conversation as a model's template writes it, which is foreign code."
     try: return reader.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
-    except TemplateError as e: raise ValueError(f"'{name}': its chat template fails ({e})") from None
+    except (TemplateError, ArithmeticError, MemoryError) as e:
+        raise ValueError(f"'{name}': its chat template fails ({e})") from None
 
 @patch
 @torch.inference_mode()

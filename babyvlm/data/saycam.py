@@ -304,7 +304,7 @@ class Utterance:
 # %% ../../nbs/data/01_saycam.ipynb #23861929
 def _rows(path):
     "The rows of one transcript as dictionaries of text."
-    have, rows = csv_rows(read_text(path), Path(path).name)
+    have, rows, _ = csv_rows(read_text(path), Path(path).name)
     for column in COLUMNS:
         if column not in have:
             raise ValueError(f"{Path(path).name}: column '{column}' is missing; the columns are "

@@ -11,8 +11,8 @@ from .families import Family  # before transformers
 from .tokenizers import load_vocab, word_tokenizer
 from .vision import (BabyImageProcessor, ResNeXtConfig, folded, open_rgb, resnext50,
                                    resnext_toy, vision_encoder)
-from .weights import (count_parameters, model_card, naming, quiet, read_checkpoint, register,
-                                    seeded, strict_load)
+from .weights import (count_parameters, load_pretrained, model_card, naming, quiet,
+                                    read_checkpoint, register, seeded, strict_load)
 
 import argparse
 import math
@@ -183,9 +183,10 @@ def from_pretrained(cls:CVCLModel,
     **kwargs,                 # for `PreTrainedModel.from_pretrained`
 )->CVCLModel:                 # in evaluation mode
     "Load a model; a frozen CNN stays frozen."
-    model = super(CVCLModel, cls).from_pretrained(folder, **kwargs)
+    loaded = super(CVCLModel, cls).from_pretrained(folder, **kwargs)
+    model = loaded[0] if isinstance(loaded, tuple) else loaded   # with a report of what did not fit
     if model.config.freeze_cnn: model.vision_encoder.requires_grad_(False)
-    return model
+    return loaded
 
 # %% ../../nbs/models/04_cvcl.ipynb #23fb52f2
 def cvcl_tokenizer(
@@ -332,8 +333,8 @@ def from_pretrained(cls:CVCL,
     if not Path(folder, 'config.json').is_file():
         raise FileNotFoundError(f"no CVCL checkpoint in '{folder}': config.json is missing")
     with quiet():
-        parts = [c.from_pretrained(folder) for c in (CVCLModel, PreTrainedTokenizerFast, BabyImageProcessor)]
-    return cls(*parts, device)
+        parts = [c.from_pretrained(folder) for c in (PreTrainedTokenizerFast, BabyImageProcessor)]
+    return cls(load_pretrained(CVCLModel, folder), *parts, device)
 
 # %% ../../nbs/models/04_cvcl.ipynb #d02a61f4
 CVCL_FAMILY = Family('CVCL', lambda source: source.config.get('model_type') == 'babyvlm_cvcl',

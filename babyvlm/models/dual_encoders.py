@@ -10,7 +10,7 @@ __all__ = ['OPEN_CLIP', 'HUB_CLIP', 'toy_clip_config', 'needs_quick_gelu', 'Open
 from .cvcl import CVCL_FAMILY, DualEncoder
 from .families import Family, find_family
 from .tokenizers import load_vocab, word_tokenizer
-from .weights import count_parameters, model_card, seeded
+from .weights import count_parameters, load_whole, model_card, seeded
 
 import json
 import tempfile
@@ -187,7 +187,7 @@ def from_pretrained(cls:HubClip,
     device:str|torch.device=None,  # default: the best at hand
 )->HubClip:                   # ready to encode
     "Read a model and its processor."
-    model, processor = AutoModel.from_pretrained(source), AutoProcessor.from_pretrained(source)
+    model, processor = load_whole(AutoModel, source), AutoProcessor.from_pretrained(source)
     return cls(model, processor, Path(source).name, device)
 
 @patch

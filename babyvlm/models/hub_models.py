@@ -9,7 +9,7 @@ __all__ = ['DTYPES', 'SPREADS', 'IN_PROCESS', 'HUB_CHAT', 'ENDPOINT', 'Question'
 # %% ../../nbs/models/09_hub_models.ipynb #ebb803d8
 from .dual_encoders import writes  # before transformers
 from .families import Family
-from .weights import CACHE, quiet
+from .weights import CACHE, load_whole
 
 import base64
 import copy
@@ -737,7 +737,7 @@ def _placed(device, device_map, dtype):
     device = torch.device(device or pick_device())
     usual = torch.bfloat16 if device.type == 'cuda' else torch.float32
     dtype = DTYPES.get(dtype, dtype) or usual
-    how = dict(dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)
+    how = dict(dtype=dtype)
     if device_map and not find_spec('accelerate'):
         raise ValueError(f"device_map '{device_map}' needs accelerate: pip install 'babyvlm[train]'")
     said = '' if dtype == usual else '+' + str(dtype).removeprefix('torch.')
@@ -758,19 +758,10 @@ def load_vlm(
         if v < 1: raise ValueError(f'{k} {v}: expected at least 1')
     device, how, said = _placed(device, device_map, dtype)
     sees = AutoConfig.from_pretrained(spec).model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-    model = _whole(AutoModelForImageTextToText if sees else AutoModelForCausalLM, spec, how)
+    model = load_whole(AutoModelForImageTextToText if sees else AutoModelForCausalLM, spec, **how)
     adapter, reader = (HubVLM, AutoProcessor) if sees else (HubLLM, AutoTokenizer)
     name = Path(spec).name + said
     return adapter(model, reader.from_pretrained(spec), name, device, batch_size, **kwargs)
-
-# %% ../../nbs/models/09_hub_models.ipynb #vlmload1
-def _whole(loader, spec, how):
-    "A model of which no weight is missing."
-    with quiet(): model, report = loader.from_pretrained(spec, **how)
-    for key, what in dict(missing_keys='lacks weights', mismatched_keys='has other shapes').items():
-        if bad := sorted(map(str, report[key]))[:3]:
-            raise ValueError(f"'{Path(spec).name}' {what}: {', '.join(bad)}")
-    return model
 
 # %% ../../nbs/models/09_hub_models.ipynb #b4ca3ca9
 IN_PROCESS = dict(device_map='device_map', dtype='dtype', batch='batch_size', max_tokens='tokens')

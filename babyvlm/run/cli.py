@@ -275,7 +275,7 @@ def audit(
     from babyvlm.run.evaluate import audit_benchmark
     with one_line(links): found = audit_benchmark(benchmark, labels, mode, split)
     for table, odd in found:
-        shown = as_text(table.rename_axis(None)).to_string() if len(table) else ''
+        shown = as_text(table.rename_axis(None)).to_string() if table.size else ''
         typer.echo(f'{table.index.name}\n{shown}'.rstrip())
         for line in odd: typer.echo(f'  ! {line}')
     typer.echo(counted(sum(len(odd) for _, odd in found), 'surprise'))

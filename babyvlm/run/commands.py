@@ -8,6 +8,7 @@ __all__ = ['PROFILE', 'PAPER', 'ONLY', 'JOBS', 'SPLIT', 'IMAGES', 'LINKS', 'surv
            'plan']
 
 # %% ../../nbs/run/10_commands.ipynb #e8c6a574
+import math
 import re
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -173,7 +174,7 @@ def _pairs(given, form):
 def _ends(ages):
     try: ends = [float(a) for a in ages.split(',')]
     except ValueError: ends = []
-    if ends and ends == sorted(set(ends)): return ends
+    if ends and ends == sorted(set(ends)) and all(map(math.isfinite, ends)): return ends
     raise ValueError(f"--ages '{ages}': expected rising numbers, '4,6,9'")
 
 # %% ../../nbs/run/10_commands.ipynb #cmdpeop2
@@ -211,7 +212,7 @@ def survey_people(
     again:Path=typer.Option(None, help='the same people a second time'),
     column:list[str]=typer.Option(None, help="an unusual column, 'person=VPN'; may be repeated"),
     ages:str=typer.Option(None, help="upper ends of age bins, '4,6,9'; default: the file's own bins"),
-    abilities:int=typer.Option(None, help='bins of ability instead'),
+    abilities:int=typer.Option(None, min=2, help='bins of ability instead'),
     guess:float=typer.Option(0., min=0, max=1, help='right by guessing, 0..1, for difficulties'),
     out:Path=typer.Option(None, help='folder for people.html, people.txt and the tables as CSV'),
 ):

@@ -62,7 +62,7 @@ for _family in (CVCL_FAMILY, BABYLLAVA, BABYLLAVA_V2, OPEN_CLIP, HUB_CLIP, HUB_C
 def _precision(model):
     "What a model's name says of an unusual precision: '+bfloat16'."
     head, plus, dtype = getattr(model, 'name', '').rpartition('+')
-    return plus + dtype if dtype in DTYPES else ''
+    return plus + dtype if plus and dtype in DTYPES else ''
 
 def load_model(
     spec:str|Path,        # folder of a saved model, 'ViT-L-14/openai', a hub name, 'endpoint:gpt-4o-..'
@@ -494,7 +494,10 @@ def audit_benchmark(
     "What models that cannot see or cannot think get on a benchmark."
     suite, tasks, mode, labels = _tasks(name, labels, split, mode)
     def one(task):
-        try: return suite.audit(task, suite.find_items(task, labels, None, split), mode)
+        try:
+            items = _read_items(suite, task, labels, None, split, True)
+            table, odd = suite.audit(task, items, mode)
+            return table, [*odd, *(f'left out: {f}' for f in getattr(items, 'faults', ()))]
         except (ValueError, OSError) as e:
             if len(tasks) == 1: raise
             return pd.DataFrame(index=pd.Index([], name=_full(suite, task))), [f'NOT READ: {e}']

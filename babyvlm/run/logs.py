@@ -91,7 +91,10 @@ def _table(path):
     if path.suffix.lower() != '.xlsx':
         try: return _once(path, pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False))
         except (ValueError, UnicodeError) as e: raise ValueError(f'{path.name}: no table ({e})') from None
-    try: return _once(path, pd.read_excel(path, dtype=str, keep_default_na=False))
+    try:
+        with zipfile.ZipFile(path) as z: large = [i.filename for i in z.infolist() if i.file_size > _MOST]
+        if large: raise ValueError(f'{large[0]} unpacks to more than {_MOST:,} bytes')
+        return _once(path, pd.read_excel(path, dtype=str, keep_default_na=False))
     except ImportError:
         raise ValueError(f'{path.name}: reading .xlsx needs openpyxl; install it, or save as .tsv') from None
     except (ValueError, OSError, zipfile.BadZipFile) as e:
@@ -129,8 +132,11 @@ def read_vlmevalkit(
     return Answers(model, task, 'accuracy', _unique(units, path.name))
 
 # %% ../../nbs/run/04_logs.ipynb #65be27db
+_MOST = 2**27   # bytes of a file in an archive, unpacked
+
 def _unpacked(z, info):
     "A file of an archive; Inspect packs with Zstandard, which Python's own zip reader learns in 3.14."
+    if info.file_size > _MOST: raise zipfile.BadZipFile(f'{info.filename}: {info.file_size:,} bytes unpacked')
     if info.compress_type != 93: return z.read(info)
     z.fp.seek(info.header_offset + 26)
     z.fp.seek(sum(struct.unpack('<HH', z.fp.read(4))), 1)
@@ -180,9 +186,9 @@ def read_inspect(
         said = s['scores'].get(name)
         value = said.get('value') if isinstance(said, dict) else None
         worth = _worth(value, f"{path.name} sample {s['id']}")
-        epochs = by.setdefault((str(s['id']), key), {})
-        if s.get('epoch') in epochs: raise ValueError(f"{path.name}: the sample '{s['id']}' occurs twice")
-        epochs[s.get('epoch')] = worth
+        epochs, epoch = by.setdefault((str(s['id']), key), {}), str(s.get('epoch'))
+        if epoch in epochs: raise ValueError(f"{path.name}: the sample '{s['id']}' occurs twice")
+        epochs[epoch] = worth
     units = _unique([Unit(uid, key, '', sum(v.values())/len(v)) for (uid, key), v in by.items()], path.name)
     lost = len(samples) - len(scored)
     note = f'{lost} of {len(samples)} samples have no score and are left out' if lost else ''

@@ -55,6 +55,17 @@ def save_result(
     write_whole(path, json.dumps(d, ensure_ascii=False, default=float))
     return path
 
+# %% ../../nbs/run/02_results.ipynb #chkrec01
+def _check_record(d):
+    "Names are texts, scores numbers, credits from 0 to 1, items different."
+    units, scores = d['units'], d['scores'].values()
+    names = [d[k] for k in ('model', 'task', 'mode')] + [x for u in units for x in (u.uid, u.key, u.group)]
+    if not all(isinstance(n, str) for n in names): raise TypeError('a name is no text')
+    numbers = [u.credit for u in units] + [x for e in scores for x in (e.value, e.low, e.high, e.n)]
+    if not all(isinstance(x, (int, float)) for x in numbers): raise TypeError('a score is no number')
+    if not all(0 <= u.credit <= 1 for u in units): raise TypeError('a credit is not from 0 to 1')
+    if len({u.uid for u in units}) < len(units): raise TypeError('an item is there twice')
+
 # %% ../../nbs/run/02_results.ipynb #f354922e
 def load_result(
     path:str|Path,        # of a record
@@ -70,8 +81,7 @@ def load_result(
             table = pd.DataFrame(rows, dtype=object).T.rename_axis(table['name'])
         d |= dict(scores={k: Estimate(**v) for k, v in d['scores'].items()}, notes=tuple(d['notes']),
                   units=tuple(Unit(**u) for u in d['units']))
-        numbers = [u.credit for u in d['units']] + [e.value for e in d['scores'].values()]
-        if not all(isinstance(x, (int, float)) for x in numbers): raise TypeError('a score is no number')
+        _check_record(d)
         return Evaluation(**d, replies=[], audit=table)
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f'{Path(path).name}: a damaged record ({e})') from None
@@ -178,12 +188,24 @@ def save_shard(
     return path
 
 # %% ../../nbs/run/02_results.ipynb #shardnote1
+_NOTE = dict(shard=str, call=dict, found=list, broken=dict, absent=list)
+_CALL = dict(benchmark=list, labels=str | None, images=str | None, split=str, page=bool)
+_FOUND = dict.fromkeys(_NOTED, str) | dict(skipped=dict, journal=str)
+
+def _fits(d, kinds):
+    return isinstance(d, dict) and all(k in d and isinstance(d[k], t) for k, t in kinds.items())
+
 def _note(path):
-    "What `save_shard` wrote."
+    "What `save_shard` wrote; its journals lie below its folder."
     note = read_json(path)
-    kinds = dict(shard=str, call=dict, found=list, broken=dict, absent=list)
-    if isinstance(note, dict) and all(isinstance(note.get(k), t) for k, t in kinds.items()): return note
-    raise ValueError(f'{path.name}: no note of a shard; run the shard again')
+    fits = _fits(note, _NOTE) and _fits(note['call'], _CALL) and all(_fits(r, _FOUND) for r in note['found'])
+    words = fits and [*note['call']['benchmark'], *note['absent'], *note['broken'].values()]
+    if not fits or not all(isinstance(w, str) for w in words):
+        raise ValueError(f'{path.name}: no note of a shard; run the shard again')
+    kept = [Path(r['journal']) for r in note['found']]
+    away = [str(p) for p in kept if p.anchor or '..' in p.parts]
+    if away: raise ValueError(f"{path.name}: the journal '{away[0]}' is outside its folder")
+    return note
 
 # %% ../../nbs/run/02_results.ipynb #merge002
 def find_shards(
@@ -197,12 +219,15 @@ def find_shards(
         for p in here: runs.setdefault(p.name.split('.')[0], []).append((_note(p), f))
     return [_complete(parts) for parts in runs.values()]
 
+# %% ../../nbs/run/02_results.ipynb #merge012
 def _complete(parts):
     "The shards of a run in order."
     names = [note['shard'] for note, _ in parts]
     rows = parts[0][0]['found']
     what = f"{rows[0]['model']} on {rows[0]['task']}" if rows else 'no evaluation'
     sizes = sorted({read_shard(s)[1] for s in names})
+    if len({len(note['found']) for note, _ in parts}) > 1:
+        raise ValueError(f'{what}: the shards asked different tasks; run them again')
     if len(sizes) > 1:
         raise ValueError(f"{what}: the shards {', '.join(sorted(names))} cut it in different ways; keep one")
     twice = [s for s, c in Counter(names).items() if c > 1]
@@ -259,7 +284,10 @@ def merged(
     where = {full: (suite, t) for b in call['benchmark']
              for full, suite, t in tasks_of(b, labels, call['split'])}
     for rows in zip(*(note['found'] for note, _ in parts), strict=True):
-        first, (suite, task) = rows[0], where[rows[0]['task']]
+        first = rows[0]
+        suite, task = where.get(first['task'], (None, None))
+        if suite is None or first['mode'] not in suite.modes:
+            raise ValueError(f"{first['task']}, {first['mode']}: nothing that this run asks; run it again")
         if first['problem']:
             done.append(Evaluation(**{k: first[k] for k in _NOTED}, scores={}, replies=[])); continue
         items = suite.find_items(task, labels, images, call['split'])

@@ -102,7 +102,9 @@ def _table_rows(path):
     if not path.is_file(): raise FileNotFoundError(f"no file of answers '{path.name}'")
     if path.suffix.lower() not in ('.csv', '.tsv', '.json'):
         raise ValueError(f"'{path.name}': expected .csv, .tsv or .json")
-    rows = [{k: v for k, v in r.items() if k != ''} if isinstance(r, Mapping) else r for r in _rows(path)]
+    def numbered(k, v): return k == '' and not isinstance(v, list)   # the index that pandas writes
+    rows = [{k: v for k, v in r.items() if not numbered(k, v)} if isinstance(r, Mapping) else r
+            for r in _rows(path)]
     if not rows or not all(isinstance(r, Mapping) for r in rows): raise ValueError(f'{path.name}: no rows')
     return rows
 
@@ -118,10 +120,13 @@ def read_people(
     have = [str(c) for c in dict.fromkeys(c for r in rows for c in r if c is not None)]
     program = _program(have)
     own = _psychopy(have, name) if program == 'PsychoPy' and 'answer' not in named else {}
-    col, kept, out = _columns(have, named, name, own), [], []
+    col, kept, out, seen = _columns(have, named, name, own), [], [], set()
     for n, r in enumerate(rows, 1):
         where = f'{name} row {n}'
-        why, answer = _person_answer(_cells(r, where), col, program, where)
+        cells = _cells(r, where)
+        why, answer = _person_answer(cells, col, program, where)
+        if not why and str(cells) in seen: why = 'a row that is there twice'
+        seen.add(str(cells))
         if why: out.append((why, f'row {n}'))
         else: kept.append(answer)
     if not kept: raise ValueError(f'{name} ({program}): no answers in {len(rows)} rows: {dict(out)}')

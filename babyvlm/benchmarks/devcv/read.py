@@ -18,7 +18,7 @@ from ..v1 import ItemList
 from ...config import nearest
 from ...data.conversations import IMAGE, Record, RecordError, Turn, check_record
 from ...data.saycam import Ledger
-from ...items import _LINKED, Item, leads_out, slashes
+from ...items import _LINKED, _picture, Item, leads_out, slashes
 from ...store import read_text
 
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #703b7740
@@ -207,17 +207,13 @@ def _rounds(task, turns, fail):
     return asked, said
 
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #df3a80dc
-def _bytes_key(path):
-    try: return hash(Path(path).read_bytes())
-    except OSError: return str(path)
-
 def _pairs(record, said, images):
     "For each test round the learned thing it shows, 0 to base - 1, or None when it cannot be told."
     base, labels, at, shown = len(said)//3, record.extra.get('labels'), 0, []
     if labels and [len(l) for l in labels] == [1] + [2]*(len(said) - 1): shown = [list(l) for l in labels]
     else:
         same = len(set(images)) < len(images)
-        keys = images if same else [_bytes_key(p) for p in images]
+        keys = images if same else [*map(_picture, images)]
         for q in record.prompts: k = q.count(IMAGE); shown.append(keys[at:at + k]); at += k
     new = [row['AB'.index(a)] for row, a in zip(shown, said)]
     learned = {x: i for i, x in enumerate(new[:base])}
