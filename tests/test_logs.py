@@ -266,7 +266,7 @@ NOTES = [[1], dict(shard='1/2'), NOTED | dict(call=None), NOTED | dict(call={}),
          *(NOTED | dict(found=[{k: v for k, v in ROW.items() if k != gone}]) for gone in ('task', 'journal', 'labels'))]
 
 
-@pytest.mark.parametrize('note', map(json.dumps, NOTES))
+@pytest.mark.parametrize('note', [json.dumps(n) for n in NOTES])
 def test_a_note_of_a_shard_that_is_none_is_named(tmp_path, note):
     (tmp_path/'shards').mkdir(); (tmp_path/'shards'/'x.1of2.json').write_text(note)
     out = CliRunner().invoke(app, ['merge', str(tmp_path)])

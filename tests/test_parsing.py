@@ -306,7 +306,7 @@ def test_a_verdict_names_its_rule(options, reply, answer, rule):
 
 @pytest.mark.parametrize('read, reply, answer, rule', [
     (parse_number, '3', 3, 'number'), (parse_number, 'I see 3 cups and 4 dogs. In total 7.', 7, 'answer'), (parse_number, '3 or 4', None, 'two answers'), (parse_number, '3.5', None, 'not a whole count'),
-    (parse_number, '3. Yes', 3, 'number'), (parse_number, '7 (7 cups)', 7, 'label'), (parse_number, 'There are exactly 4 (1 red).', 4, 'label'), (parse_number, 'I count 3 dogs and 4 cats', 3, 'answer'),
+    (parse_number, '3. Yes', 3, 'number'), (parse_number, '7 (7 cups)', 7, 'label'), (parse_number, 'There are exactly 4 (1 red).', 4, 'label'), (parse_number, 'Count: 3 dogs and 4 cats', 3, 'answer'),
     (parse_number, '1, 2, 3', None, 'two answers'), (parse_yes_no, 'yes 2', None, 'no answer'), (parse_yes_no, 'x, no', False, 'word'), (parse_number, '', None, 'empty'), (parse_number, 'none', None, 'no answer'), (parse_number, 'one hundred and twenty-three', 123, 'number'), (parse_number, 'a hundred', 100, 'number'),
     (parse_direction, 'Left.', 'left', 'direction'), (parse_direction, 'to the left', 'left', 'mention'), (parse_direction, 'left or right', None, 'two answers'), (parse_direction, '', None, 'empty'),
     (lambda t: parse_direction(t, ('top', 'left')), 'right', None, 'not an option'), (parse_yes_no, 'Yes, I see one.', True, 'word'), (parse_yes_no, '', None, 'no answer')])

@@ -466,10 +466,11 @@ def _not_a_count(before, word, after):
     return word == 'one' and bool(not _ONE.search(before) or re.match(r" (?:of|by|is|has)\b|'s", after))
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #8b9dd617
-_BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|under|up to|between|minus|negative) $"
-                    r"|[/^]$|(?:[≤≥]|(?:^|(?<=\s))[<>]=?)(?: (?<!^> ))?$",
+_BOUND = re.compile(r"\b(?:more than|less than|fewer than|at least|at most|over|under|up to|between|minus"
+                    r"|negative) $|[/^]$|(?:[≤≥]|(?:^|(?<=\s))[<>]=?)(?: (?<!^> ))?$",
                     re.I)
-_VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|fewer|less)\b|/\d| and an? (?:half|quarter)\b", re.I)
+_VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|fewer|less)\b|/\d"
+                    r"| and an? (?:half|quarter)\b", re.I)
 _CLOCK = re.compile(r"\b\d{1,2}:\d\d(?::\d\d)?(?!\d)")   # '3:45 pm'
 _LISTED = re.compile(r"^[ >#-]*(\d{1,3})[.)] +\S", re.M)
 _IN_LINE = re.compile(r"(?:^|\s)(\d{1,2})[.)] +(?=[A-Za-z])")   # '1. cup 2. cup'

@@ -11,6 +11,7 @@ __all__ = ['DEEPEST', 'CACHE', 'Mismatch', 'compare_state', 'strict_load', 'coun
 from .. import _compat  # before transformers
 
 import argparse
+import json
 import pickle
 import re
 import warnings
