@@ -474,7 +474,8 @@ _VAGUE = re.compile(r"[ -](?:hundred|thousand|million|dozen)s?\b|\+| or (?:more|
 _CLOCK = re.compile(r"\b\d{1,2}:\d\d(?::\d\d)?(?!\d)")   # '3:45 pm'
 _LISTED = re.compile(r"^[ >#-]*(\d{1,3})[.)] +\S", re.M)
 _IN_LINE = re.compile(r"(?:^|\s)(\d{1,2})[.)] +(?=[A-Za-z])")   # '1. cup 2. cup'
-_TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )(?<!I )count|number|sum)(?: (?:of|is)\b[^.,\d\n]{0,20})?"
+_TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )(?<!I )count|number|sum)"
+                    r"(?: (?:of|is)\b[^.,\d\n]{0,20})?"
                     r"|\b(?:therefore|thus|altogether|in all|mak(?:es|ing)|giv(?:es|ing)|equals),?"
                     r"|\bI(?:'d| would) (?:say|guess|go with)|\bmy (?:best )?(?:guess|estimate) is|=)"
                     r"[\s:,(\"']*"

@@ -11,7 +11,6 @@ __all__ = ['DEEPEST', 'CACHE', 'Mismatch', 'compare_state', 'strict_load', 'coun
 from .. import _compat  # before transformers
 
 import argparse
-import json
 import pickle
 import re
 import warnings
