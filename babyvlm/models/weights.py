@@ -121,6 +121,15 @@ def read_checkpoint(
         return torch.load(path, map_location='cpu', weights_only=True)
 
 # %% ../../nbs/models/01_weights.ipynb #5eb1ab11
+def _shards(index):
+    "The files that an index names, which lie beside it."
+    held = read_json(index)
+    names = held.get('weight_map') if isinstance(held, dict) else None
+    names = list(names.values()) if isinstance(names, dict) else [None]
+    odd = [s for s in names if not isinstance(s, str) or Path(s).name != s]
+    if odd or not names: raise ValueError(f"{index.name}: {odd[0] if odd else 'nothing'!r} is not beside it")
+    return sorted(set(names))
+
 def read_folder(
     path,                     # a folder in the hub's layout, or one weight file
 )->dict[str, Tensor]:         # all shards in one mapping
@@ -141,15 +150,6 @@ def _depths(settings):
     for k, v in settings.items():
         if isinstance(v, Mapping): yield from _depths(v)
         elif isinstance(v, int) and re.search('(layers?|depth)$', k): yield k, v
-
-def _shards(index):
-    "The files that an index names, which lie beside it."
-    held = read_json(index)
-    names = held.get('weight_map') if isinstance(held, dict) else None
-    names = list(names.values()) if isinstance(names, dict) else [None]
-    odd = [s for s in names if not isinstance(s, str) or Path(s).name != s]
-    if odd or not names: raise ValueError(f"{index.name}: {odd[0] if odd else 'nothing'!r} is not beside it")
-    return sorted(set(names))
 
 def _check_settings(path):
     "Settings that would build a model without end, or read weights from elsewhere."
