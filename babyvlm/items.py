@@ -328,7 +328,7 @@ def _row(self:Journal, number, line):
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{where} is not JSON ({getattr(e, 'msg', e)}); remove it, run again") from None
     known = {*Reply.__dataclass_fields__, 'item'}
-    head = number == 1 and isinstance(row, dict) and {type(v) for v in row.values()} <= {str, int}
+    head = number == 1 and isinstance(row, dict) and {type(v) for v in row.values()} <= {str, int, dict}
     if head or (isinstance(row, dict) and isinstance(row.get('uid'), str) and set(row) <= known): return row
     raise ValueError(f'{where} is no reply; remove it, run again')
 
