@@ -39,7 +39,7 @@ V1 = {
     '24 passes, longer DINO': LONG | {'vision.epochs': 8},
     '24 passes, twice the utterances': LONG | TWICE,
     '24 passes after two of phase 0': LONG | {'babyllava.phase0.epochs': 2},
-    'as in study: 24 passes': LONG,
+    '24 passes': LONG,
 }
 OUT = Path('babyvlm/assets/recipes.json')
 
