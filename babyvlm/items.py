@@ -378,8 +378,8 @@ def write(
         self.size = self.whole = f.tell()
 
 def _alone(path):
-    "One writer at a time; a second is told so at once."
-    lock = FileLock(f'{path}.lock', timeout=0)
+    "One writer at a time; who wrote before goes on when the other, told by the file's size, has left."
+    lock = FileLock(f'{path}.lock', timeout=5)   # s; a batch is written in less
     try: lock.acquire()
     except Timeout: raise ValueError(f'{path} is being written by another process; wait for it') from None
     return lock
