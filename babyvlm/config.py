@@ -202,8 +202,8 @@ PAPER = dict(
 # %% ../nbs/01_config.ipynb #cfgstudy1
 FIVE = (0, 1, 2, 3, 4)
 STUDY = dict(
-    name='study', scale='study', nursery=dict(labeled_s=1320, vtwt=1600, baby_winoground=800),
-    v2_data=dict(train=3300, test=400),
+    name='study', scale='study', nursery=dict(labeled_s=1320, vtwt=2400, baby_winoground=800),
+    babyllava=dict(phase2=dict(epochs=24)), v2_data=dict(train=3300, test=400),
     v2=dict(phase3=dict(epochs=8), alone=8, often=dict(picture_vocabulary=3), seeds=FIVE),
     creatures=dict(tests=9, seeds=FIVE), evaluation=dict(seeds=FIVE))
 REHEARSAL = dict(
