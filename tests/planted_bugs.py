@@ -111,7 +111,7 @@ HISTORY = {
     '18b': Bug('pictures of one name are one picture, hub models', HUB, 'if images in self.seen: return self.seen[images]',
                f"same = [k for k in self.seen if [{NAME('i')} for i in k] == [{NAME('i')} for i in images]]\n    if same: return self.seen[same[0]]",
                'vlms::equal_file_names_in_two_folders_are_two_pictures'),
-    '18c': Bug('a fingerprint by file name', ITEMS, 'try: return _shows(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns)', 'try: return Path(path).name',
+    '18c': Bug('a fingerprint by file name', ITEMS, 'if os.path.isfile(path): return _shows(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns)', 'return Path(path).name',
                'items::a_moved_folder_asks_the_same_and_another_picture_does_not'),
     '19a': Bug('padding counts as positions, language models', HUB, "x['position_ids'] = (x['attention_mask'].cumsum(-1) - 1).clamp(min=0)", 'pass',
                'vlms::learned_positions_do_not_count_padding'),

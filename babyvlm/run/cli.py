@@ -298,8 +298,8 @@ def verify(
 def bench(
     full:bool=typer.Option(False, '--full/--quick', help='larger sizes'),
     gpu:bool=typer.Option(False, '--gpu', help='run on the CUDA device and keep the record'),
-    part:list[str]=typer.Option(None, help='only these: matching, likelihood, questions, probing, embedding, '
-                          'resampling; may be repeated'),
+    part:list[str]=typer.Option(None, help='only these: matching, likelihood, questions, serving, probing, '
+                          'embedding, resampling; may be repeated'),
 ):
     "Ours against the field's tools, as ratios."
     from babyvlm.run import speed
