@@ -12,7 +12,10 @@ from hypothesis import given, settings, strategies as st
 
 from babyvlm.config import profile
 from babyvlm.experiments.roster import weights_of
-from babyvlm.experiments.sources import contents
+from babyvlm.experiments import sources, v2_data
+from babyvlm.experiments.sources import DRAWN, PARTS, Sources, contents
+from babyvlm.experiments.v1 import Spec, V1
+from babyvlm.experiments.v2_data import V2Data
 from babyvlm.store import Store
 
 NAMES = st.text('abc', min_size=1, max_size=3)
@@ -38,6 +41,47 @@ def test_a_changed_setting_input_version_or_stage_is_another_key(config, inputs,
     same = name in config and type(config[name]) is type(value) and config[name] == value
     assert (store.key('s', other, inputs) == old) == same
     assert old not in (store.key('s', config, [*inputs, 'more']), store.key('s', config, inputs, 2), store.key('t', config, inputs))
+
+
+def write(name): return lambda *how, **more: (how[-1] if isinstance(how[-1], Path) else how[0]).joinpath(name).write_text('drawn')
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    "The nursery writes a word where it would draw a world."
+    monkeypatch.setattr(sources, '_draw', write('part'))
+    monkeypatch.setattr(v2_data, 'toy_devcv', write('toolbox'))
+
+
+@pytest.mark.parametrize('field', type(profile('toy').nursery).model_fields)
+def test_each_part_of_the_nursery_is_named_by_its_own_settings(field, drawn, tmp_path):
+    toy, store = profile('toy'), Store(tmp_path)
+    more = profile('toy', {f'nursery.{field}': getattr(toy.nursery, field) + 22})
+    changed = {p for p in PARTS if Sources(toy, store).folder(p)[1].key != Sources(more, store).folder(p)[1].key}
+    assert changed == (set(PARTS) if field in ('seed', 'size') else {p for p in PARTS if field in DRAWN[p]})
+
+
+@pytest.mark.parametrize('field, split', [('train', 'train'), ('vocabulary', 'train'), ('test', 'test')])
+def test_more_test_items_leave_what_was_tuned(field, split, drawn, tmp_path):
+    toy, store = profile('toy'), Store(tmp_path)
+    more = profile('toy', {f'v2_data.{field}': getattr(toy.v2_data, field) + 1})
+    keys = [{s: V2Data(p, store)._asked(s).key for s in ('train', 'test')} for p in (toy, more)]
+    assert [s for s in keys[0] if keys[0][s] != keys[1][s]] == [split]
+
+
+ASKED = {'data.threshold': .3, 'clip.epochs': 3, 'vision.epochs': 3, 'cvcl.epochs': 3, 'babyllava.phase1.epochs': 3, 'threads': 2,
+         'nursery.vtwt': 700, 'nursery.utterances': 800, 'nursery.web': 900, 'evaluation.batch': 3, 'v2.vision_lr': .1, 'creatures.epochs': 2}
+ALWAYS = {'data.threshold', 'clip.epochs', 'threads', 'nursery.vtwt', 'nursery.utterances'}
+OWN = {'CVCL': {'cvcl.epochs'}, 'BabyLLaVA-GPT2': {'vision.epochs', 'babyllava.phase1.epochs'}}
+
+
+@pytest.mark.parametrize('model', OWN)
+def test_replies_rest_on_the_settings_of_their_own_model(model, drawn, tmp_path):
+    store, spec = Store(tmp_path), Spec(model)
+    def key(changes):
+        r = V1(profile('toy', changes), store).request(spec)
+        return store.key(r['stage'], r['config'], r['inputs'])
+    assert {k for k, v in ASKED.items() if key({k: v}) != key({})} == ALWAYS | OWN[model]
 
 
 @given(st.integers(0, 2), st.integers(0, 7), st.integers(1, 255))

@@ -86,6 +86,7 @@ def test_counts_of_real_files(drawn, tmp_path, monkeypatch):
 AFTER_VIDEOS = 'clip_scores frames pair_embeddings pretraining v2-dino v2-language v2-pretrained v2-tuned v2-replies'
 CHANGES = {'babylmms-eval/vtwt.csv': 'replies', 'hierarchy/taxonomies/hierarchy_CUB200.json': 'questions',
            'devcv/saycam/train/*/data.json': 'v2-language v2-pretrained v2-tuned v2-replies',
+           'devcv/saycam/test/*/data.json': 'v2-replies',
            'saycam/videos/*.mp4': AFTER_VIDEOS}   # file -> what is made again, one each
 
 

@@ -57,6 +57,10 @@ class Spec:
     @property
     def contrastive(self)->bool: return self.model in ('CVCL', 'CLIP-large')
     @property
+    def sections(self)->tuple:   # of a profile; what its answers depend on, beside the data
+        if not self.mix: return ()
+        return 'data', 'clip', *(['cvcl'] if self.contrastive else ['vision', 'babyllava'])
+    @property
     def name(self)->str: return f'{self.model} {self.mix} seed {self.seed}'.strip()
 
 # %% ../../nbs/experiments/03_v1.ipynb #e5c5fa32
@@ -301,8 +305,7 @@ def request(self:V1,
         for t in self.tasks(spec):
             journal = Journal(path/f'{t}.jsonl', dict(model=spec.name))
             evaluate(model, self.items(t), journal, batch_size=self.profile.evaluation.batch)
-    parts = {'threads', 'nursery', *PARTS}               # what an answer depends on
-    known = self.profile.model_dump(mode='json', include=parts)
+    known = self.profile.model_dump(mode='json', include={'threads', *spec.sections})
     inputs = [self.sources.folder(p)[1] for p in ('labels', *(['saycam'] if spec.mix else []))]
     shown = map(self.pictures, self.tasks(spec))
     if not self.sources.in_nursery: inputs.append(self.sources.identity(*shown))

@@ -128,7 +128,7 @@ def language(self:V2,
         weights = {k: v.contiguous() for k, v in lm.state_dict().items()}
         with writing(path/'model.safetensors') as new: save_file(weights, new)
     self.tokenizer()
-    inputs = [self._asked(), *self._rests_on('pretraining')]
+    inputs = [self._asked('train'), *self._rests_on('pretraining')]
     build = spread(self, build, 'language', seed, batches=[c.phase0.batch], real=c.real_size)
     return self._made('v2-language', c.phase0, build, *inputs, seed=seed, block=c.block, words=c.vocab_size)
 
@@ -185,20 +185,19 @@ def checkpoint(self:V2,
     if spec.on == 'none': return start
     c, blind = self.profile.v2, spec.on.endswith('blind')
     task = None if spec.on.startswith('all') else spec.on
-    self.toolbox()
     epochs = c.blind if blind else c.alone if task else c.phase3.epochs
     section = c.phase3.model_copy(update=dict(epochs=epochs))
     phase = replace(self._phase(V2_PHASE3, section), vision_lr=c.vision_lr)
     def build(path):
         bundle = BabyLlavaV2.from_pretrained(start.path)
         keep = dict(keep=not c.real_size, blind=blind)
-        how = dict(seed=spec.seed, threads=self.profile.threads, pictures=keep)
+        how, root = dict(seed=spec.seed, threads=self.profile.threads, pictures=keep), self.toolbox('train')
         if not c.real_size: how['betas'] = (.9, .95)
-        train_records(bundle, self.instructions(task), phase, self.toolbox(), path/'checkpoints', **how)
+        train_records(bundle, self.instructions(task), phase, root, path/'checkpoints', **how)
         bundle.save_pretrained(path, data=spec.on, seed=spec.seed)
     build = spread(self, build, 'checkpoint', spec, batches=[section.batch], real=c.real_size)
     often = dict(often=c.often) if c.often and not task else {}
-    return self._made('v2-tuned', section, build, start, self._asked(), on=spec.on,
+    return self._made('v2-tuned', section, build, start, self._asked('train'), on=spec.on,
                       vision_lr=c.vision_lr, **often)
 
 # %% ../../nbs/experiments/05_v2.ipynb #f240bbf6
@@ -229,7 +228,7 @@ def results(self:V2,
     def build(path): evaluate_devcv(self.model(spec, grey), root, tasks, journals=path, protocol=protocol)
     config = dict(tasks=list(tasks), source=source, grey=grey)
     if protocol != 'chat': config['protocol'] = protocol
-    made = self._made('v2-replies', config, build, weights, self._asked())
+    made = self._made('v2-replies', config, build, weights, self._asked('test', source))
     return known.setdefault(key, {t: _result(t, self.items(t, source), made) for t in tasks})
 
 # %% ../../nbs/experiments/05_v2.ipynb #8f91e80c

@@ -8,6 +8,7 @@ __all__ = ['CARDS', 'ARMS', 'PLACES', 'V2Data']
 # %% ../../nbs/experiments/04_v2_data.ipynb #8b88dbb9
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,18 +70,28 @@ def recordings(self:V2Data)->Path:  # holds videos/ and transcripts/
     def build(path): Nursery(seed=w.seed, size=w.size).write_recordings(path, d.recordings, d.utterances)
     return self.note(self.store.get('nursery-recordings', config, build)).path
 
-@patch
-def toolbox(self:V2Data)->Path:     # holds the folders of `PLACES`
-    "The DevCV Toolbox: instruction records and test items."
-    if not self.in_nursery: return find_data('devcv_picture_vocabulary', 'devcv')
-    d, w = self.profile.v2_data, self.profile.nursery
+# %% ../../nbs/experiments/04_v2_data.ipynb #7c3e51ac
+def _sizes(d, split):
+    "How many the nursery writes of each task."
+    if split == 'test': return toy_sizes(d.test, vdr_binary=d.test, vdr_open=d.test)
     share = dict(memory=.03, vdr_binary=.33, vdr_open=.33, compare_synthetic=.2, count=.5)
     share |= dict(spatialdetails=.2, picture_vocabulary=d.vocabulary)
     few = {t: max(2, round(d.train*s)) for t, s in share.items()}   # long ones and quickly learned ones
-    train, test = toy_sizes(d.train, **few), toy_sizes(d.test, vdr_binary=d.test, vdr_open=d.test)
-    config = dict(seed=w.seed, size=w.size, train=train, test=test)
-    def build(path): toy_devcv(path, Nursery(seed=w.seed, size=w.size), train, 0, test)
-    return self.note(self.store.get('nursery-devcv', config, build, version=2)).path
+    return toy_sizes(d.train, **few)
+
+@patch
+def _drawn(self:V2Data, split):
+    w, n = self.profile.nursery, dict(train=0, val=0, test=0) | {split: _sizes(self.profile.v2_data, split)}
+    def build(path): toy_devcv(path, Nursery(seed=w.seed, size=w.size), **n)
+    return self.note(self.store.get('nursery-devcv', dict(seed=w.seed, size=w.size, **n), build))
+
+@patch
+def toolbox(self:V2Data,
+    split:str='test',               # 'train': instructions, which the nursery keeps apart
+)->Path:                            # holds the folders of `PLACES`
+    "The DevCV Toolbox: instruction records or test items."
+    if not self.in_nursery: return find_data('devcv_picture_vocabulary', 'devcv')
+    return self._drawn('train' if split == 'train' else 'test').path
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #48ae2bfb
 @patch
@@ -217,11 +228,12 @@ PLACES = {'home': ('devcv_picture_vocabulary', 'devcv/saycam'), 'elsewhere': ('d
 @patch
 def source(self:V2Data,
     name:str='home',         # 'home', 'elsewhere' or 'hardened'
+    split:str='test',        # or 'train'; see `toolbox`
 )->Path:                     # a DevCV folder of either layout
     "Where a set of items is: SAYCam's, the one out of domain, or the one without shortcuts."
     if name not in (*PLACES, 'hardened'):
         raise ValueError(f"unknown source '{name}': home, elsewhere, hardened")
-    if self.in_nursery: return self.toolbox()/name
+    if self.in_nursery: return self.toolbox(split)/name
     return find_data(*PLACES.get(name, ('nursery', 'devcv/hardened')))
 
 @patch
@@ -234,11 +246,16 @@ def sources(self:V2Data)->list[str]:  # 'home' first
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #44d4dfca
 @patch
-def _asked(self:V2Data):
-    "What the toolbox is, for keys."
-    if not self.in_nursery: return self.v1.sources.identity(*(self.source(n) for n in self.sources()))
-    self.toolbox()
-    return next(a for a in self.used.values() if a.stage == 'nursery-devcv')
+def _asked(self:V2Data, split='test', source='home'):
+    "What the records of a split are, for keys."
+    if self.in_nursery: return self._drawn(split)
+    return self.v1.sources.identity(*_of_split(self.source(source), split))
+
+def _of_split(folder, split):
+    "All that lies in a DevCV folder, but for what belongs to other splits by name."
+    others = {'train', 'val', 'test'} - {split}
+    def other(p): return bool({p.name.lower(), re.split('[_-]', p.stem.lower())[-1]} & others)
+    return [p for p in sorted(folder.iterdir()) if not other(p)]
 
 
 # %% ../../nbs/experiments/04_v2_data.ipynb #0dd71b96
@@ -247,13 +264,13 @@ def instructions(self:V2Data,
     task:str=None,           # a key of `TASKS`; None: the mixture
 )->list[Record]:             # pictures count from the toolbox
     "Records to be tuned on; the mixture holds those of `v2.often` several times."
-    home, known = self.source('home'), self.__dict__.setdefault('_records', {})
+    home, known = self.source('home', 'train'), self.__dict__.setdefault('_records', {})
     tasks, often = ([task], {}) if task else (find_tasks(home, 'train'), self.profile.v2.often)
     if lost := set(often) - {*tasks}:
         raise ValueError(f"v2.often: no instructions of {', '.join(sorted(lost))}; known: {', '.join(tasks)}")
     for t in tasks:
         if TASKS[t].held_out: raise ValueError(f"'{t}' is held out: nothing is tuned on it")
-        if t not in known: known[t] = _read_records(find_file(home, t, 'train'), t, self.toolbox())
+        if t not in known: known[t] = _read_records(find_file(home, t, 'train'), t, self.toolbox('train'))
     return [r for t in tasks for r in known[t]*often.get(t, 1)]
 
 def _read_records(file, task, root):
