@@ -7,7 +7,9 @@ import pytest
 
 from babyvlm.analysis.claims import (VERDICTS, Claim, expected_false, flips, in_counter_worlds, judge, on_other_half, planted, power,
                                      verdicts, with_reruns)
-from babyvlm.estimate import Estimate
+from babyvlm.config import profile
+from babyvlm.estimate import FEWEST, Estimate
+from babyvlm.experiments.claims import QUANTITIES, claim_of, seeds_of
 
 RULES = [Claim('a', 'above', 'a difference'), Claim('b', 'below', 'a difference', 'below', .05, smallest=0.),
          Claim('c', 'above', 'a share', bound=.8), Claim('d', 'above', 'a difference', bound=-.1, smallest=0.)]
@@ -61,7 +63,6 @@ def test_no_claim_is_supported_in_the_world_where_it_is_false():
 
 
 def test_kept_verdicts_follow_from_the_kept_intervals():
-    from babyvlm.experiments.claims import QUANTITIES, claim_of
     rows = [*asset('counter_worlds.json').items(), *((c, r) for c, rs in asset('stability.json').items() for r in rs.values())]
     for c, r in rows:
         assert c in QUANTITIES and r['low'] <= r['value'] <= r['high']
@@ -71,10 +72,12 @@ def test_kept_verdicts_follow_from_the_kept_intervals():
         assert judge(claim_of(c)[1], Estimate(r['value'], r['low'], r['high'], r['n'], seeds=seeds)) == r['verdict']
 
 
-def test_reruns_use_fresh_seeds_and_no_seed_twice():
+def test_reruns_use_fresh_seeds_and_no_set_twice():
+    trained = {s for p in ('toy', 'study') for c in QUANTITIES for s in seeds_of(c, profile(p))}
     for c, rs in asset('stability.json').items():
-        seeds = [s for r in rs.values() for s in r['seeds']]
-        assert len(seeds) == len(set(seeds)) and min(seeds) >= 1000, c
+        sets = [tuple(r['seeds']) for r in rs.values()]
+        assert len(sets) == len(set(sets)) and not trained & {s for x in sets for s in x}, c
+        assert all(len(set(x)) == len(x) >= FEWEST for x in sets), c
 
 
 def test_a_choice_made_on_the_other_half_earns_nothing_by_luck():

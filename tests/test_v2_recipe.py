@@ -4,6 +4,7 @@ from collections import Counter
 import babyvlm  # noqa: F401
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from babyvlm.benchmarks.devcv.files import toy_devcv
 from babyvlm.benchmarks.devcv.read import load_items
@@ -107,3 +108,18 @@ def test_the_longest_toy_record_fits():
     tokens = (c.vision_config.image_size//c.vision_config.patch_size)**2 + 1
     assert 29*tokens + 15*45 < c.text_config.max_position_embeddings
     assert np.isclose(c.vision_config.hidden_size, c.text_config.hidden_size)
+
+
+def test_a_seed_that_another_process_trains_is_left_for_the_last(tmp_path, monkeypatch):
+    run, order = V2(profile('toy', {'v2.seeds': [0, 1, 2, 3]}), Store(tmp_path)), []
+    taken = FileLock(f"{run.store.folder('s', run.store.key('s', {'seed': 1}))}.lock")
+    def results(self, spec, tasks, **how):
+        def build(path):
+            (path/'a').write_text('x'), order.append(spec.seed)
+            if spec.seed == 3: taken.release()
+        self.store.get('s', dict(seed=spec.seed), build)
+        return dict.fromkeys(tasks, spec.seed)
+    monkeypatch.setattr(V2, 'results', results)
+    (tmp_path/'s').mkdir()
+    with taken: found = run.answers(tasks=('count',))
+    assert found['count'].runs == (0, 1, 2, 3) and order == [0, 3, 1, 2] and run.store.spare == []

@@ -32,7 +32,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -283,7 +283,10 @@ def answers(self:V2,
     **how,                    # source, grey, protocol of `results`
 )->dict[str, Scored]:         # by task
     "What all training seeds of a model say to the test items."
-    found = [self.results(Tuned(on, arm, s), tasks, **how) for s in self.seeds]
+    specs, spare = [Tuned(on, arm, s) for s in self.seeds], self.store.spare
+    self.store.spare = [partial(self.results, s, tasks, **how) for s in specs[:0:-1]]   # seeds that nobody trains
+    try: found = [self.results(s, tasks, **how) for s in specs]
+    finally: self.store.spare = spare
     return {t: Scored(t, tuple(f[t] for f in found)) for t in tasks}
 
 # %% ../../nbs/experiments/05_v2.ipynb #f35a440c
