@@ -183,7 +183,7 @@ def test_what_was_read_makes_room(world, monkeypatch):
     ((ids, _, layers),), = b.left.values()
     assert all(x.shape[1] == len(ids) for layer in layers for x in layer)
     size = sum(x.numel()*x.element_size() for layer in layers for x in layer)
-    monkeypatch.setattr(module, 'ROOM', int(2.5*size))
+    monkeypatch.setattr(module, '_MOST', int(2.5*size))
     words = [Item(f'{w}/1', 'x', (str(root/'red.png'),), f'{w} {IMAGE} What colour?', ('red', 'blue'), 0,
                   rounds=(dict(prompt='What?', answer=w),)) for w in ('red', 'blue', 'What', 'colour')]
     b.reply(words)
