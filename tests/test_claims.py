@@ -92,4 +92,6 @@ def test_reruns_stand_beside_the_verdict():
     t = verdicts(RULES, {'a': planted(RULES[0], True)})
     shown = with_reruns(t, {'a': {'0': dict(verdict='supported'), '1': dict(verdict='contradicted')}}).set_index('claim')
     assert shown.reruns['a'] == '2: 1 supported, 1 contradicted' and shown.reruns['b'] == 'none yet'
+    drawn = {str(k): dict(verdict='undecided', seeds=s) for k, s in enumerate([(1, 2, 3), (1, 2, 4), (5, 6, 7)])}
+    assert with_reruns(t, {'b': drawn}).set_index('claim').reruns['b'] == '3 from 7 seeds: 3 undecided'
     assert in_counter_worlds(t, {}).shape[0] == len(RULES) and flips({}) == []

@@ -208,9 +208,11 @@ def with_reruns(
 )->pd.DataFrame:                      # with a column `reruns`
     "How often each verdict came out with fresh seeds, beside the verdict."
     def words(c):
-        said = Counter(r['verdict'] for r in found.get(c, {}).values())
+        rows = found.get(c, {}).values()
+        said, seeds = Counter(r['verdict'] for r in rows), [s for r in rows for s in r.get('seeds', ())]
         if not said: return 'none yet'
-        return f"{said.total()}: " + ', '.join(f'{n} {v}' for v, n in said.most_common())
+        drawn = f' from {len({*seeds})} seeds'*(len({*seeds}) < len(seeds))   # sets of seeds that overlap
+        return f"{said.total()}{drawn}: " + ', '.join(f'{n} {v}' for v, n in said.most_common())
     at = table.columns.get_loc('verdict') + 1
     out = table.copy()
     out.insert(at, 'reruns', [words(c) for c in table.claim])
