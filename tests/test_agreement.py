@@ -131,7 +131,7 @@ class TableV2(V2):
     "The same for DevCV: one training seed, and `root` for its toolbox."
     asked, seeds = Scripted(), (0,)
     def source(self, name='home'): return self.root
-    def _asked(self): return 'the toolbox of the test'
+    def _asked(self, *what): return 'the toolbox of the test'
     def checkpoint(self, spec): return self.note(self.store.get('weights', dict(on=spec.on), lambda path: (path/'x').write_text('x') and None))
     def model(self, spec, grey=False): return self.asked
 
