@@ -322,6 +322,7 @@ def _bounded():
     try: yield
     finally: sys.settrace(before)
 
+# %% ../../nbs/data/04_child_directed.ipynb #tmpl0001
 def _templated(reader, talk, name):
     "A conversation as a model's template writes it, which is foreign code."
     try:

@@ -122,6 +122,7 @@ def _since(path, box, stream, begin, t):
         if now is not None and now.time <= begin + t + 1e-6: return chain([now], frames)
     return _timed(*_opened(path))   # from the start
 
+# %% ../../nbs/data/02_video.ipynb #vfill001
 def _fill(frames, stream, begin, wanted, out):
     "The pictures of one pass; times count from the first one, at `begin`."
     left, now = list(wanted), None
