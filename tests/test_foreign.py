@@ -123,6 +123,12 @@ def test_times_of_speech_are_numbers_and_come_once(tmp_path):
     with pytest.raises(ValueError, match=f'{NAME}.json: nested too deeply'): segment(tmp_path/f'{NAME}.json')
 
 
+def test_a_confidence_that_is_no_number_is_named(tmp_path):
+    row = dict(start=0, end=900, text='a b c')
+    got = speech(tmp_path, utterances=[row | dict(confidence='0.1'), row | dict(confidence=float('nan')), row | dict(confidence=None)])
+    assert len(got.clips) == 1 and got.ledger.skipped == {'its confidence is no number': 1, 'confidence below 0.3': 1}
+
+
 def test_a_folder_of_speech_names_what_it_does_not_read(tmp_path):
     speech(tmp_path, utterances=[])
     for name in ('.DS_Store', 'notes.txt'): (tmp_path/name).write_text('')
@@ -148,11 +154,11 @@ def test_no_picture_in_any_spelling(tmp_path, image):
     assert load_records(tmp_path/'m.json')[0].images == ()
 
 
-def film(path, begin=0., shades=range(0, 200, 10), fps=2):
+def film(path, begin=0., shades=range(0, 200, 10), fps=2, ahead=0):
     "A grey film, one shade a frame, that begins at a time."
     with av.open(str(path), 'w') as box:
         stream = box.add_stream('mpeg4', rate=fps)
-        stream.width = stream.height = 64; stream.pix_fmt = 'yuv420p'; stream.codec_context.gop_size = 4
+        stream.width = stream.height = 64; stream.pix_fmt = 'yuv420p'; stream.codec_context.gop_size, stream.codec_context.max_b_frames = 4, ahead
         for k, shade in enumerate(shades):
             frame = av.VideoFrame.from_image(Image.new('RGB', (64, 64), (shade,)*3))
             frame.pts, frame.time_base = k + round(begin*fps), Fraction(1, fps)
@@ -166,6 +172,14 @@ def test_times_count_from_the_first_picture(tmp_path, ending):
     got = [float(np.asarray(f).mean()) for f in frames_at(tmp_path/f'late{ending}', [0., 1., 5., 9.4])]
     assert np.allclose(got, [0, 20, 100, 180], atol=8), got
     assert video_seconds(tmp_path/f'late{ending}') == pytest.approx(10, abs=1)
+
+
+@pytest.mark.parametrize('gap', [10., .5])
+@pytest.mark.parametrize('ending', ['.mp4', '.ts', '.avi'])
+def test_pictures_stored_out_of_order_are_found_at_their_times(tmp_path, ending, gap):
+    film(tmp_path/f'b{ending}', shades=range(20, 220, 10), ahead=2)
+    got = [float(np.asarray(f).mean()) for f in frames_at(tmp_path/f'b{ending}', [0., .6, 1.1, 5., 7.3, 9.4, 9.9], gap)]
+    assert np.allclose(got, [20, 30, 40, 120, 160, 200, 210], atol=8), got
 
 
 def test_a_film_without_a_length_ends_with_its_last_picture(tmp_path):
@@ -312,7 +326,8 @@ BODIES = {'cut': b'{"id": "x", "choices": [{"index": 0, "message": {"role": "ass
           'no message': b'{"choices": [{"index": 0}]}', 'not UTF-8': b'{"choices": "\xff"}', 'deep': b'['*100_000, 'error': b'{"error": {"message": "no"}}',
           'digits': b'{"choices": ' + b'9'*5000 + b'}', 'usage': b'{"choices": [{"message": {"content": "B"}, "finish_reason": "stop"}], "usage": 5}',
           'usage is words': b'{"choices": [{"message": {"content": "B"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": "many"}}',
-          'choices': b'{"choices": {"0": 1}}', 'first is a word': b'{"choices": ["x"]}', 'content is a number': b'{"choices": [{"message": {"content": 5}}]}'}
+          'choices': b'{"choices": {"0": 1}}', 'first is a word': b'{"choices": ["x"]}', 'content is a number': b'{"choices": [{"message": {"content": 5}}]}',
+          'tokens are a number': b'{"choices": [{"message": {"content": "C"}, "logprobs": {"content": [{"top_logprobs": 5}]}}]}'}
 
 
 @pytest.mark.parametrize('body', BODIES.values(), ids=BODIES)
@@ -708,3 +723,16 @@ def test_a_clip_that_lacks_weights_is_refused_and_one_that_has_more_is_told(tmp_
     settings = json.loads((tmp_path/'m'/'config.json').read_text()); settings['text_config']['vocab_size'] = 10**9
     (tmp_path/'m'/'config.json').write_text(json.dumps(settings))
     with pytest.raises(ValueError, match='config.json asks for 16,000,.* numbers, the weights have'): load_whole(AutoModel, tmp_path/'m')
+
+
+def test_an_audit_that_lacks_a_task_says_so_in_its_status(tmp_path):
+    from typer.testing import CliRunner
+    from babyvlm.run.cli import app
+    ask = '<image>\nHow many cups do you see in the image? Respond with a number.'
+    rows = [dict(id=str(k), image=[f'{k}.png'], conversations=[{'from': 'human', 'value': ask}, {'from': 'gpt', 'value': str(k)}]) for k in range(1, 5)]
+    status = []
+    for task, text in dict(count=json.dumps(rows), subitize='[').items():
+        folder = tmp_path/'test'/task; folder.mkdir(parents=True); (folder/'data.json').write_text(text)
+        for k in range(1, 5): Image.new('RGB', (8, 8)).save(folder/f'{k}.png')
+        status.append(CliRunner().invoke(app, ['audit', '--benchmark', 'devcv', '--labels', str(tmp_path)]))
+    assert [r.exit_code for r in status] == [0, 1] and 'NOT READ: ' in status[1].output, [r.output for r in status]

@@ -145,6 +145,25 @@ def test_a_template_that_fails_is_one_line(tmp_path, template):
     with pytest.raises(ValueError, match="'m': its chat template fails"): load_vlm(m, device='cpu').say([Question('How many?')])
 
 
+LOOP = '{% for i in range(99999) %}{% for j in range(99999) %}'
+TEMPLATES = {'loops': LOOP + '{% endfor %}{% endfor %}', 'loops that write': LOOP + 'x{% endfor %}{% endfor %}', 'calls itself': '{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}',
+             'adds a number': "{{ messages[0]['content'] + 1 }}", 'long prompt': "{{ 'x'*3000000 }}", 'long': '{# ' + 'x'*2**20 + ' #}', 'filters': LOOP.replace('99999', '99999)|map("string"') + '{% endfor %}{% endfor %}'}
+
+
+@pytest.mark.parametrize('template', TEMPLATES.values(), ids=TEMPLATES)
+def test_a_template_neither_computes_nor_writes_without_end(monkeypatch, template):
+    import sys, time
+    from babyvlm.data import child_directed
+    from babyvlm.models.tiny import tiny_tokenizer
+    monkeypatch.setattr(child_directed, '_SECONDS', .3)
+    talk, watched, began = [dict(role='user', content='How many?')], sys.gettrace(), time.thread_time()
+    reader = tiny_tokenizer(['How many cups?'])
+    assert 'How many?' in child_directed._templated(reader, talk, 'm')
+    reader.chat_template = template
+    with pytest.raises(ValueError, match="'m': its chat template fails"): child_directed._templated(reader, talk, 'm')
+    assert time.thread_time() - began < 10 and sys.gettrace() is watched
+
+
 def chunk(kind, data, crc=0): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data) ^ crc)
 def png(w, h, crc=0): return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, 1, 0, 0, 0, 0), crc) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
 

@@ -311,3 +311,7 @@ def test_a_verdict_names_its_rule(options, reply, answer, rule):
     (parse_direction, 'Left.', 'left', 'direction'), (parse_direction, 'to the left', 'left', 'mention'), (parse_direction, 'left or right', None, 'two answers'), (parse_direction, '', None, 'empty'),
     (lambda t: parse_direction(t, ('top', 'left')), 'right', None, 'not an option'), (parse_yes_no, 'Yes, I see one.', True, 'word'), (parse_yes_no, '', None, 'no answer')])
 def test_the_other_readers_name_their_rule_too(read, reply, answer, rule): assert (read(reply).answer, read(reply).rule) == (answer, rule)
+
+
+@pytest.mark.parametrize('reply', ['Thought: A\nAnswer: B', 'Observation: A\n\n**Best answer:** B', 'I looked at A\nCorrect option: B'])
+def test_a_heading_on_the_next_line_confirms_no_mention(reply): assert parse_letter(reply, ['cat', 'dog', 'bird', 'fish']).answer == 'B'

@@ -236,7 +236,7 @@ _KEY = r"(?:final[ _])?(?:answer|choice|option|label|letter|prediction|response|
 _END = (r"(?:\bfinal (?:answer|choice|decision)\W{0,4}(?:is\W{0,3})?|<answer>|\\boxed\{|####"
         rf"|[\"']{_KEY}[\"']\s*:)")   # the field of a JSON object
 _FINAL = re.compile(rf"{_END} ?{_LINK}{_OPEN}$", re.I)
-_RIGHT = re.compile(r"^[\s\"')\],:]*(?:is|would be|seems|looks|must be|has to be|fits|matches)?"
+_RIGHT = re.compile(r"^[ \"')\],:]*(?:is|would be|seems|looks|must be|has to be|fits|matches)?"
                     r"(?: clearly| definitely| probably| most likely)?"
                     r" ?(?:the )?(?:[\w¤]+ )?(?:correct|right|answer|best|better|match|choice|true)\b", re.I)
 _NAMES = re.compile(r"\b(?:vitamin|hepatitis|type|plan|grade|fig(?:ure|\.)|[dm]r\.|mrs\.) $", re.I)

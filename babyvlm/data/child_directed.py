@@ -13,10 +13,12 @@ import importlib
 import json
 import math
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -307,10 +309,29 @@ class LocalChat:
         return out
 
 # %% ../../nbs/data/04_child_directed.ipynb #5de1809b
+_SECONDS, _LONGEST = 10, 2**20   # of processor for a prompt; characters of a template, and of a prompt
+
+@contextmanager
+def _bounded():
+    "A template that computes without end is stopped: its lines, and what they call, are watched."
+    until, before = time.thread_time() + _SECONDS, sys.gettrace()
+    def watch(frame, *_):
+        if time.thread_time() > until: raise TemplateError(f'it computes for over {_SECONDS:g} s')
+        return watch if frame.f_code.co_filename == '<template>' else None
+    sys.settrace(watch)
+    try: yield
+    finally: sys.settrace(before)
+
+# %% ../../nbs/data/04_child_directed.ipynb #tmpl0001
 def _templated(reader, talk, name):
     "A conversation as a model's template writes it, which is foreign code."
-    try: return reader.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
-    except (TemplateError, ArithmeticError, MemoryError) as e:
+    try:
+        if len(str(getattr(reader, 'chat_template', ''))) > _LONGEST: raise TemplateError('it is too long')
+        with _bounded(): text = reader.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+        if len(text) > _LONGEST: raise TemplateError(f'a prompt of {len(text):,} characters')
+        return text
+    except (TemplateError, ArithmeticError, MemoryError, RecursionError, TypeError, ValueError,
+            AttributeError, LookupError) as e:
         raise ValueError(f"'{name}': its chat template fails ({e})") from None
 
 @patch
@@ -464,6 +485,7 @@ def _top(logprobs):
     content = getattr(logprobs, 'content', None)
     listed = getattr(content[0], 'top_logprobs', None) if isinstance(content, list) and content else None
     if not listed: return None
+    if not isinstance(listed, list): raise _Garbled('its log-probabilities are no list')
     pairs = [(getattr(t, 'token', None), getattr(t, 'logprob', None)) for t in listed]
     if not all(isinstance(t, str) and isinstance(p, (int, float)) and p <= 1e-3 for t, p in pairs):
         raise _Garbled('its log-probabilities are no numbers up to 0')

@@ -113,7 +113,8 @@ def _utterance_rows(path):
 
 def _no_utterance(start, end, text, sure, least):
     "Why a row is none, or ''."
-    if isinstance(sure, (int, float)) and sure < least: return f'confidence below {least:g}'
+    if sure is not None and not isinstance(sure, (int, float)): return 'its confidence is no number'
+    if sure is not None and not sure >= least: return f'confidence below {least:g}'
     if not (_is_time(start) and _is_time(end)): return 'no time'
     if start < 0 or end <= start: return 'ends before it starts'
     if end > 24*3600*1000: return 'later than a day'

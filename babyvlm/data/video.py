@@ -8,6 +8,7 @@ __all__ = ['write_video', 'VideoError', 'video_seconds', 'frames_at']
 # %% ../../nbs/data/02_video.ipynb #5d0c6e03
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -88,11 +89,11 @@ def frames_at(
     "What a video shows at some times."
     if any(b < a for a, b in zip(times, times[1:])): raise ValueError('times must ascend')
     box, stream = _opened(path)
-    with box:
-        wanted = [(i, t) for i, t in enumerate(times) if 0 <= t < float('inf')]
-        out = [None]*len(times)
-        with _named(path):
-            for part in _runs(wanted, gap): _decode(box, stream, part, out)
+    wanted, out = [(i, t) for i, t in enumerate(times) if 0 <= t < float('inf')], [None]*len(times)
+    with box, _named(path):
+        first = next(_timed(box, stream), None)
+        for part in _runs(wanted, gap) if first is not None else ():
+            _fill(_since(path, box, stream, first.time, part[0][1]), stream, first.time, part, out)
     return out
 
 def _runs(wanted, gap):
@@ -104,18 +105,34 @@ def _runs(wanted, gap):
     if run: yield run
 
 # %% ../../nbs/data/02_video.ipynb #fc1cbeda
-def _decode(box, stream, wanted, out):
-    "Fill in the pictures of one pass."
-    begin = stream.start_time    # a cut from a longer recording does not start at 0
-    box.seek(int(wanted[0][1]/stream.time_base) + begin, stream=stream)   # to the key frame before
-    origin, left, now = float(begin*stream.time_base), list(wanted), None
+def _timed(box, stream):
+    "Pictures that have a time; an AVI tells the order of storage, the decoder that of display."
+    last, avi = None, box.format.name == 'avi'
     for frame in box.decode(stream):
-        while left and now is not None and frame.time - origin > left[0][1] + 1e-6:
+        if avi: frame.pts = last = last + 1 if frame.dts is None and last is not None else frame.dts
+        if frame.time is not None: yield frame
+
+def _since(path, box, stream, begin, t):
+    "Pictures from one at or before a time on; a seek may land behind it, as it goes by the order of storage."
+    for back in (0, 1, 10):
+        if t <= back: break
+        box.seek(int((begin + t - back)/stream.time_base), stream=stream)
+        frames = _timed(box, stream)
+        now = next(frames, None)
+        if now is not None and now.time <= begin + t + 1e-6: return chain([now], frames)
+    return _timed(*_opened(path))   # from the start
+
+# %% ../../nbs/data/02_video.ipynb #vfill001
+def _fill(frames, stream, begin, wanted, out):
+    "The pictures of one pass; times count from the first one, at `begin`."
+    left, now = list(wanted), None
+    for frame in frames:
+        while left and now is not None and frame.time - begin > left[0][1] + 1e-6:
             out[left.pop(0)[0]] = _upright(now)
         if not left: return
         now = frame
     for i, t in left:
-        if now is not None and t < _until(now, stream) - origin: out[i] = _upright(now)   # headers may lie
+        if now is not None and t < _until(now, stream) - begin: out[i] = _upright(now)   # headers may lie
 
 def _until(frame, stream):
     "When the last picture goes: after its own time on the screen, else after the usual one."

@@ -279,6 +279,7 @@ def audit(
         typer.echo(f'{table.index.name}\n{shown}'.rstrip())
         for line in odd: typer.echo(f'  ! {line}')
     typer.echo(counted(sum(len(odd) for _, odd in found), 'surprise'))
+    raise typer.Exit(int(not all(table.size for table, _ in found)))
 
 # %% ../../nbs/run/11_cli.ipynb #a71fb814
 @app.command()
