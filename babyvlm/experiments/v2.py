@@ -284,7 +284,7 @@ def answers(self:V2,
 )->dict[str, Scored]:         # by task
     "What all training seeds of a model say to the test items."
     specs, spare = [Tuned(on, arm, s) for s in self.seeds], self.store.spare
-    self.store.spare = [partial(self.results, s, tasks, **how) for s in specs[:0:-1]]   # seeds that nobody trains
+    self.store.spare = [partial(self.results, s, tasks, **how) for s in specs[:0:-1]]   # the last first
     try: found = [self.results(s, tasks, **how) for s in specs]
     finally: self.store.spare = spare
     return {t: Scored(t, tuple(f[t] for f in found)) for t in tasks}
