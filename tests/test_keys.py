@@ -82,6 +82,7 @@ def test_replies_rest_on_the_settings_of_their_own_model(model, drawn, tmp_path)
         r = V1(profile('toy', changes), store).request(spec)
         return store.key(r['stage'], r['config'], r['inputs'])
     assert {k for k, v in ASKED.items() if key({k: v}) != key({})} == ALWAYS | OWN[model]
+    assert V1(profile('toy', {'nursery.size': 96}), store).request(spec)['config']['world'] == 96   # real files say nothing of it
 
 
 @given(st.integers(0, 2), st.integers(0, 7), st.integers(1, 255))

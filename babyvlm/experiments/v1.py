@@ -311,6 +311,7 @@ def request(self:V1,
     if not self.sources.in_nursery: inputs.append(self.sources.identity(*shown))
     if not spec.mix: inputs.append(str(self.clip()[1]))
     elif spec.mix != 'filtered': inputs += sorted(getattr(a, 'key', a) for a in self.moved_by())
+    if spec.mix: known['world'] = self.profile.nursery.size   # of a toy's input, on real files too
     return dict(stage='replies', config=dict(known, spec=asdict(spec)), build=build, inputs=inputs)
 
 # %% ../../nbs/experiments/03_v1.ipynb #4dff4bcc
