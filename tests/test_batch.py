@@ -199,3 +199,17 @@ def test_making_ahead_runs_on_after_a_page_that_stops_and_says_so(tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
     assert done.returncode == 1 and re.search('page 62_b: .*STOPPED at cell 1', done.stdout) and 'ZeroDivisionError' in done.stdout + done.stderr
     assert (tmp_path/'a').read_text() == 'study' and (tmp_path/'c').exists()
+
+
+def test_an_old_time_counts_while_the_store_holds_what_the_page_rests_on(tmp_path, monkeypatch):
+    from babyvlm.run import batch
+    page, store = 'v1/60_overview', tmp_path/'store'
+    copy, out = tmp_path/'_runs'/'toy'/f'{page}.ipynb', tmp_path/'figures'/'toy'/f'{page}.json'
+    for f in (copy, out): f.parent.mkdir(parents=True)
+    copy.write_text('{"metadata": {"papermill": {"duration": 3}}}'); out.write_text('{"runs": ["0123456789ab", "0123456789ab ba9876543210"]}')
+    monkeypatch.setattr(batch, 'repo_root', lambda: tmp_path)
+    monkeypatch.setenv('BABYVLM_STORE', str(store)); monkeypatch.setenv('BABYVLM_FIGURES', str(tmp_path/'figures'))
+    (store/'saycam'/('0123456789ab' + 8*'0')).mkdir(parents=True)
+    lost = batch.minutes_of(page, 'toy')
+    (store/'web'/('ba9876543210' + 8*'0')).mkdir(parents=True)
+    assert batch.minutes_of(page, 'toy') == (.05, 'measured') and lost[1] == 'scaled' and lost[0] > .05

@@ -133,7 +133,7 @@ def test_faults_are_tried_again_and_waits_are_the_servers(tmp_path):
         assert r.gives_letters and len(r.score_letters(ASKED, [2] * 5)) == 5
     assert waits[0] == 7 and len(waits) == 4 and r.bill.retries == 4 and r.bill.requests == len(seen) == 4 + 6
     assert len((tmp_path/'requests.jsonl').read_text().splitlines()) == r.bill.asked == 6
-    again = remote('http://127.0.0.1:9/v1', tmp_path, tries=1)
+    again = remote(url, tmp_path, tries=1)   # it is gone; its answers are here
     assert np.allclose(again.score_letters(ASKED, [2] * 5), r.score_letters(ASKED, [2] * 5)) and again.bill.requests == 0
 
 
@@ -177,6 +177,14 @@ def test_benchmarks_of_two_papers_through_the_command_line(tmp_path, monkeypatch
         for task in ('vtwt', 'baby_winoground', 'labeled_s'):
             status, said = run('--benchmark', f'v1/{task}', '--labels', tmp_path/'labels')
             assert status == 0 and 'chance' in said, said
+
+
+def test_two_servers_that_call_their_models_alike_are_two_models(tmp_path):
+    with serve(lambda body: (200, completion('A. cup'), {})) as (one, *_), serve(lambda body: (200, completion('B. dog'), {})) as (two, *_):
+        asked = [remote(url, tmp_path) for url in (one, two, one)]
+        assert [r.say(ASKED[:1]) for r in asked] == [['A. cup'], ['B. dog'], ['A. cup']]
+    assert [r.bill.asked for r in asked] == [1, 1, 0] and asked[0].name == asked[2].name != asked[1].name
+    assert RemoteVLM('m', tmp_path, base_url='https://api.openai.com/v1', api_key='x').name == 'm'
 
 
 def with_choice(**what): return completion() | dict(choices=[completion()['choices'][0] | what])

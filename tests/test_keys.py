@@ -15,6 +15,7 @@ from babyvlm.experiments.roster import weights_of
 from babyvlm.experiments import sources, v2_data
 from babyvlm.experiments.sources import DRAWN, PARTS, Sources, contents
 from babyvlm.experiments.v1 import Spec, V1
+from babyvlm.experiments.v2 import V2
 from babyvlm.experiments.v2_data import V2Data
 from babyvlm.store import Store
 
@@ -67,6 +68,15 @@ def test_more_test_items_leave_what_was_tuned(field, split, drawn, tmp_path):
     more = profile('toy', {f'v2_data.{field}': getattr(toy.v2_data, field) + 1})
     keys = [{s: V2Data(p, store)._asked(s).key for s in ('train', 'test')} for p in (toy, more)]
     assert [s for s in keys[0] if keys[0][s] != keys[1][s]] == [split]
+
+
+def test_a_model_that_learns_from_captions_rests_on_who_wrote_them(monkeypatch, tmp_path):
+    v2, told = V2(profile('paper'), Store(tmp_path)), set()
+    monkeypatch.setenv('OPENAI_API_KEY', 'none')
+    for model, url in (('a', 'http://one.test/v1'), ('a', 'http://two.test/v1'), ('b', 'http://two.test/v1')):
+        monkeypatch.setenv('BABYVLM_CAPTIONER', model); monkeypatch.setenv('OPENAI_BASE_URL', url)
+        told.update(v2._told_by('captions'))
+    assert len(told) == 3 and v2._told_by('speech') == []
 
 
 ASKED = {'data.threshold': .3, 'clip.epochs': 3, 'vision.epochs': 3, 'cvcl.epochs': 3, 'babyllava.phase1.epochs': 3, 'threads': 2,

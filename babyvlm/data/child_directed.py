@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_WORDS', 'THING_WORDS', 'LOOKS', 'DOING', 'MOVES', 'ADULT_CUES', 'PROMPT', 'SCHEMA', 'MOST_BYTES', 'Rewrite',
            'Found', 'read_caption', 'say', 'Rules', 'Transferred', 'transfer', 'messages', 'parse_answer',
-           'need_template', 'LocalChat', 'Bill', 'EndpointError', 'Endpoint']
+           'need_template', 'LocalChat', 'Bill', 'EndpointError', 'Endpoint', 'server_mark']
 
 # %% ../../nbs/data/04_child_directed.ipynb #33b44b9b
 import hashlib
@@ -400,12 +400,20 @@ class Endpoint:
         sleep:Callable=time.sleep,  # how to wait
     ):
         self.client = _client(model, timeout, base_url=base_url, api_key=api_key)
-        self.model, self.cache, self.id, self.parallel = model, Path(cache), f'endpoint:{model}', parallel
+        self.server = server_mark(self.client.base_url)   # two servers may call their models alike
+        self.model, self.cache, self.parallel = model, Path(cache), parallel
+        self.id = f'endpoint:{model}' + ('@' + self.server if self.server else '')
         self.price_in, self.price_out, self.max_cost = price_in, price_out, max_cost
         self.max_requests, self.tries, self.pause, self.sleep = max_requests, tries, pause, sleep
         self._begin(2*timeout)
 
 # %% ../../nbs/data/04_child_directed.ipynb #epbegin1
+def server_mark(
+    url,                  # where the server answers, `httpx.URL` or text
+)->str:                   # 8 hexadecimal digits; '' for OpenAI's own
+    "A short name for a server: what it calls `default` is not what another calls so."
+    return '' if '//api.openai.com/' in str(url) else sha256_text(str(url))[:8]
+
 def _client(model, timeout, **where):
     import openai   # here: only this engine needs it
     bounded = dict(response=[lambda r: _bound(r, timeout)])
@@ -435,7 +443,7 @@ def request(
 @patch
 def _file(self:Endpoint, body):
     "Where the answer to a request is kept."
-    key = sha256_text(canonical_json(body))
+    key = sha256_text(canonical_json([body, self.server] if self.server else body))
     return self.cache/key[:2]/f'{key}.json'
 
 @patch

@@ -155,13 +155,18 @@ def _assembled(self:V2, seed):
 
 # %% ../../nbs/experiments/05_v2.ipynb #e9d384a6
 @patch
+def _told_by(self:V2, arm):
+    "Who captions the pictures of a real child, where a model learns from captions."
+    return [] if arm == 'speech' or self.in_nursery else [self.describer().id]
+
+@patch
 def pretrained(self:V2,
     arm:str='speech',         # or 'captions'
     seed:int=0,               # training seed
 )->Artifact:                  # a folder that `BabyLlavaV2.from_pretrained` reads
     "Phases 1 and 2, from the weights of phase 0."
     c, root = self.profile.v2, self.pictures()
-    inputs = [self.eyes(), self.language(seed), *self._rests_on('pretraining')]
+    inputs = [self.eyes(), self.language(seed), *self._rests_on('pretraining'), *self._told_by(arm)]
     def build(path):
         bundle = self._assembled(seed)
         how = dict(seed=seed, threads=self.profile.threads, pictures=dict(keep=not c.real_size))

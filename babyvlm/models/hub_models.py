@@ -608,7 +608,8 @@ class RemoteVLM(Endpoint):
         **kwargs,             # of `Endpoint`: base_url, api_key, prices, max_cost, parallel ...
     ):
         super().__init__(model, cache, **kwargs)
-        self.name, self.max_new_tokens, self.max_side, self.detail = model, max_new_tokens, max_side, detail
+        self.name = self.id.removeprefix('endpoint:')
+        self.max_new_tokens, self.max_side, self.detail = max_new_tokens, max_side, detail
         self.how, self.opener = dict(temperature=temperature, seed=seed), open_upright
         self.listed = None    # so many of the likeliest tokens the server lists; None: not tried yet
 

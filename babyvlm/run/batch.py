@@ -32,7 +32,8 @@ from ..reporting.cards import data_state
 from ..reporting.tables import asset
 from .notebook import failure
 from .warm import warm
-from ..store import Artifact, Store, StoreError, canonical_json, sha256_file, sha256_text, write_whole
+from ..store import (Artifact, Store, StoreError, canonical_json, read_json, sha256_file, sha256_text,
+                           write_whole)
 
 # %% ../../nbs/run/08_batch.ipynb #ccaf2fab
 def paper_notebooks(
@@ -220,11 +221,16 @@ def minutes_of(
     "How long a page takes on this machine."
     copy = repo_root()/'_runs'/profile/f'{page}.ipynb'
     ran = json.loads(copy.read_text())['metadata'].get('papermill', {}) if copy.exists() else {}
-    told = ran.get('duration')
-    if told: return told / 60, 'measured'
-    known = _known_minutes(profile).get(page)
-    if known: return known / quick, 'scaled'
+    told, known = ran.get('duration', 0) / 60, _known_minutes(profile).get(page)
+    if told and _all_kept(page, profile): return told, 'measured'
+    if known: return max(told, known / quick), 'scaled'
     return float(resources_of(page, get_profile(profile).scale)['minutes']), 'asked for'
+
+def _all_kept(page, profile):
+    "Whether the store still holds all that a page's tables and figures rest on."
+    made = [read_json(f).get('runs', []) for f in _figures(profile).glob(f'{page}*.json')]
+    needed = {k for runs in made for run in runs for k in run.split()}
+    return needed <= {p.name[:12] for p in Store().root.glob('*/*')}
 
 # %% ../../nbs/run/08_batch.ipynb #0c77est2
 def estimate(
