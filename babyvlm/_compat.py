@@ -81,7 +81,7 @@ MOVED = {old: new.split() for old, _, new in (line.strip().partition(': ') for l
     evaluation: run.evaluate models.families
     hub: reporting.hub models.weights
     logs: run.logs
-    models.vlms: models.hub_models
+    models.vlms: models.hub_models models.chat models.servers models.shared_reading
     published: reporting.published
     recipes: experiments
     recipes.asking: experiments.prompting

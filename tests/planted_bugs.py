@@ -33,6 +33,7 @@ class Bug:
 
 V1, DEVCV, ITEMS, HIERARCHY = 'benchmarks/v1.py', 'benchmarks/devcv/score.py', 'items.py', 'benchmarks/hierarchy/metrics.py'
 PARSING, ESTIMATE, HUB, PROBING = 'benchmarks/parsing.py', 'estimate.py', 'models/hub_models.py', 'analysis/probing.py'
+SHARED = 'models/shared_reading.py'
 NAME = "str({}).rpartition('/')[2]".format
 ANSWERS = '''
 _plant = parse_item
@@ -113,11 +114,11 @@ HISTORY = {
                'vlms::equal_file_names_in_two_folders_are_two_pictures'),
     '18c': Bug('a fingerprint by file name', ITEMS, 'if os.path.isfile(path): return _shows(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns)', 'return Path(path).name',
                'items::a_moved_folder_asks_the_same_and_another_picture_does_not'),
-    '19a': Bug('padding counts as positions, language models', HUB, "x['position_ids'] = (x['attention_mask'].cumsum(-1) - 1).clamp(min=0)", 'pass',
+    '19a': Bug('padding counts as positions, language models', SHARED, "x['position_ids'] = (x['attention_mask'].cumsum(-1) - 1).clamp(min=0)", 'pass',
                'vlms::learned_positions_do_not_count_padding'),
     '19b': Bug('padding counts as positions, BabyLLaVA', 'models/babyllava.py', '(attention_mask.long().cumsum(-1) - 1).clamp(min=0)',
                'torch.arange(attention_mask.shape[1]).expand_as(attention_mask)', 'babyllava::positions_do_not_count_padding'),
-    '20a': Bug('padding is attended to', HUB, 'mask = torch.zeros_like(ids)', 'mask = torch.ones_like(ids)', 'vlms::order_and_company_do_not_matter'),
+    '20a': Bug('padding is attended to', SHARED, 'mask = torch.zeros_like(ids)', 'mask = torch.ones_like(ids)', 'vlms::order_and_company_do_not_matter'),
     '20b': Bug('positions left over from the batch before', HUB, 'core.rope_deltas = None', 'pass', 'vlms::a_batch_with_pictures_leaves_nothing_for_the_next'),
     '20c': Bug('a resumed batch is asked in other company', ITEMS, 'replies = ask(batch)\n', ONLY_NEW + '\n', 'items::any_cut_resumes'),
 }

@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 
 from babyvlm.data.child_directed import EndpointError
 from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
-from babyvlm.models.hub_models import Question, RemoteVLM, letter_ids, letters_of, load_vlm
+from babyvlm.models.chat import Question
+from babyvlm.models.hub_models import load_vlm
+from babyvlm.models.servers import RemoteVLM, letters_of
+from babyvlm.models.shared_reading import letter_ids
 from babyvlm.models.tiny import tiny_llm
 from babyvlm.nursery.world import Nursery
 from babyvlm.run.cli import app

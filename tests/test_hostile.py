@@ -140,7 +140,8 @@ def test_a_changed_chat_template_is_another_model(tmp_path):
 
 @pytest.mark.parametrize('template', ['{% for', "{{ raise_exception('no system') }}", '{{ messages.x.y }}'])
 def test_a_template_that_fails_is_one_line(tmp_path, template):
-    from babyvlm.models.hub_models import Question, load_vlm
+    from babyvlm.models.chat import Question
+    from babyvlm.models.hub_models import load_vlm
     m = model(tmp_path/'m'); (m/'chat_template.jinja').write_text(template)
     with pytest.raises(ValueError, match="'m': its chat template fails"): load_vlm(m, device='cpu').say([Question('How many?')])
 

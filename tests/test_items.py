@@ -218,7 +218,7 @@ def openers(path):
     "The same picture by every function that opens one."
     from babyvlm.data.annotations import Bank
     from babyvlm.data.filters import open_picture
-    from babyvlm.models.hub_models import open_upright
+    from babyvlm.models.chat import open_upright
     from babyvlm.models.vision import open_rgb
     return [open_image(path), open_upright(path), open_rgb(path), open_picture(path)[0], Bank(path.parent).open(path.name),
             open_rgb(Image.open(path)), submitted()(path), submitted()(Image.open(path))]

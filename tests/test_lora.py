@@ -8,7 +8,8 @@ from babyvlm import _compat  # noqa: F401
 from babyvlm.data.conversations import Record, Turn
 from babyvlm.data.question_wordings import HELPFUL
 from babyvlm.data.taxonomy import build_questions, random_taxonomy
-from babyvlm.models.hub_models import HubVLM, Question
+from babyvlm.models.chat import Question
+from babyvlm.models.hub_models import HubVLM
 from babyvlm.models.tiny import tiny_vlm
 from babyvlm.nursery.creatures import Zoo
 from babyvlm.training.lora import Conversations, Lora, collate_conversations, lora_arguments, question_records, tune

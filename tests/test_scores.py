@@ -12,7 +12,7 @@ from browser import browser, opened
 
 from babyvlm.estimate import Estimate
 from babyvlm.items import open_image
-from babyvlm.models.hub_models import Question, chat
+from babyvlm.models.chat import Question, chat
 from babyvlm.run import scorecard as scores
 from babyvlm.run.cli import app
 from babyvlm.run.evaluate import Evaluation, Unit

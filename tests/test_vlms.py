@@ -8,7 +8,10 @@ from PIL import Image
 from babyvlm.benchmarks.hierarchy.questions import Letters
 from babyvlm.benchmarks.likelihood import HubRanked
 from babyvlm.items import Item, evaluate
-from babyvlm.models.hub_models import HubLLM, HubVLM, Question, RemoteVLM, load_vlm
+from babyvlm.models.chat import Question
+from babyvlm.models.hub_models import HubVLM, load_vlm
+from babyvlm.models.servers import RemoteVLM
+from babyvlm.models.shared_reading import HubLLM
 from babyvlm.models.tiny import FAMILIES, tiny_llm, tiny_vlm
 from babyvlm.run.evaluate import load_model
 

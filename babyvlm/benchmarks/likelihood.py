@@ -26,7 +26,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ..items import Item, Reply, open_image, score_shape
-from ..models.hub_models import Question, halving, looks_back
+from ..models.chat import Question
+from ..models.shared_reading import halving, looks_back
 from ..products import full_precision, quick_products
 
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #beda38cf

@@ -35,11 +35,12 @@ from ..items import (Item, Journal, Reply, Status, elsewhere, embeddable, evalua
                            open_image, protocol_of, read_shard, stay_inside)
 from ..models.babyllava import BABYLLAVA
 from ..models.babyllava_v2 import BABYLLAVA_V2, BabyLlavaV2
+from ..models.chat import Question, tells_letters
 from ..models.cvcl import CVCL_FAMILY
 from ..models.dual_encoders import HUB_CLIP, OPEN_CLIP
 from ..models.families import find_family
 from ..models.families import register as register_model
-from ..models.hub_models import DTYPES, ENDPOINT, HUB_CHAT, Question, tells_letters
+from ..models.hub_models import DTYPES, ENDPOINT, HUB_CHAT
 from ..models.weights import check_finite, quiet, reading_model
 from ..store import sha256_file, sha256_text
 

@@ -22,7 +22,8 @@ from ..data.taxonomy import (RELEASED, build_questions, load_annotations, load_h
                                    released_file)
 from ..estimate import Estimate, paired_difference
 from ..experiments.roster import place, weights_of
-from ..models.hub_models import Question, load_vlm
+from ..models.chat import Question
+from ..models.hub_models import load_vlm
 from .replies import Replies, class_pictures
 from ..store import Artifact, read_json, write_whole, writing
 from ..training.lora import Lora, merge, question_records, tune

@@ -26,7 +26,7 @@ from ..data.child_directed import _templated, need_template
 from ..data.conversations import IMAGE, Record, Turn
 from ..data.question_wordings import HELPFUL, LETTERS, image_question, lettered, text_question
 from ..data.taxonomy import Annotation, Taxonomy
-from ..models.hub_models import Question, chat
+from ..models.chat import Question, chat
 from ..models.vision import open_rgb
 from ..models.weights import quiet
 from .trainer import BabyTrainer, LossHistory, training_arguments

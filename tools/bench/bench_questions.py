@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from babyvlm.models.hub_models import HubVLM, Question, letter_ids, load_vlm
+from babyvlm.models.chat import Question
+from babyvlm.models.hub_models import HubVLM, load_vlm
+from babyvlm.models.shared_reading import letter_ids
 from babyvlm.models.tiny import Sizes, tiny_config, tiny_processor, tiny_tokenizer, tiny_vlm
 from babyvlm.products import full_precision
 

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
-from babyvlm.models.hub_models import Question, RemoteVLM
+from babyvlm.models.chat import Question
+from babyvlm.models.servers import RemoteVLM
 from babyvlm.models.tiny import tiny_vlm
 
 BABYVLM = sys.executable, '-c', 'from babyvlm.run.cli import app; app()'

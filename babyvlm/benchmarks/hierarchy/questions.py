@@ -24,7 +24,7 @@ from ...data.question_wordings import (LETTERS, Style, image_question, legacy_or
 from ...data.taxonomy import Annotation, Taxonomy
 from ...estimate import Estimate, bootstrap, crossed
 from ...items import Item, Reply, Status, open_image
-from ...models.hub_models import Question
+from ...models.chat import Question
 
 # %% ../../../nbs/benchmarks/hierarchy/02_questions.ipynb #ca85f75a
 def locate(

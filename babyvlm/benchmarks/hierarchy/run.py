@@ -25,7 +25,7 @@ from ...data.taxonomy import (RELEASED, Annotation, Taxonomy, check_annotations,
                                    load_hierarchy, released_file, taxonomy_name)
 from ...estimate import Estimate
 from ...items import Item, Reply, evaluate, parsed, stay_inside
-from ...models.hub_models import tells_letters
+from ...models.chat import tells_letters
 
 # %% ../../../nbs/benchmarks/hierarchy/03_run.ipynb #13223f44
 WORDS = dict(choices=('similar', 'random'), kind=('image', 'text'), how=('letters', 'words'),
