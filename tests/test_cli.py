@@ -83,7 +83,7 @@ def test_mistakes_are_one_line(world, tmp_path):
 
 @pytest.mark.parametrize('command, option, choices', [
     ('reproduce', 'profile', PROFILES), ('plan', 'profile', PROFILES), ('reproduce', 'paper', PAPERS), ('plan', 'paper', PAPERS), ('verify', 'paper', PAPERS),
-    ('evaluate', 'mode', MODES), ('audit', 'mode', MODES), ('rescore', 'mode', MODES), ('bench', 'part', speed.PARTS)] + [
+    ('evaluate', 'mode', MODES), ('audit', 'mode', MODES), ('rescore', 'mode', MODES), ('bench', 'part', speed.BENCHES)] + [
     (c, 'split', ('train', 'val', 'test')) for c in ('evaluate', 'audit', 'rescore', 'survey build')], ids=str)
 def test_help_names_every_choice(command, option, choices):
     found = typer.main.get_command(app)

@@ -9,7 +9,7 @@ from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneratio
 from babyvlm.models.tokenizers import build_vocab, word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens
 from babyvlm.models.weights import seeded
-from babyvlm.training.generative import (PHASE1, PHASE2, Features, ImageTexts, encode_once, phase_data, set_trainable,
+from babyvlm.training.generative import (PHASE1, PHASE2, FrozenFeatures, ImageTexts, encode_once, phase_data, set_trainable,
                                          train_phase)
 from babyvlm.training.trainer import BadBatch
 
@@ -188,7 +188,7 @@ def test_pairs_may_be_a_datasets_dataset_and_frames_a_folder(tmp_path):
 def test_grouping_by_length_saves_padding(tmp_path):
     pairs, frames = world(400)
     b = bundle()
-    data = ImageTexts(pairs, b.processor, frames, features=Features({n: 0 for n in frames}, torch.zeros(1, 4, 256), True, True))
+    data = ImageTexts(pairs, b.processor, frames, features=FrozenFeatures({n: 0 for n in frames}, torch.zeros(1, 4, 256), True, True))
     from babyvlm.training.trainer import EpochSampler
     def padding(order):
         groups = [data.lengths[order[i:i + 8]] for i in range(0, 400, 8)]

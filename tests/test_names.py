@@ -56,3 +56,11 @@ def test_no_module_of_today_is_listed_as_moved_and_importing_loads_none():
     assert not [m for m in MOVED if (Path(babyvlm.__file__).parent/(m.replace('.', '/') + '.py')).exists()]
     code = "import sys, babyvlm; sys.exit(bool([m for m in sys.modules if m.startswith('babyvlm.') and m != 'babyvlm._compat']))"
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_no_two_classes_have_one_name():
+    import babyvlm
+    root, found = Path(babyvlm.__file__).parent, {}
+    for p in sorted(root.rglob('*.py')):
+        for name in re.findall(r'^class ([A-Z]\w*)\b', p.read_text(encoding='utf-8'), re.M): found.setdefault(name, []).append(p.relative_to(root).as_posix())
+    assert not {n: where for n, where in found.items() if len(where) > 1}

@@ -280,7 +280,7 @@ def test_wrong_keys_are_flagged_and_hard_items_are_not():
     a['right'] = (a.answer == a.gold).astype(float)
     t = item_table(a)
     assert t[t['key disputed']]['item'].tolist() == ['b/0']
-    assert survey.Rules() == survey.Rules()
+    assert survey.ExclusionRules() == survey.ExclusionRules()
 
 
 @pytest.mark.parametrize('kind', ['GIF', 'PNG', 'WEBP'])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from babyvlm.analysis.survey.answers import Rules, analyse, exclude, read_responses
+from babyvlm.analysis.survey.answers import ExclusionRules, analyse, exclude, read_responses
 from babyvlm.analysis.survey.page import build_survey
 from babyvlm.items import Item
 
@@ -190,7 +190,7 @@ def test_real_files_of_several_people_are_analysed(browser, items, tmp_path):
         with page.expect_download() as download: answer_all(page, 'keyboard', KEY)
         download.value.save_as(tmp_path/'answers'/download.value.suggested_filename)
         page.close()
-    found = analyse(read_responses(tmp_path/'answers', tmp_path/'many.key.json'), n_boot=100, rules=Rules(seconds=0))   # a robot answers at once
+    found = analyse(read_responses(tmp_path/'answers', tmp_path/'many.key.json'), n_boot=100, rules=ExclusionRules(seconds=0))   # a robot answers at once
     assert found.ledger.kept == 2 and found.ledger.before.seen == 2
     assert found.tasks.set_index('task').accuracy['count'].value == 1
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'TAIL', 'THINK', 'LETTERS', 'HELPFUL', 'SYSTEM', 'PUBLISHED_SYSTEM', 'STYLES', 'family', 'image_question',
-           'text_question', 'lettered', 'is_published', 'Style', 'worked_example', 'style', 'statement', 'legacy_order',
-           'rotations', 'released_variant']
+           'text_question', 'lettered', 'is_published', 'QuestionStyle', 'worked_example', 'style', 'statement',
+           'legacy_order', 'rotations', 'released_variant']
 
 # %% ../../nbs/data/08_question_wordings.ipynb #6f56fde9
 import random
@@ -115,7 +115,7 @@ def is_published(
 
 # %% ../../nbs/data/08_question_wordings.ipynb #86d73060
 @dataclass(frozen=True)
-class Style:
+class QuestionStyle:
     "What stands around a question."
     name:str              # what tables call it
     system:str|None = None  # system message; None: the model's default
@@ -149,21 +149,21 @@ def style(
     example:str='',       # a leaf for the example of 'path'; '' for none
     where:str='system',   # where 'taxonomy' goes: 'system' (Qwen) or 'before' the picture (LLaVA, InternVL)
     system:str=None,      # replaces the system message
-)->Style:                 # to build items with
+)->QuestionStyle:                 # to build items with
     "A way of asking."
     if name not in STYLES: raise ValueError(f"unknown style '{name}': one of {', '.join(STYLES)}")
     room = 10 if reference else 512
-    if name == 'plain': out = Style('plain')
-    elif name == 'cot': out = Style('cot', tail=f'{THINK} {TAIL}', tokens=room)
-    elif name == 'binary': out = Style('binary', SYSTEM['binary'], tail='', binary=True)
+    if name == 'plain': out = QuestionStyle('plain')
+    elif name == 'cot': out = QuestionStyle('cot', tail=f'{THINK} {TAIL}', tokens=room)
+    elif name == 'binary': out = QuestionStyle('binary', SYSTEM['binary'], tail='', binary=True)
     elif name == 'path':
         text = ' '.join([SYSTEM['path'], *([worked_example(taxonomy, example)] if example else [])])
-        out = Style('path', text, tokens=5 if reference else 512)
+        out = QuestionStyle('path', text, tokens=5 if reference else 512)
     else:
         if taxonomy is None or where not in ('system', 'before'):
             raise ValueError("style 'taxonomy' needs a taxonomy, in 'system' or 'before'")
         tree = f'Here is a taxonomy: {dict(taxonomy)!r}'
-        out = Style(name, f'{HELPFUL} {tree}') if where == 'system' else Style(name, before=tree + '\n')
+        out = QuestionStyle(name, *([f'{HELPFUL} {tree}'] if where == 'system' else [None, tree + '\n']))
     return out if system is None else replace(out, system=system)
 
 # %% ../../nbs/data/08_question_wordings.ipynb #524de5f9

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CVCL_FAMILY', 'contrastive_loss', 'CVCLConfig', 'cvcl_toy', 'CVCLOutput', 'CVCLModel', 'cvcl_tokenizer', 'text_ids',
-           'encode_rows', 'DualEncoder', 'CVCL', 'new_cvcl', 'read_lightning', 'cvcl_state', 'import_cvcl']
+           'encode_rows', 'DualEncoderBase', 'CVCL', 'new_cvcl', 'read_lightning', 'cvcl_state', 'import_cvcl']
 
 # %% ../../nbs/models/04_cvcl.ipynb #8e1eb1ee
 from .families import Family  # before transformers
@@ -229,7 +229,7 @@ def encode_rows(
     return F.normalize(rows, dim=-1)
 
 # %% ../../nbs/models/04_cvcl.ipynb #dualenc1
-class DualEncoder:
+class DualEncoderBase:
     "Pictures and texts as unit rows; a model adds `pixel_preparation`, `encode_pixels`, `text_rows`."
     batch_size = 64           # items embedded together
 
@@ -249,7 +249,7 @@ class DualEncoder:
         return encode_rows(texts, self.text_rows, self.batch_size)
 
 # %% ../../nbs/models/04_cvcl.ipynb #eff6744f
-class CVCL(DualEncoder):
+class CVCL(DualEncoderBase):
     "A CVCL model with what it needs to read words and pictures: a dual encoder."
     def __init__(self,
         model:CVCLModel,      # weights

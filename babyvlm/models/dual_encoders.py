@@ -7,7 +7,7 @@ __all__ = ['OPEN_CLIP', 'HUB_CLIP', 'toy_clip_config', 'needs_quick_gelu', 'Open
            'load_dual_encoder']
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #c9efc5a2
-from .cvcl import CVCL_FAMILY, DualEncoder
+from .cvcl import CVCL_FAMILY, DualEncoderBase
 from .families import Family, find_family
 from .tokenizers import load_vocab, word_tokenizer
 from .weights import count_parameters, load_whole, model_card, seeded
@@ -80,7 +80,7 @@ def _build(name, pretrained, quick_gelu, seed):
     return model, prepare, open_clip.get_tokenizer(source)
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #66bc3842
-class OpenClip(DualEncoder):
+class OpenClip(DualEncoderBase):
     "An open_clip model as a dual encoder."
     def __init__(self,
         name:str|Path,        # architecture, or a folder with open_clip_config.json
@@ -166,7 +166,7 @@ def save_pretrained(self:OpenClip,
     return folder
 
 # %% ../../nbs/models/08_dual_encoders.ipynb #20678f50
-class HubClip(DualEncoder):
+class HubClip(DualEncoderBase):
     "A CLIP or SigLIP of `transformers` as a dual encoder."
     def __init__(self,
         model:PreTrainedModel,  # with `get_image_features` and `get_text_features`

@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from PIL import ImageDraw
 
-from ..data.annotations import SIDES, Bank, Box, Clip, Frame
+from ..data.annotations import SIDES, Bank, Box, LeavingClip, Frame
 from .drawing import ELSEWHERE, INFANT, STYLES, Camera, Style
 from .scenes import LIGHTS, Scene, draw_scene, place_thing, scene_of
 from .world import _SKIN, Nursery
@@ -291,7 +291,7 @@ def _draw_clips(root, world, all_visits, n, words):
             paths.append(_save_frame(root, f'{v.name}_clip_{i:03d}_{k}', drawn))
             x, y, w, h = located(s.things[-1], s.camera, W)
             tracks[paths[-1]], kept[paths[-1]] = (x + w/2, y + h/2), drawn.to_dict()
-        out.append(Clip(uid, v.name, tuple(paths), category, side, plural))
+        out.append(LeavingClip(uid, v.name, tuple(paths), category, side, plural))
     return tuple(out), tracks, kept
 
 # %% ../../nbs/nursery/10_clips.ipynb #77f2661b

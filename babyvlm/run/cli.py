@@ -304,6 +304,6 @@ def bench(
 ):
     "Ours against the field's tools, as ratios."
     from babyvlm.run import speed
-    parts = tuple(part or speed.PARTS)
+    parts = tuple(part or speed.BENCHES)
     with one_line(): status = speed.bench(not full, gpu, parts, say=typer.echo)
     raise typer.Exit(status)

@@ -12,7 +12,7 @@ from ..models.babyllava import BabyLlavaForConditionalGeneration
 from ..models.vision import open_rgb
 from ..config import pick_device
 from ..data.conversations import Record, RecordError, load_records
-from .generative import BOTH, Phase, Sequences, set_trainable
+from .generative import BOTH, Phase, TokenSequences, set_trainable
 from .trainer import ROOM, BabyTrainer, LossHistory, training_arguments
 
 import os
@@ -117,7 +117,7 @@ class RecordData(Dataset):
         name:str='record', cut:bool=False,  # what batches call the records; cut long ones, or refuse them
     ):
         self.processor, self.pictures, self.dropped = processor, pictures, []
-        self.uid, self.rows, self.images = [], Sequences(), []
+        self.uid, self.rows, self.images = [], TokenSequences(), []
         for i, r in enumerate(records):
             try: self.rows.append(processor.encode_record(r, template, cut))
             except RecordError:

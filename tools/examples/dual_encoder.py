@@ -7,7 +7,7 @@ import tempfile
 
 import numpy as np
 
-from babyvlm.benchmarks.devcv.embeddings import Embedded
+from babyvlm.benchmarks.devcv.embeddings import EmbeddingScorer
 from babyvlm.nursery.world import Nursery
 from worlds import everything, report, write_world
 
@@ -35,7 +35,7 @@ def trained(recordings=8):
 def main(folder=None):
     "Scores on all benchmarks; DevCV is asked by comparing vectors."
     model = trained()
-    return everything(model, write_world(folder or tempfile.mkdtemp()), chat=Embedded(model))
+    return everything(model, write_world(folder or tempfile.mkdtemp()), chat=EmbeddingScorer(model))
 
 
 if __name__ == '__main__': print(report(main(*sys.argv[1:2])))

@@ -19,8 +19,8 @@ import pandas as pd
 from ..audit import Benchmark
 from .metrics import guessing
 from ...credit import Credit, best, is_tie, reply_shares
-from ...data.question_wordings import (LETTERS, Style, image_question, legacy_order, lettered, rotations,
-                                            statement, style, text_question)
+from ...data.question_wordings import (LETTERS, QuestionStyle, image_question, legacy_order, lettered,
+                                            rotations, statement, style, text_question)
 from ...data.taxonomy import Annotation, Taxonomy
 from ...estimate import Estimate, bootstrap, crossed
 from ...items import Item, Reply, Status, open_image
@@ -52,7 +52,7 @@ class Ask:
     taxonomy:Taxonomy     # whose ranks and noun the wording uses
     kind:str = 'image'    # 'image', or 'text': the leaf is named and its ancestors are asked
     variant:int = 0       # wording, 0..4
-    style:Style = style('plain')  # what stands around the question
+    style:QuestionStyle = style('plain')  # what stands around the question
     order:str = 'file'    # of the options: 'file', 'reference' (the released shuffle) or 'cyclic' (all)
     thing:str = ''        # noun of the wording; '': the taxonomy's own
     template:str = PHOTO  # how a dual encoder reads an option; '{name}' for the bare name
