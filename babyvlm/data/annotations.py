@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from .saycam import Ledger, assign_splits
-from ..items import open_image, slashes
+from ..pictures import open_image, slashes
 from ..store import read_json, write_whole
 
 # %% ../../nbs/data/09_annotations.ipynb #fa968768

@@ -34,7 +34,6 @@ from ..data.saycam import load_pairs
 from ..data.taxonomy import (RELEASED, build_questions, random_taxonomy, released_file,
                                    save_annotations)
 from .sources import MARK
-from ..items import open_image
 from ..models.dual_encoders import new_clip
 from ..models.hub_models import load_vlm
 from ..models.tiny import Sizes, tiny_llm, tiny_tokenizer, tiny_vlm
@@ -42,6 +41,7 @@ from ..models.tokenizers import build_vocab
 from ..nursery.creatures import Zoo
 from ..nursery.people import Crowd, draw
 from ..nursery.world import Nursery
+from ..pictures import open_image
 from ..store import Artifact, Store, csv_text, write_whole, writing
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #doubt001
