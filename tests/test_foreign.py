@@ -16,8 +16,8 @@ from babyvlm.benchmarks.v1 import load_vtwt
 from babyvlm.data.annotations import load_bank
 from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
 from babyvlm.data.conversations import load_records, pairs_from_records
-from babyvlm.data.pretraining import Clip, segment, segment_all, write_frames
 from babyvlm.data.saycam import PAIR_FEATURES, load_pairs, read_transcript, seconds
+from babyvlm.data.segments import Clip, segment, segment_all, write_frames
 from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
 from babyvlm.items import Item, Journal, Reply, item_key
 from babyvlm.pictures import ImageError, open_image

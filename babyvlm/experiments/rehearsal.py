@@ -29,8 +29,9 @@ from ..analysis.survey.page import survey_data
 from ..benchmarks.devcv.files import toy_devcv
 from ..benchmarks.devcv.score import find_tasks, load_items
 from ..config import Profile
-from ..data.pretraining import PretrainingConfig, long_enough, segment_all, write_frames, write_set
+from ..data.pretraining import PretrainingConfig, write_set
 from ..data.saycam import load_pairs
+from ..data.segments import long_enough, segment_all, write_frames
 from ..data.taxonomy import (RELEASED, build_questions, random_taxonomy, released_file,
                                    save_annotations)
 from .sources import MARK
