@@ -51,7 +51,7 @@ MOVED = {old: new.split() for old, _, new in (line.strip().partition(': ') for l
     benchmarks.catalogue: benchmarks.devcv.tasks benchmarks.devcv.read
     benchmarks.credit: credit
     benchmarks.embedded: benchmarks.devcv.embeddings
-    benchmarks.items: items
+    benchmarks.items: items pictures benchmarks.protocols
     benchmarks.protocol: benchmarks.hierarchy.run
     benchmarks.questions: benchmarks.hierarchy.questions
     benchmarks.shortcuts: benchmarks.devcv.shortcuts

@@ -29,10 +29,11 @@ from papermill.iorw import write_ipynb
 from transformers import AutoModelForImageTextToText, GPT2LMHeadModel, Trainer
 from transformers.utils import logging
 
+from babyvlm.benchmarks.protocols import evaluate
 from babyvlm.data.conversations import IMAGE, Record, Turn
 from babyvlm.data.filters import embed_pairs, select_above
 from babyvlm.estimate import Estimate
-from babyvlm.items import Item, Journal, evaluate
+from babyvlm.items import Item, Journal
 from babyvlm.matching.exact import match_stored
 from babyvlm.models.babyllava import gpt2_text
 from babyvlm.models.tiny import Sizes, tiny_config, tiny_processor, tiny_tokenizer

@@ -33,7 +33,7 @@ class Bug:
 
 V1, DEVCV, ITEMS, HIERARCHY = 'benchmarks/v1.py', 'benchmarks/devcv/score.py', 'items.py', 'benchmarks/hierarchy/metrics.py'
 PARSING, ESTIMATE, HUB, PROBING = 'benchmarks/parsing.py', 'estimate.py', 'models/hub_models.py', 'analysis/probing.py'
-SHARED = 'models/shared_reading.py'
+SHARED, PROTOCOLS, PICTURES = 'models/shared_reading.py', 'benchmarks/protocols.py', 'pictures.py'
 NAME = "str({}).rpartition('/')[2]".format
 ANSWERS = '''
 _plant = parse_item
@@ -97,7 +97,7 @@ HISTORY = {
                'items::not_finite_names_the_item'),
     '14b': Bug('a score that is no number is ranked, V1', V1, 'if not np.isfinite(np.asarray(r.scores, float)).all():', 'if False:',
                'v1::not_a_number_raises_in_every_mode_and_names_the_item'),
-    '15a': Bug('embeddings of any length are cosines', ITEMS, 'if len(wrong): raise', 'if False: raise', 'items::rows_that_are_not_unit_length_are_refused'),
+    '15a': Bug('embeddings of any length are cosines', PROTOCOLS, 'if len(wrong): raise', 'if False: raise', 'items::rows_that_are_not_unit_length_are_refused'),
     '15b': Bug('picture embeddings of any length', 'models/cvcl.py', 'return F.normalize(self.projection(pooled), dim=-1)', 'return self.projection(pooled)',
                'cvcl::published_sizes_load_and_agree_with_torchvision cvcl::round_trip'),
     '16a': Bug('rows of one group on both sides of a split', PROBING, "== 'rows' else np.asarray(groups)", "== 'rows' else np.arange(n)",
@@ -105,9 +105,9 @@ HISTORY = {
     '16b': Bug('pairs of one session on both sides of a split', 'data/saycam.py', "pairs['session'][:] if by == 'session'", "pairs['uid'][:] if by == 'session'",
                'saycam::no_session_is_parted'),
     '17a': Bug('a label twice counts twice', V1, 'if item.uid in seen: raise', 'if False: raise', 'v1::a_faulty_label_file_says_where_and_what'),
-    '17b': Bug('an item twice overwrites a reply', ITEMS, 'if double: raise', 'if False: raise', 'items::a_uid_twice_is_refused'),
+    '17b': Bug('an item twice overwrites a reply', PROTOCOLS, 'if double: raise', 'if False: raise', 'items::a_uid_twice_is_refused'),
     '17c': Bug('a pair twice counts twice', 'data/saycam.py', 'if uid in seen: raise', 'if False: raise', 'saycam::duplicates_and_missing_folders'),
-    '18a': Bug('pictures of one name are one picture, dual encoders', ITEMS, 'def __call__(self, name):',
+    '18a': Bug('pictures of one name are one picture, dual encoders', PROTOCOLS, 'def __call__(self, name):',
                f"def __call__(self, name):\n        name = next(n for n in self.names if {NAME('n')} == {NAME('name')})", 'items::equal_file_names_in_two_folders_are_two_pictures'),
     '18b': Bug('pictures of one name are one picture, hub models', HUB, 'if images in self.seen: return self.seen[images]',
                f"same = [k for k in self.seen if [{NAME('i')} for i in k] == [{NAME('i')} for i in images]]\n    if same: return self.seen[same[0]]",
@@ -120,7 +120,7 @@ HISTORY = {
                'torch.arange(attention_mask.shape[1]).expand_as(attention_mask)', 'babyllava::positions_do_not_count_padding'),
     '20a': Bug('padding is attended to', SHARED, 'mask = torch.zeros_like(ids)', 'mask = torch.ones_like(ids)', 'vlms::order_and_company_do_not_matter'),
     '20b': Bug('positions left over from the batch before', HUB, 'core.rope_deltas = None', 'pass', 'vlms::a_batch_with_pictures_leaves_nothing_for_the_next'),
-    '20c': Bug('a resumed batch is asked in other company', ITEMS, 'replies = ask(batch)\n', ONLY_NEW + '\n', 'items::any_cut_resumes'),
+    '20c': Bug('a resumed batch is asked in other company', PROTOCOLS, 'replies = ask(batch)\n', ONLY_NEW + '\n', 'items::any_cut_resumes'),
 }
 
 OURS = {
@@ -156,7 +156,7 @@ OURS = {
                     'cvcl::loss_against_a_slow_one'),
     'accumulation': Bug('accumulated batches are means of means', 'models/babyllava.py', 'total/(on.sum() if num_items_in_batch is None else num_items_in_batch)', 'total/on.sum()',
                         'babyllava::accumulated_loss_is_the_batch_loss'),
-    'turned': Bug('a picture stays on its side', ITEMS, 'im = ImageOps.exif_transpose(im)', 'pass', 'items::every_opener_shows_the_same_picture'),
+    'turned': Bug('a picture stays on its side', PICTURES, 'im = ImageOps.exif_transpose(im)', 'pass', 'items::every_opener_shows_the_same_picture'),
     'level ten': Bug('levels are sorted as texts', HIERARCHY, "sorted(int(k[18:]) for k in row if k.startswith('ground_truth_level') and k[18:].isdecimal())",
                      "[int(l) for l in sorted(k[18:] for k in row if k.startswith('ground_truth_level') and k[18:].isdecimal())]", 'hierarchy::level_ten_follows_level_nine'),
     'memory': Bug('half a pair earns half', DEVCV, 'math.prod(r for r, p in zip(right[base:], pairs) if p == k)', 'np.mean([r for r, p in zip(right[base:], pairs) if p == k])',

@@ -9,9 +9,10 @@ import pytest
 
 from babyvlm.benchmarks.abilities import (SKILLS, ability_credits, blind_abilities, build_abilities, frequent_abilities, ideal_abilities, is_true,
                                           load_abilities, parse_answer, score_abilities)
+from babyvlm.benchmarks.protocols import evaluate
 from babyvlm.estimate import Estimate, versus_chance
 from babyvlm.experiments.abilities import ability_scores, cost
-from babyvlm.items import Reply, Status, evaluate
+from babyvlm.items import Reply, Status
 from babyvlm.nursery.world import Nursery, load_truth
 
 

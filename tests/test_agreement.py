@@ -20,9 +20,10 @@ from babyvlm.experiments import planted
 from babyvlm.experiments.planted import Arm, Planted
 from babyvlm.experiments.v1 import METRICS, TASKS as TITLES, V1, Spec, over_both
 from babyvlm.experiments.v2 import V2
-from babyvlm.items import Reply, Status, open_image, score_shape
+from babyvlm.items import Reply, Status, score_shape
 from babyvlm.nursery.clips import draw_bank
 from babyvlm.nursery.world import Nursery
+from babyvlm.pictures import open_image
 from babyvlm.run import scorecard
 from babyvlm.run.cli import app
 from babyvlm.run.results import load_results

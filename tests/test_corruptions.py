@@ -8,7 +8,8 @@ from pathlib import Path
 import kills
 import pytest
 
-from babyvlm.items import Journal, evaluate
+from babyvlm.benchmarks.protocols import evaluate
+from babyvlm.items import Journal
 
 
 def line(n, change):

@@ -20,9 +20,10 @@ from babyvlm.benchmarks.devcv.shortcuts import open_ways, option_table, shortcut
 from babyvlm.benchmarks.devcv.tasks import TASKS, build, task_name
 from babyvlm.data.annotations import Bank, Box, Frame, load_bank
 from babyvlm.estimate import versus_chance
-from babyvlm.items import Item, Reply, Status, open_image
+from babyvlm.items import Item, Reply, Status
 from babyvlm.nursery.clips import draw_bank
 from babyvlm.nursery.world import Nursery
+from babyvlm.pictures import open_image
 from babyvlm.run.commands import one_line
 
 SIZES = {t: 24 for t in TASKS} | {'memory': 12, 'vdr-binary': 16, 'vdr-open': 16}

@@ -6,9 +6,10 @@ from typer.testing import CliRunner
 
 from babyvlm.benchmarks.devcv.files import write_devcv
 from babyvlm.benchmarks.devcv.tasks import TASKS
-from babyvlm.items import Reply, open_image
+from babyvlm.items import Reply
 from babyvlm.nursery.clips import draw_bank
 from babyvlm.nursery.world import Nursery
+from babyvlm.pictures import open_image
 from babyvlm.run import cli, evaluate as evaluation
 
 

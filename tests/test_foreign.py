@@ -16,10 +16,11 @@ from babyvlm.benchmarks.v1 import load_vtwt
 from babyvlm.data.annotations import load_bank
 from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
 from babyvlm.data.conversations import load_records, pairs_from_records
-from babyvlm.data.pretraining import Clip, segment, segment_all, write_frames
 from babyvlm.data.saycam import PAIR_FEATURES, load_pairs, read_transcript, seconds
-from babyvlm.items import ImageError, Item, Journal, Reply, item_key, open_image
+from babyvlm.data.segments import Clip, segment, segment_all, write_frames
 from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
+from babyvlm.items import Item, Journal, Reply, item_key
+from babyvlm.pictures import ImageError, open_image
 
 
 @pytest.mark.parametrize('stamp, right', [('0:01.5', 1.5), ('0:05,25', 5.25), ('1:02:03.250', 3723.25), ('0:01.500', 1.5), ('1.05', 65), ('0:3', 30), ('0:3.5', 3.5),
@@ -639,7 +640,8 @@ def test_annotations_are_written_whatever_the_case_of_the_ending(tmp_path):
 
 
 def test_a_row_of_a_journal_that_says_nothing_is_no_reply(tmp_path):
-    from babyvlm.items import Status, evaluate
+    from babyvlm.benchmarks.protocols import evaluate
+    from babyvlm.items import Status
     head = '{"journal": 1, "model": "m", "benchmark": "b"}\n'
     for row in ('{"uid": "u", "text": null}', '{"uid": "u"}', '{"uid": "u", "text": null, "scores": null, "chosen": null, "status": "answered"}'):
         (tmp_path/'j.jsonl').write_text(head + row + '\n')

@@ -19,14 +19,16 @@ from PIL import Image, ImageOps
 
 import babyvlm
 from forked import Script
-from babyvlm.items import (FORMATS, ImageError, Item, Journal, Reply, Status, evaluate, item_key, open_image, parsed,
-                           protocol_of, score_shape, scored)
+from babyvlm.benchmarks.protocols import evaluate, parsed, protocol_of
+from babyvlm.items import Item, Journal, Reply, Status, item_key, score_shape, scored
+from babyvlm.pictures import FORMATS, ImageError, open_image
 
 # A model whose float32 digits depend on the company an image keeps in its batch, as on real hardware, and that is slow.
 CHILD = '''
 import sys, time
 import numpy as np, torch
-from babyvlm.items import Item, evaluate
+from babyvlm.benchmarks.protocols import evaluate
+from babyvlm.items import Item
 class Model:
     name = 'noisy'
     def encode_images(self, images):
@@ -243,7 +245,7 @@ def test_pictures_are_opened_in_one_place():
     root = Path(babyvlm.__file__).parent
     found = Counter(f.relative_to(root).as_posix() for f in root.rglob('*.py') for n in ast.walk(ast.parse(f.read_text()))
                     if isinstance(n, ast.Call) and re.fullmatch(r'(PIL\.)?Image\.open', ast.unparse(n.func)))
-    assert found == {'items.py': 1, 'data/saycam.py': 1, 'analysis/survey/page.py': 1, 'assets/lmms_tasks/model.py': 1}
+    assert found == {'pictures.py': 1, 'data/saycam.py': 1, 'analysis/survey/page.py': 1, 'assets/lmms_tasks/model.py': 1}
 
 
 def test_bytes_open_like_their_file(tmp_path):

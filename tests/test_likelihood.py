@@ -11,11 +11,12 @@ from PIL import Image
 
 from babyvlm.benchmarks import likelihood
 from babyvlm.benchmarks.likelihood import cannot_pack, loglik, loglik_plain, plan, requests
-from babyvlm.items import Item, open_image
+from babyvlm.items import Item
 from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_toy
 from babyvlm.models.tokenizers import word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens
 from babyvlm.models.weights import seeded
+from babyvlm.pictures import open_image
 
 WORDS = 'look at the ball cup dog cat red blue big wash throw read see a what is this ?'.split()
 VOCAB = {w: i for i, w in enumerate(['<pad>', '<unk>', '<sos>', '<eos>', *WORDS])}

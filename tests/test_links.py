@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from babyvlm.items import following, leads_out
+from babyvlm.pictures import following, leads_out
 from babyvlm.run.cli import app
 from babyvlm.run.evaluate import evaluations, suite_of
 

@@ -16,8 +16,9 @@ from PIL import Image
 from babyvlm.benchmarks.devcv.files import toy_devcv
 from babyvlm.benchmarks.devcv.score import evaluate_devcv
 from babyvlm.benchmarks.leaderboard import collate, parity, write_submission
+from babyvlm.benchmarks.protocols import evaluate
 from babyvlm.benchmarks.v1 import FILES, LOADERS, score
-from babyvlm.items import Reply, evaluate
+from babyvlm.items import Reply
 from babyvlm.models.babyllava import BabyLlava, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_toy
 from babyvlm.models.tokenizers import build_vocab, word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens

@@ -8,10 +8,10 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from babyvlm.data.conversations import load_records
-from babyvlm.data.pretraining import (Clip, Flow, Step, best_frames, clip_records, even, fitting, interleave, long_enough,
-                                      numbered, parse_clip, recaption, score_clips, segment, sequence_records, single_records,
-                                      write_formats, write_frames)
+from babyvlm.data.pretraining import (Flow, Step, best_frames, clip_records, even, interleave, numbered,
+                                      recaption, sequence_records, single_records, write_formats)
 from babyvlm.data.saycam import Ledger
+from babyvlm.data.segments import Clip, fitting, long_enough, parse_clip, score_clips, segment, write_frames
 from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
 
 NAME = 'S_20140420_1803_01'

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from browser import browser, opened
 
 from babyvlm.estimate import Estimate
-from babyvlm.items import open_image
 from babyvlm.models.chat import Question, chat
+from babyvlm.pictures import open_image
 from babyvlm.run import scorecard as scores
 from babyvlm.run.cli import app
 from babyvlm.run.evaluate import Evaluation, Unit

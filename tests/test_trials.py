@@ -9,8 +9,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from babyvlm.analysis.explorer import Explorer
+from babyvlm.benchmarks.protocols import protocol_of
 from babyvlm.benchmarks.trials import audited, credit, load_trials, score
-from babyvlm.items import Journal, Reply, protocol_of, score_shape
+from babyvlm.items import Journal, Reply, score_shape
 from babyvlm.models.tiny import tiny_vlm
 from babyvlm.run import evaluate as evaluation
 from babyvlm.run.cli import app

@@ -7,7 +7,8 @@ from PIL import Image
 
 from babyvlm.benchmarks.hierarchy.questions import Letters
 from babyvlm.benchmarks.likelihood import HubRanked
-from babyvlm.items import Item, evaluate
+from babyvlm.benchmarks.protocols import evaluate
+from babyvlm.items import Item
 from babyvlm.models.chat import Question
 from babyvlm.models.hub_models import HubVLM, load_vlm
 from babyvlm.models.servers import RemoteVLM

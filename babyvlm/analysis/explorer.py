@@ -26,7 +26,8 @@ from ..benchmarks.devcv import score as devcv
 from ..benchmarks.v1 import winoground_outcomes
 from ..config import data_root
 from ..credit import best
-from ..items import ImageError, Item, Reply, Status, open_image
+from ..items import Item, Reply, Status
+from ..pictures import ImageError, open_image
 from ..reporting.tables import asset
 from ..store import write_whole
 

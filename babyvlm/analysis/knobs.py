@@ -17,10 +17,11 @@ from ..benchmarks.audit import guess
 from ..benchmarks.devcv.score import build_items, ideal_replies, score_items
 from ..benchmarks.devcv.shortcuts import pixel_matcher
 from ..benchmarks.devcv.tasks import TASKS
-from ..estimate import Estimate, bootstrap
 from ..credit import pick
-from ..items import Item, Reply, open_image
+from ..estimate import Estimate, bootstrap
+from ..items import Item, Reply
 from ..nursery.people import Crowd, draw
+from ..pictures import open_image
 
 # %% ../../nbs/analysis/09_knobs.ipynb #knob0006
 @dataclass(frozen=True)

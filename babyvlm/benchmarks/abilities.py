@@ -17,10 +17,11 @@ import numpy as np
 
 from .devcv.crops import plural
 from .parsing import Verdict, parse_yes_no
+from .protocols import parsed
 from .v1 import ItemList
 from ..credit import Credit, is_tie, reply_shares, best, shares
 from ..estimate import Estimate
-from ..items import Item, Reply, Status, parsed
+from ..items import Item, Reply, Status
 from ..nursery.drawing import Camera
 from ..nursery.objects import PAINTS
 from ..nursery.scenes import DISTRACTORS, Scene, draw_scene, place_thing

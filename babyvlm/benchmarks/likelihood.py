@@ -25,9 +25,10 @@ from fastcore.basics import patch
 from torch import Tensor
 from transformers import DynamicCache
 
-from ..items import Item, Reply, open_image, score_shape
+from ..items import Item, Reply, score_shape
 from ..models.chat import Question
 from ..models.shared_reading import halving, looks_back
+from ..pictures import open_image
 from ..products import full_precision, quick_products
 
 # %% ../../nbs/benchmarks/01_likelihood.ipynb #beda38cf

@@ -29,9 +29,11 @@ import numpy as np
 from .devcv.read import find_tasks, load_items, options_of
 from .devcv.score import converse, credit
 from .devcv.tasks import TASKS
+from .protocols import ChatModel, DualEncoder, LikelihoodModel, evaluate
 from .v1 import LOADERS, _label_file, choice_outcome, winoground_outcomes
 from ..credit import pick
-from ..items import ChatModel, DualEncoder, Item, Journal, LikelihoodModel, Reply, evaluate, open_image
+from ..items import Item, Journal, Reply
+from ..pictures import open_image
 from ..store import write_whole, writing
 
 # %% ../../nbs/benchmarks/06_lmms_eval.ipynb #124527c9

@@ -18,7 +18,8 @@ from .audit import Benchmark, audit, surprises
 from .parsing import final_message, parse_letter, plain
 from .v1 import ItemList, choice_outcome
 from ..estimate import Estimate, bootstrap, counted, wilson
-from ..items import Item, Reply, Status, slashes, stay_inside
+from ..items import Item, Reply, Status
+from ..pictures import slashes, stay_inside
 from ..store import csv_rows, parse_json, read_json, read_text
 
 # %% ../../nbs/benchmarks/08_trials.ipynb #trcells1

@@ -27,7 +27,8 @@ from .wordnet import find_wordnet, wordnet as installed
 from ..credit import Credit, is_tie, known_mode, shares
 from ..data.saycam import Ledger, parse_name
 from ..estimate import Estimate
-from ..items import Item, Reply, Status, score_shape, slashes
+from ..items import Item, Reply, Status, score_shape
+from ..pictures import slashes
 from ..store import unmarked
 
 # %% ../../nbs/benchmarks/05_v1.ipynb #d78c5d3e

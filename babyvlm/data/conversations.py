@@ -22,7 +22,7 @@ from fastcore.basics import patch
 
 from ..config import did_you_mean, nearest
 from .saycam import as_pairs
-from ..items import slashes
+from ..pictures import slashes
 from ..store import read_json, write_whole
 
 # %% ../../nbs/data/05_conversations.ipynb #27d976e5

@@ -29,8 +29,8 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from .saycam import Ledger, image_fault
-from ..items import ImageError, open_image
 from ..numerics import full_precision
+from ..pictures import ImageError, open_image
 from ..products import quick_products
 from ..reporting.figures import CHANCE
 from ..store import (Artifact, Store, canonical_json, read_json, sha256_file, sha256_text,

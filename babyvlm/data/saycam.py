@@ -25,7 +25,7 @@ from datasets import Dataset, DatasetDict, Features, Value
 from fastcore.basics import patch
 from PIL import Image, UnidentifiedImageError
 
-from ..items import FORMATS, MAX_PIXELS
+from ..pictures import FORMATS, MAX_PIXELS
 from ..store import csv_rows, read_json, read_text, write_whole
 
 # %% ../../nbs/data/01_saycam.ipynb #24ff5653

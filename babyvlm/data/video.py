@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from ..items import MAX_PIXELS
+from ..pictures import MAX_PIXELS
 from ..store import writing
 
 # %% ../../nbs/data/02_video.ipynb #6e6334fe

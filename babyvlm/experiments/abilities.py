@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ..benchmarks.abilities import SKILLS, ability_credits, build_abilities, load_abilities
+from ..benchmarks.protocols import evaluate
 from ..estimate import Estimate, crossed, paired_difference, versus_chance
-from ..items import Item, Journal, Reply, evaluate
+from ..items import Item, Journal, Reply
 from ..nursery.world import Nursery
 from ..store import Artifact
 

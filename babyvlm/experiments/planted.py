@@ -23,11 +23,12 @@ from ..analysis.features import extract, taps_of
 from ..analysis.probing import fit_probe
 from ..benchmarks.hierarchy.questions import credit, path_credit
 from ..benchmarks.likelihood import Generative
+from ..benchmarks.protocols import evaluate, finished
 from ..config import Profile, pick_device
 from ..data.taxonomy import Taxonomy, build_questions, random_taxonomy
 from ..estimate import Estimate, crossed
 from .v1 import over_both
-from ..items import Item, Reply, evaluate, finished
+from ..items import Item, Reply
 from ..models.babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration,
                                       BabyLlavaProcessor, llama_text)
 from ..models.tokenizers import SPECIAL_TOKENS, word_tokenizer

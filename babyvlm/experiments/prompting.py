@@ -17,11 +17,12 @@ from safetensors.torch import load_file
 
 from ..benchmarks.hierarchy.questions import Earned, earned, of_seeds
 from ..benchmarks.likelihood import Generative
+from ..benchmarks.protocols import contrastive_scores, evaluate, finished
 from ..config import pick_device
 from ..credit import is_tie, pick
 from ..data.taxonomy import build_questions, prototypes
 from .planted import Arm, Mixed, Planted
-from ..items import Item, contrastive_scores, evaluate, finished, item_key, scored
+from ..items import Item, item_key, scored
 from ..models.babyllava import BabyLlava
 from ..nursery.creatures import question, rank_of
 from ..store import sha256_text

@@ -29,12 +29,12 @@ from ..analysis.survey.page import survey_data
 from ..benchmarks.devcv.files import toy_devcv
 from ..benchmarks.devcv.score import find_tasks, load_items
 from ..config import Profile
-from ..data.pretraining import PretrainingConfig, long_enough, segment_all, write_frames, write_set
+from ..data.pretraining import PretrainingConfig, write_set
 from ..data.saycam import load_pairs
+from ..data.segments import long_enough, segment_all, write_frames
 from ..data.taxonomy import (RELEASED, build_questions, random_taxonomy, released_file,
                                    save_annotations)
 from .sources import MARK
-from ..items import open_image
 from ..models.dual_encoders import new_clip
 from ..models.hub_models import load_vlm
 from ..models.tiny import Sizes, tiny_llm, tiny_tokenizer, tiny_vlm
@@ -42,6 +42,7 @@ from ..models.tokenizers import build_vocab
 from ..nursery.creatures import Zoo
 from ..nursery.people import Crowd, draw
 from ..nursery.world import Nursery
+from ..pictures import open_image
 from ..store import Artifact, Store, csv_text, write_whole, writing
 
 # %% ../../nbs/experiments/10_rehearsal.ipynb #doubt001

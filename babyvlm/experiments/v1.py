@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from ..benchmarks.likelihood import Generative
+from ..benchmarks.protocols import evaluate, finished
 from ..benchmarks.v1 import CHANCE, FILES, LOADERS, METEOR, credit, has_wordnet
 from ..config import pick_device
 from ..estimate import Estimate, crossed
 from .sources import contents, find_data
 from .v1_data import V1Data
-from ..items import Journal, Reply, evaluate, finished
+from ..items import Journal, Reply
 from ..models.babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration,
                                       BabyLlavaProcessor, babyllava_gpt2, babyllava_llama, babyllava_toy)
 from ..models.cvcl import CVCL, CVCLConfig, CVCLModel, cvcl_tokenizer, cvcl_toy

@@ -15,7 +15,8 @@ from ..config import pick_device
 from ..estimate import Estimate, crossed
 from .v1 import over_both
 from .v2_data import V2Data
-from ..items import Journal, Reply, is_answered, unasked
+from ..benchmarks.protocols import is_answered, unasked
+from ..items import Journal, Reply
 from ..models.babyllava import BabyLlavaConfig, BabyLlavaForConditionalGeneration
 from ..models.vision import image_processor, num_image_tokens
 from ..models.weights import read_folder, seeded, strict_load

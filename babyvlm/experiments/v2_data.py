@@ -20,10 +20,11 @@ from ..benchmarks.devcv.tasks import TASKS
 from ..config import Profile, data_root
 from ..data.conversations import Record, load_records
 from ..data.filters import embed_pairs
-from ..data.pretraining import (Captioner, Clips, Flow, FrameMean, Frames, PretrainingConfig,
-                                      SceneCaptions, fitting, frame_scores, long_enough, read_flow, recaption,
-                                      score_clips, segment_all, write_frames, write_set)
+from ..data.pretraining import (Captioner, Flow, PretrainingConfig, SceneCaptions, frame_scores,
+                                      read_flow, recaption, write_set)
 from ..data.saycam import Ledger, as_pairs
+from ..data.segments import (Clips, FrameMean, Frames, fitting, long_enough, score_clips, segment_all,
+                                   write_frames)
 from ..data.video import video_seconds
 from .sources import find_data
 from .v1_data import V1Data

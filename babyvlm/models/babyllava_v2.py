@@ -28,7 +28,8 @@ from transformers import DynamicCache
 
 from ..config import pick_device
 from ..data.conversations import IGNORED, IMAGE, Record, RecordError, encode
-from ..items import ImageError, Item, Reply, Status, open_image
+from ..items import Item, Reply, Status
+from ..pictures import ImageError, open_image
 from ..store import write_whole
 
 # %% ../../nbs/models/07_babyllava_v2.ipynb #45c085fd

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageOps
 
 from ..data.conversations import IMAGE
-from ..items import open_image
+from ..pictures import open_image
 
 # %% ../../nbs/models/09_chat.ipynb #23fa73ea
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from ..config import pick_device
 from ..data.child_directed import _templated, need_template
 from ..data.conversations import IMAGE
-from ..items import ImageError
 from .chat import Question, _limited, chat, open_upright
 from .servers import RemoteVLM
 from .shared_reading import HubLLM, _Hub
+from ..pictures import ImageError
 from ..products import quick_products
 
 # %% ../../nbs/models/12_hub_models.ipynb #7b93cbb9

@@ -30,7 +30,7 @@ from transformers import initialization as init
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..items import open_image
+from ..pictures import open_image
 
 # %% ../../nbs/models/03_vision.ipynb #3c6d502f
 IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)  # per RGB channel, of values in [0, 1]

@@ -28,7 +28,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import logging as hf_logging
 
-from ..items import looks_like
+from ..pictures import looks_like
 from ..store import parse_json, read_json, read_text
 
 # %% ../../nbs/models/01_weights.ipynb #1ab91497

@@ -186,7 +186,7 @@ def _reads(file):
 
 # %% ../../nbs/reporting/03_cards.ipynb #c9513ded
 def _opens(file):
-    from babyvlm.items import ImageError, open_image
+    from babyvlm.pictures import ImageError, open_image
     try: open_image(file)
     except ImageError as e: raise ValueError(f'{file.name}: {e.reason}') from None
 

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import pandas as pd
 from PIL import Image
 
-from ..items import open_image
+from ..pictures import open_image
 from .coverage import (Report, claims_of, collect, noise_floors, run_cells, runs_of,
                                         tables_named, unfilled)
 from .published import PAPERS, key_of

@@ -30,7 +30,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..config import profile as get_profile, repo_root
 from ..estimate import Estimate
-from ..items import open_image
+from ..pictures import open_image
 from .figures import CHANCE, STYLE, about, dot, faults, key, look
 from .published import is_percent, key_of, spelled
 from ..store import Artifact, canonical_json, csv_text, run_record, sha256_text, write_whole, writing

@@ -197,7 +197,7 @@ def _noted(benchmark, asked, out, shard, page, found):
 # %% ../../nbs/run/11_cli.ipynb #c0cli003
 def _evaluate(model, models, benchmark, asked, out, shard, how):
     "How many numbers are missing."
-    from babyvlm.items import read_shard
+    from babyvlm.benchmarks.protocols import read_shard
     from babyvlm.run.scorecard import Scores
     if shard: read_shard(shard)
     how = {k: v for k, v in how.items() if v is not None}

@@ -49,7 +49,7 @@ def _group(): "Ask people the items of a benchmark, and read what they answered.
 
 def _following(links):
     if not links: return nullcontext()
-    from babyvlm.items import following
+    from babyvlm.pictures import following
     return following()
 
 @contextmanager

@@ -27,12 +27,12 @@ from ..benchmarks.devcv import score as devcv
 from ..benchmarks.devcv.shortcuts import open_ways, shortcut_audit
 from ..benchmarks.hierarchy import run as protocol
 from ..benchmarks.likelihood import CAPTION, Generative, HubRanked, LetterRanked
+from ..benchmarks.protocols import elsewhere, embeddable, evaluate, protocol_of, read_shard
 from ..benchmarks.v1 import LOADERS, TASKS, _label_file, benchmark, score
 from ..config import data_root, did_you_mean
 from ..credit import MODES
 from ..estimate import Estimate
-from ..items import (Item, Journal, Reply, Status, elsewhere, embeddable, evaluate, item_key,
-                           open_image, protocol_of, read_shard, stay_inside)
+from ..items import Item, Journal, Reply, Status, item_key
 from ..models.babyllava import BABYLLAVA
 from ..models.babyllava_v2 import BABYLLAVA_V2, BabyLlavaV2
 from ..models.chat import Question, tells_letters
@@ -42,6 +42,7 @@ from ..models.families import find_family
 from ..models.families import register as register_model
 from ..models.hub_models import DTYPES, ENDPOINT, HUB_CHAT
 from ..models.weights import check_finite, quiet, reading_model
+from ..pictures import open_image, stay_inside
 from ..store import sha256_file, sha256_text
 
 # %% ../../nbs/run/01_evaluate.ipynb #10d1ae25

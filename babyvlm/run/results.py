@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..benchmarks.protocols import elsewhere, is_answered, read_shard, unasked
 from ..estimate import Estimate
-from ..items import Journal, Reply, Status, elsewhere, is_answered, read_shard, unasked
+from ..items import Journal, Reply, Status
 from .evaluate import (SUITES, Evaluation, Unit, all_lost, labels_id, scored_evaluation,
                                   suite_of, tasks_of, _tasks)
 from ..store import read_json, sha256_text, write_whole

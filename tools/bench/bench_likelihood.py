@@ -18,14 +18,15 @@ from PIL import Image
 
 import babyvlm  # noqa: F401
 from babyvlm.benchmarks.likelihood import loglik, requests
-from babyvlm.items import Item, open_image
 from babyvlm.data.conversations import IMAGE
+from babyvlm.items import Item
 from babyvlm.models.babyllava import (BabyLlava, BabyLlavaConfig, BabyLlavaForConditionalGeneration, BabyLlavaProcessor, babyllava_gpt2,
                                       babyllava_llama, babyllava_toy, llama_text)
 from babyvlm.models.babyllava_v2 import BabyLlavaV2, RecordProcessor
 from babyvlm.models.tokenizers import bpe_tokenizer, word_tokenizer
 from babyvlm.models.vision import image_processor, num_image_tokens, vit
 from babyvlm.models.weights import seeded
+from babyvlm.pictures import open_image
 from babyvlm.products import full_precision, quick_products
 
 

@@ -8,7 +8,8 @@ import tempfile
 
 import numpy as np
 
-from babyvlm.items import Reply, open_image
+from babyvlm.items import Reply
+from babyvlm.pictures import open_image
 from worlds import everything, report, write_world
 
 

@@ -7,8 +7,8 @@ from babyvlm.benchmarks.devcv import score as devcv
 from babyvlm.benchmarks.devcv.files import toy_devcv
 from babyvlm.benchmarks.devcv.score import find_tasks, load_items, score_items
 from babyvlm.benchmarks.hierarchy import run as protocol
+from babyvlm.benchmarks.protocols import evaluate
 from babyvlm.benchmarks.v1 import FILES, LOADERS, TASKS, score
-from babyvlm.items import evaluate
 from babyvlm.nursery.creatures import Zoo
 from babyvlm.nursery.world import Nursery
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...items import FORMATS, Item, open_image
+from ...items import Item
+from ...pictures import FORMATS, open_image
 from ...store import write_whole
 
 # %% ../../../nbs/analysis/survey/01_page.ipynb #936238bf

@@ -21,7 +21,7 @@ from .crops import (SOURCES, Draft, Task, as_bytes, balanced, draw, need,
                                             plural)
 from ...data.annotations import Box, mirrored, opposite, quadrant
 from ...data.conversations import IMAGE
-from ...items import open_image
+from ...pictures import open_image
 
 # %% ../../../nbs/benchmarks/devcv/03_build.ipynb #4c3fdcee
 def _vocabulary(word, k, source):

@@ -18,9 +18,9 @@ from fastcore.basics import patch
 from PIL import Image, ImageOps
 
 from ...data.annotations import Bank, Box, Frame
-from ...items import open_image
 from ...nursery.clips import Drawn
 from ...nursery.drawing import contact_sheet
+from ...pictures import open_image
 
 # %% ../../../nbs/benchmarks/devcv/01_crops.ipynb #e117a041
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .tasks import TASKS
-from ...items import DualEncoder, Item, open_image
+from ..protocols import DualEncoder
+from ...items import Item
+from ...pictures import open_image
 
 # %% ../../../nbs/benchmarks/devcv/09_embeddings.ipynb #16854280
 def _word(item): return item.meta.get('word') or item.prompt

@@ -18,7 +18,8 @@ from ..v1 import ItemList
 from ...config import nearest
 from ...data.conversations import IMAGE, Record, RecordError, Turn, check_record
 from ...data.saycam import Ledger
-from ...items import _LINKED, _picture, Item, leads_out, slashes
+from ...items import _picture, Item
+from ...pictures import _LINKED, leads_out, slashes
 from ...store import read_text
 
 # %% ../../../nbs/benchmarks/devcv/06_read.ipynb #703b7740

@@ -22,10 +22,11 @@ from .files import save_drafts, truth_file
 from .read import Items, _shape, find_tasks, load_items
 from .tasks import TASKS, build, known_answers, task_name
 from ..parsing import parse_item, parse_letter
+from ..protocols import by_picture, elsewhere, evaluate, of_shard
 from ...credit import Credit, is_tie, pick, reply_shares, shares
 from ...data.conversations import Record
 from ...estimate import Estimate, wilson
-from ...items import (Item, Journal, Reply, Status, by_picture, elsewhere, evaluate, of_shard)
+from ...items import Item, Journal, Reply, Status
 
 # %% ../../../nbs/benchmarks/devcv/07_score.ipynb #908263bd
 def round_item(

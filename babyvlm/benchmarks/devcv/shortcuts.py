@@ -21,7 +21,8 @@ from .read import find_tasks, load_items
 from .score import score_items
 from .tasks import TASKS
 from ...estimate import Estimate, versus_chance
-from ...items import ImageError, Item, Reply, open_image
+from ...items import Item, Reply
+from ...pictures import ImageError, open_image
 
 # %% ../../../nbs/benchmarks/devcv/08_shortcuts.ipynb #6fb128f1
 def _task(items): return items[0].benchmark.removeprefix('devcv/') if items else ''

@@ -23,8 +23,9 @@ from ...data.question_wordings import (LETTERS, QuestionStyle, image_question, l
                                             rotations, statement, style, text_question)
 from ...data.taxonomy import Annotation, Taxonomy
 from ...estimate import Estimate, bootstrap, crossed
-from ...items import Item, Reply, Status, open_image
+from ...items import Item, Reply, Status
 from ...models.chat import Question
+from ...pictures import open_image
 
 # %% ../../../nbs/benchmarks/hierarchy/02_questions.ipynb #ca85f75a
 def locate(

@@ -18,14 +18,16 @@ from .metrics import score_rows
 from .questions import (Ask, Letters, Words, benchmark, confirmed, debiased,
                                                     order_changes, question_items, result_rows, score_items)
 from ..parsing import parse_item, parse_yes_no
+from ..protocols import evaluate, parsed
 from ...config import data_root
 from ...credit import known_mode
 from ...data.question_wordings import STYLES, style
 from ...data.taxonomy import (RELEASED, Annotation, Taxonomy, check_annotations, load_annotations,
                                    load_hierarchy, released_file, taxonomy_name)
 from ...estimate import Estimate
-from ...items import Item, Reply, evaluate, parsed, stay_inside
+from ...items import Item, Reply
 from ...models.chat import tells_letters
+from ...pictures import stay_inside
 
 # %% ../../../nbs/benchmarks/hierarchy/03_run.ipynb #13223f44
 WORDS = dict(choices=('similar', 'random'), kind=('image', 'text'), how=('letters', 'words'),
