@@ -22,9 +22,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..config import pick_device
-from ..data.child_directed import _templated, need_template
 from ..data.conversations import IMAGE, Record, Turn
 from ..data.question_wordings import HELPFUL, LETTERS, image_question, lettered, text_question
+from ..data.rewriters import _templated, need_template
 from ..data.taxonomy import Annotation, Taxonomy
 from ..models.chat import Question, chat
 from ..models.vision import open_rgb
