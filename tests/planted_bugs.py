@@ -151,7 +151,7 @@ OURS = {
     'no proof': Bug('an assignment without proof comes back', 'matching/exact.py', 'if optimal and not gap <= 4e-12 * scale * max(len(x), 1):', 'if False:', 'laws::an_answer_without_proof_is_an_error'),
     'free seat': Bug('the price of a free seat is no slack', 'matching/exact.py', 'slack = np.r_[best + p[columns] - own, p[used < match.capacity], 0.]', 'slack = np.r_[best + p[columns] - own, 0.]',
                      'matching::a_false_proof_is_seen_through laws::a_price_on_a_free_seat_is_slack'),
-    'one epoch': Bug('every epoch has the same order', 'training/trainer.py', 'default_rng([self.seed, self.epoch])', 'default_rng(self.seed)', 'trainer::every_epoch_is_a_permutation'),
+    'one epoch': Bug('every epoch has the same order', 'training/samples.py', 'default_rng([self.seed, self.epoch])', 'default_rng(self.seed)', 'trainer::every_epoch_is_a_permutation'),
     'one side': Bug('the contrastive loss ranks texts only', 'models/cvcl.py', '(F.cross_entropy(logits, gold) + F.cross_entropy(logits.T, gold))/2', 'F.cross_entropy(logits, gold)',
                     'cvcl::loss_against_a_slow_one'),
     'accumulation': Bug('accumulated batches are means of means', 'models/babyllava.py', 'total/(on.sum() if num_items_in_batch is None else num_items_in_batch)', 'total/on.sum()',

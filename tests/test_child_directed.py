@@ -19,8 +19,9 @@ from servers import answering
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from babyvlm.data.child_directed import (MAX_WORDS, SCHEMA, Endpoint, EndpointError, LocalChat, Rewrite, Rules, messages, parse_answer,
-                                         read_caption, say, transfer)
+from babyvlm.data.child_directed import Rules, read_caption, say, transfer
+from babyvlm.data.rewriters import (MAX_WORDS, SCHEMA, Endpoint, EndpointError, LocalChat, Rewrite,
+                                    messages, parse_answer)
 from babyvlm.data.saycam import PAIR_FEATURES, tokenize
 from babyvlm.nursery.world import Nursery
 
@@ -156,7 +157,7 @@ def test_a_killed_run_goes_on(tmp_path):
         return 200, completion(), {}
     with serve(default=slow) as (url, seen):
         code = textwrap.dedent(f'''
-            from babyvlm.data.child_directed import Endpoint
+            from babyvlm.data.rewriters import Endpoint
             Endpoint('m', {str(tmp_path)!r}, {url!r}, 'key-1', parallel=1).rewrite([(str(i), f'caption {{i}}') for i in range(6)])''')
         run = subprocess.Popen([sys.executable, '-c', code])
         deadline = time.time() + 60

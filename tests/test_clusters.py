@@ -57,7 +57,8 @@ TRAIN = '''
 import json, os, sys
 import torch
 from torch import nn
-from babyvlm.training.trainer import BabyTrainer, Columns, training_arguments
+from babyvlm.training.samples import Columns
+from babyvlm.training.trainer import BabyTrainer, training_arguments
 torch.manual_seed(0)
 class Line(nn.Module):
     def __init__(self): super().__init__(); self.f = nn.Linear(4, 1)
@@ -149,7 +150,8 @@ def test_processes_that_fail_say_why_in_one_line(tmp_path, monkeypatch):
 def test_one_variable_makes_a_training_write_to_tensorboard(tmp_path, monkeypatch):
     pytest.importorskip('tensorboard', reason='TensorBoard is not installed')
     from torch import nn
-    from babyvlm.training.trainer import BabyTrainer, Columns, training_arguments
+    from babyvlm.training.samples import Columns
+    from babyvlm.training.trainer import BabyTrainer, training_arguments
     class Line(nn.Module):
         def __init__(self): super().__init__(); self.f = nn.Linear(2, 1)
         def forward(self, x): return dict(loss=self.f(x).square().mean())

@@ -11,7 +11,7 @@ from PIL import Image
 from servers import answering
 from typer.testing import CliRunner
 
-from babyvlm.data.child_directed import EndpointError
+from babyvlm.data.rewriters import EndpointError
 from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
 from babyvlm.models.chat import Question
 from babyvlm.models.hub_models import load_vlm

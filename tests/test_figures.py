@@ -133,7 +133,7 @@ def test_a_colour_of_its_own_is_found(line, found): assert own_colours(line) == 
 
 
 KNOWN = np.array([to_rgb(c) for c in sorted({c for c, _ in (LOOK | SETTINGS).values()} | PARTS | FLOW)]) * 255
-LATER = {('03_dino', 36)}   # older than its code: it is drawn anew where the numbers beside it come out
+LATER = {('04_dino', 36)}   # older than its code: it is drawn anew where the numbers beside it come out
 PHOTOS = re.compile('imshow|show_item|open_image|heatmap|plot_audit|Image|contact_sheet')   # cells that show pictures or amounts
 
 

@@ -14,8 +14,8 @@ from babyvlm.benchmarks.devcv.read import find_tasks, load_items
 from babyvlm.benchmarks.trials import load_trials
 from babyvlm.benchmarks.v1 import load_vtwt
 from babyvlm.data.annotations import load_bank
-from babyvlm.data.child_directed import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
 from babyvlm.data.conversations import load_records, pairs_from_records
+from babyvlm.data.rewriters import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
 from babyvlm.data.saycam import PAIR_FEATURES, load_pairs, read_transcript, seconds
 from babyvlm.data.segments import Clip, segment, segment_all, write_frames
 from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
@@ -316,7 +316,7 @@ def test_an_answer_without_end_is_cut_off(tmp_path, parts, pause):
 def test_a_server_says_when_to_come_back(tmp_path):
     from datetime import UTC, datetime, timedelta
     from email.utils import format_datetime
-    from babyvlm.data.child_directed import _wait
+    from babyvlm.data.rewriters import _wait
     def wait(said): return _wait(N(response=N(headers={'retry-after': said})), 2, 1.)
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert 25 < wait(soon) <= 30 and wait('12') == 12 and wait('1.5') == 1.5 and wait('99999') == 60 == wait('Fri, 31 Dec 2100 23:59:59 GMT')

@@ -8,8 +8,8 @@ import pytest
 
 from babyvlm.benchmarks.parsing import parse_item
 from babyvlm.config import read_yaml
-from babyvlm.data.child_directed import parse_answer
 from babyvlm.data.conversations import load_records
+from babyvlm.data.rewriters import parse_answer
 from babyvlm.data.saycam import read_transcript, seconds
 from babyvlm.items import Item, Journal
 from babyvlm.store import csv_rows, parse_json

@@ -189,7 +189,7 @@ def test_grouping_by_length_saves_padding(tmp_path):
     pairs, frames = world(400)
     b = bundle()
     data = ImageTexts(pairs, b.processor, frames, features=FrozenFeatures({n: 0 for n in frames}, torch.zeros(1, 4, 256), True, True))
-    from babyvlm.training.trainer import EpochSampler
+    from babyvlm.training.samples import EpochSampler
     def padding(order):
         groups = [data.lengths[order[i:i + 8]] for i in range(0, 400, 8)]
         return sum((g.max() - g).sum() for g in groups)

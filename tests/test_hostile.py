@@ -154,14 +154,14 @@ TEMPLATES = {'loops': LOOP + '{% endfor %}{% endfor %}', 'loops that write': LOO
 @pytest.mark.parametrize('template', TEMPLATES.values(), ids=TEMPLATES)
 def test_a_template_neither_computes_nor_writes_without_end(monkeypatch, template):
     import sys, time
-    from babyvlm.data import child_directed
+    from babyvlm.data import rewriters
     from babyvlm.models.tiny import tiny_tokenizer
-    monkeypatch.setattr(child_directed, '_SECONDS', .3)
+    monkeypatch.setattr(rewriters, '_SECONDS', .3)
     talk, watched, began = [dict(role='user', content='How many?')], sys.gettrace(), time.thread_time()
     reader = tiny_tokenizer(['How many cups?'])
-    assert 'How many?' in child_directed._templated(reader, talk, 'm')
+    assert 'How many?' in rewriters._templated(reader, talk, 'm')
     reader.chat_template = template
-    with pytest.raises(ValueError, match="'m': its chat template fails"): child_directed._templated(reader, talk, 'm')
+    with pytest.raises(ValueError, match="'m': its chat template fails"): rewriters._templated(reader, talk, 'm')
     assert time.thread_time() - began < 10 and sys.gettrace() is watched
 
 

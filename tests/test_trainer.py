@@ -13,14 +13,16 @@ from torch import nn
 
 from forked import Script
 from babyvlm.models.weights import seeded
-from babyvlm.training.trainer import (BabyTrainer, BadBatch, Collate, Columns, EpochSampler, LossHistory,
-                                      fingerprint, last_checkpoint, training_arguments)
+from babyvlm.training.samples import Collate, Columns, EpochSampler
+from babyvlm.training.trainer import (BabyTrainer, BadBatch, LossHistory, fingerprint, last_checkpoint,
+                                      training_arguments)
 
 HERE = Path(__file__).parent
 SCRIPT = '''
 import sys, json, time, torch
-from babyvlm.training.trainer import BabyTrainer, Columns, training_arguments
 from babyvlm.models.weights import seeded
+from babyvlm.training.samples import Columns
+from babyvlm.training.trainer import BabyTrainer, training_arguments
 from torch import nn
 from transformers import TrainerCallback
 
@@ -157,7 +159,8 @@ def test_every_epoch_is_a_permutation(n, batch):
 
 LAUNCHED = '''
 import os, sys, json, torch
-from babyvlm.training.trainer import BabyTrainer, Columns, training_arguments
+from babyvlm.training.samples import Columns
+from babyvlm.training.trainer import BabyTrainer, training_arguments
 from torch import nn
 x = torch.arange(48, dtype=torch.float32).view(24, 2)/24
 data = Columns([f'u{i}' for i in range(24)], x=x, y=x.sum(1, keepdim=True))

@@ -37,7 +37,8 @@ from ..models.weights import quiet, read_folder, seeded, strict_load
 from ..nursery.creatures import Zoo, captions, corpus, facts, question, rank_of, stated
 from ..store import Artifact, Store, writing
 from ..training.lora import SKIPPED, Lora, add_lora, lora_arguments
-from ..training.trainer import BabyTrainer, Columns, training_arguments
+from ..training.samples import Columns
+from ..training.trainer import BabyTrainer, training_arguments
 
 # %% ../../nbs/experiments/06_planted.ipynb #2667a6c0
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from ..training.dino import RESNEXT50, TOY, VIT_L16, pretrain
 from ..training.generative import PHASE1, PHASE2, FrozenFeatures, encode_once, train_phase
 from ..training.language import train_language
 from ..training.launch import spread
-from ..training.trainer import open_rows
+from ..training.samples import open_rows
 
 # %% ../../nbs/experiments/03_v1.ipynb #fc52dc68
 SECTIONS = ('data', 'clip', 'vision', 'cvcl', 'babyllava')   # sections of a profile behind V1's numbers

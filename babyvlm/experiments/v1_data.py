@@ -20,9 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from ..config import Profile
-from ..data.child_directed import Endpoint, LocalChat, Rules, transfer
+from ..data.child_directed import Rules, transfer
 from ..data.conversations import load_records, pairs_from_records
 from ..data.filters import Embedded, embed_pairs, select_above
+from ..data.rewriters import Endpoint, LocalChat
 from ..data.saycam import load_pairs, split_pairs, tokenize
 from .sources import Sources, contents, find_data
 from ..models.cvcl import new_cvcl

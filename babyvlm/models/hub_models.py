@@ -25,8 +25,8 @@ from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForImageTex
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from ..config import pick_device
-from ..data.child_directed import _templated, need_template
 from ..data.conversations import IMAGE
+from ..data.rewriters import _templated, need_template
 from .chat import Question, _limited, chat, open_upright
 from .servers import RemoteVLM
 from .shared_reading import HubLLM, _Hub

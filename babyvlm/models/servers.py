@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from fastcore.basics import patch
 
-from ..data.child_directed import Endpoint, EndpointError
+from ..data.rewriters import Endpoint, EndpointError
 from .chat import Question, _limited, chat, open_upright
 
 # %% ../../nbs/models/10_servers.ipynb #4034c92e

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from transformers import DynamicCache
 
 from ..config import pick_device
-from ..data.child_directed import _templated
+from ..data.rewriters import _templated
 from .chat import Question, chat
 from ..products import quick_products
 
