@@ -151,14 +151,16 @@ def test_max_cost_stops_before_the_next_request(tmp_path):
     assert len(seen) == 2
 
 
-def test_a_killed_run_goes_on(tmp_path):
+def test_a_killed_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr('babyvlm.data.rewriters.server_mark', lambda url: 'here')   # the same server again
     def slow(body):
         if body['messages'][1]['content'].endswith(' 3'): time.sleep(20)
         return 200, completion(), {}
     with serve(default=slow) as (url, seen):
         code = textwrap.dedent(f'''
-            from babyvlm.data.rewriters import Endpoint
-            Endpoint('m', {str(tmp_path)!r}, {url!r}, 'key-1', parallel=1).rewrite([(str(i), f'caption {{i}}') for i in range(6)])''')
+            from babyvlm.data import rewriters
+            rewriters.server_mark = lambda url: 'here'
+            rewriters.Endpoint('m', {str(tmp_path)!r}, {url!r}, 'key-1', parallel=1).rewrite([(str(i), f'caption {{i}}') for i in range(6)])''')
         run = subprocess.Popen([sys.executable, '-c', code])
         deadline = time.time() + 60
         while len(seen) < 4 and time.time() < deadline: time.sleep(.05)
