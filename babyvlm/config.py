@@ -12,17 +12,29 @@ __all__ = ['TAXONOMIES', 'STAND_INS', 'PAPER', 'FIVE', 'STUDY', 'REHEARSAL', 'PR
 # %% ../nbs/01_config.ipynb #c4e34bb0
 import difflib
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 # %% ../nbs/01_config.ipynb #d629fd01
 class Section(BaseModel):
     "A frozen group of settings; unknown keys and values out of range are refused."
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+def _different(values):
+    twice = next((v for v in values if values.count(v) > 1), None)
+    if twice is not None: raise ValueError(f'{twice} is there twice')
+    return values
+
+def _several(kind): return Annotated[tuple[kind, ...], Field(min_length=1), AfterValidator(_different)]
+
+_Seeds = _several(Annotated[int, Field(ge=0, lt=2**32)])   # the same one twice is no second training
+_Shares, _Penalties = _several(Annotated[float, Field(ge=0, le=1)]), _several(Annotated[float, Field(ge=0)])
+_Branches = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 # %% ../nbs/01_config.ipynb #f62d453e
 class NurseryConfig(Section):
@@ -122,13 +134,13 @@ class V2Config(Section):
     alone: int = Field(14, ge=1)                   # epochs of a model that is tuned on one task
     blind: int = Field(1, ge=1)                    # epochs of one that is tuned on grey pictures
     often: dict[str, Annotated[int, Field(ge=1)]] = {}  # task -> times its records stand in the mixture
-    seeds: tuple[int, ...] = (0,)                  # training seeds: a verdict needs three, `study` has five
+    seeds: _Seeds = (0,)                           # training seeds: a verdict needs three, `study` has five
 
 # %% ../nbs/01_config.ipynb #c7ea70e1
 class CreaturesConfig(Section):
     "The planted experiment of the hierarchy paper: knowledge given, knowledge withheld."
     world: int = 0                                 # seed of the taxonomy and of what creatures look like
-    branching: tuple[int, ...] = (4, 3, 2, 3)      # children a node has at each level
+    branching: _Branches = (4, 3, 2, 3)            # children a node has at each level
     size: int = Field(48, ge=32)                   # side of a picture, pixels
     pictures: int = Field(24, ge=2)                # of a species, to train the vision encoder
     captioned: int = Field(12, ge=2)               # of a species, with a caption
@@ -140,14 +152,14 @@ class CreaturesConfig(Section):
     batch: int = Field(180, ge=2)                  # sentences and captioned pictures a step
     lr: float = Field(1e-2, gt=0)                  # AdamW learning rate
     tuning: int = Field(120, ge=1)                 # steps of LoRA
-    penalties: tuple[float, ...] = (.03, 3e-3, 3e-4)  # candidates of the probes
-    shares: tuple[float, ...] = (0., .25, .5, .75, 1.)  # of the species whose facts are told
-    seeds: tuple[int, ...] = (0, 1, 2)             # which species, and all random weights
+    penalties: _Penalties = (.03, 3e-3, 3e-4)      # candidates of the probes
+    shares: _Shares = (0., .25, .5, .75, 1.)       # of the species whose facts are told
+    seeds: _Seeds = (0, 1, 2)                      # which species, and all random weights
 
 # %% ../nbs/01_config.ipynb #eaa41215
 class EvalConfig(Section):
     "How scores are taken and how sure we are of them."
-    seeds: tuple[int, ...] = (0, 1, 2)             # training seeds
+    seeds: _Seeds = (0, 1, 2)                      # training seeds
     n_boot: int = Field(2000, ge=100)              # bootstrap draws
     batch: int = Field(64, ge=1)                   # items scored together
 
@@ -251,8 +263,8 @@ def _explain(error:ValidationError, cls) -> str:
         if e['type'] == 'extra_forbidden':
             near = did_you_mean(e['loc'][-1], section.model_fields)
             lines.append(f"unknown key '{where}': {near}")
-        else: lines.append(f"{where} = {e['input']!r}: {e['msg']}")
-    return '; '.join(lines)
+        else: lines.append(f"{where} = {e['input']!r:.200}: {e['msg']}")
+    return '; '.join(lines[:9] + [f'and {len(lines) - 9} more'] * (len(lines) > 9))
 
 # %% ../nbs/01_config.ipynb #74f0edf5
 def _merge(base:dict, extra:dict, names:bool=False) -> dict:
@@ -265,6 +277,12 @@ def _merge(base:dict, extra:dict, names:bool=False) -> dict:
         inner = inner if isinstance(inner, dict) else {}
         out[head] = _merge(inner, v, head == 'models') if isinstance(v, dict) else v
     return out
+
+def _leaves(d, above=''):
+    "Every setting of nested mappings by its dotted name."
+    for k, v in d.items():
+        if isinstance(v, dict): yield from _leaves(v, f'{above}{k}.')
+        else: yield f'{above}{k}'
 
 # %% ../nbs/01_config.ipynb #a2affb1e
 DEEPEST = 50   # levels of a YAML text; settings have four
@@ -300,7 +318,8 @@ def read_yaml(
         d = yaml.load(text, _Strict)
     except yaml.YAMLError as e:
         line = f' line {e.problem_mark.line + 1}' if getattr(e, 'problem_mark', None) else ''
-        raise ValueError(f"{where}{line}: not YAML ({getattr(e, 'problem', None) or e})") from None
+        what = getattr(e, 'problem', None) or ' '.join(str(e).split())
+        raise ValueError(f'{where}{line}: not YAML ({what})') from None
     except (ValueError, OverflowError) as e: raise ValueError(f'{where}: {e}') from None   # a date, a number
     if not isinstance(d, dict | None):
         raise ValueError(f"{where}: expected a mapping of settings, found {type(d).__name__}")
@@ -322,6 +341,8 @@ def profile(
         raise ValueError(f"unknown profile '{name}': {did_you_mean(name, PROFILES)}")
     if overrides is None: overrides = os.environ.get('BABYVLM_OVERRIDES') or {}
     if not isinstance(overrides, dict): overrides = _read_yaml(overrides)
+    twice = [k for k, n in Counter(_leaves(overrides)).items() if n > 1]
+    if twice: raise ValueError(f"'{twice[0]}' is set twice, in two spellings; which one counts?")
     settings = _merge(Profile().model_dump(), PROFILES[name])  # whole: what is not named stays
     try: return Profile.model_validate(_merge(settings, overrides))
     except ValidationError as e: raise ValueError(f"profile '{name}': {_explain(e, Profile)}") from None

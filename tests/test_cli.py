@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from babyvlm.config import PROFILES
@@ -212,13 +213,25 @@ def test_bench_writes_one_table(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('words', ['survey build --benchmark v1/vtwt --labels x --items 0', 'survey build --benchmark v1/vtwt --labels x --checks -1', 'survey build --benchmark v1/vtwt --labels x --per-task 0',
-                                   'survey people x.csv --guess 7', 'power --items 0'])
+                                   'survey people x.csv --guess 7', 'power --items 0', 'power --items 9 --icc 5', 'power --items 9 --cluster 0', 'power --items 9 --comparisons 0'])
 def test_a_number_that_cannot_be_meant_is_refused(words):
     from typer.testing import CliRunner
 
     from babyvlm.run.cli import app
     out = CliRunner().invoke(app, words.split())
     assert out.exit_code == 2 and 'Invalid value' in out.output, out.output
+
+
+@pytest.mark.parametrize('words, said', [('data list --root nowhere', "'nowhere' is not a folder"), ('data list --root file', "'file' is not a folder"),
+                                         ('rescore --benchmark v1/vtwt --labels lab --journal nowhere', "no journal 'nowhere'"), ('rescore --benchmark v1/vtwt --labels lab --journal lab', "no journal 'lab'"),
+                                         ('leaderboard --issue lab', "'lab' is a folder, not a file"), ('data make file/x', 'a part of it is a file'),
+                                         ('survey build --benchmark v1/vtwt --labels lab --out file/x.html', "'file' is a file, not a folder")])
+def test_a_file_for_a_folder_or_nothing_there_is_named(tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'lab').mkdir(); (tmp_path/'file').write_text('x')
+    Image.new('RGB', (32, 32)).save('lab/a.png'); (tmp_path/'lab'/'vtwt.csv').write_text('image,positive_phrase,negative_phrase\na.png,see cup,see ball\n')
+    status, out = run(*words.split())
+    assert status == 2 and said in out and 'Errno' not in out, out
 
 
 def test_a_file_is_no_model_and_here_is_a_folder(world, tmp_path, monkeypatch):

@@ -63,9 +63,22 @@ def test_an_unknown_key_names_itself_and_the_nearest(key, near):
 
 @pytest.mark.parametrize('key, value', [('cvcl.epochs', 'many'), ('cvcl.epochs', 2.5), ('cvcl.epochs', 0), ('cvcl', 3), ('cvcl', None),
                                         ('data.split', 'row'), ('babyllava.phase1.warmup', 1), ('evaluation.seeds', [0, 'x']),
-                                        ('name.x', 1), ('nursery.size', float('nan'))])
+                                        ('name.x', 1), ('nursery.size', float('nan')), ('evaluation.seeds', []), ('evaluation.seeds', [0, 1, 0]), ('v2.seeds', [-1]),
+                                       ('creatures.seeds', [2**32]), ('creatures.branching', []), ('creatures.branching', [4, 0]), ('creatures.shares', [1.5]), ('creatures.penalties', [-1.])])
 def test_a_wrong_value_names_its_key(key, value):
     with pytest.raises(ValueError, match=rf"profile 'toy': {key.removesuffix('.x')}"): profile('toy', {key: value})
+
+
+@pytest.mark.parametrize('given', [{'cvcl': {'lr': .1}, 'cvcl.lr': .2}, {'cvcl.lr': .2, 'cvcl': {'lr': .1}}, {'babyllava': {'phase0.lr': 1, 'phase0': {'lr': 1}}}])
+def test_one_setting_in_two_spellings_is_no_setting(given):
+    with pytest.raises(ValueError, match=r"lr' is set twice, in two spellings"): profile('toy', given)
+
+
+def test_an_error_is_one_line_of_bounded_length(tmp_path):
+    with pytest.raises(ValueError, match='and 2991 more$') as e: profile('toy', {f'k{n}': 1 for n in range(3000)})
+    assert len(str(e.value)) < 3000
+    with pytest.raises(ValueError, match='special characters') as e: profile('toy', write(tmp_path/'p.yaml', 'name: a\1'))
+    assert '\n' not in str(e.value)
 
 
 def test_every_mistake_is_named_at_once():

@@ -1,5 +1,6 @@
 """Letters of a model behind a server: a tiny real model that lists its likeliest tokens, servers that do not, and servers with faults."""
 import contextlib
+import gzip
 import json
 import threading
 import time
@@ -11,7 +12,7 @@ from PIL import Image
 from servers import answering
 from typer.testing import CliRunner
 
-from babyvlm.data.rewriters import EndpointError
+from babyvlm.data.rewriters import Endpoint, EndpointError
 from babyvlm.data.taxonomy import build_questions, random_taxonomy, save_annotations
 from babyvlm.models.chat import Question
 from babyvlm.models.hub_models import load_vlm
@@ -200,7 +201,7 @@ def test_a_message_of_another_kind_is_asked_again_and_named(tmp_path, odd):
     assert len(seen) == 2 and not [*tmp_path.rglob('*/*.json')]
 
 
-@pytest.mark.parametrize('paid', ['9', [9], {}, float('nan'), -9, 1e999, None])
+@pytest.mark.parametrize('paid', ['9', [9], {}, float('nan'), -9, 1e999, 10**400, None])
 def test_token_counts_that_are_no_counts_cost_nothing(tmp_path, paid):
     with serve(lambda body: (200, completion() | dict(usage=dict(prompt_tokens=paid, completion_tokens=1)), {})) as (url, *_):
         r = remote(url, tmp_path, price_in=1., price_out=1.)
@@ -218,3 +219,48 @@ def test_a_kept_answer_with_odd_log_probabilities_is_asked_again(tmp_path, top):
 def test_a_missing_key_is_one_line(tmp_path, monkeypatch):
     for name in ('OPENAI_API_KEY', 'OPENAI_ADMIN_KEY'): monkeypatch.delenv(name, raising=False)
     with pytest.raises(EndpointError, match='endpoint:m needs a key: set OPENAI_API_KEY'): load_vlm('endpoint:m', cache=tmp_path)
+
+
+def asked(tmp_path, answer, **kw):
+    "What an endpoint says when it is answered so."
+    with answering(answer) as url:
+        return Endpoint('m', tmp_path, base_url=url, api_key='SECRET', timeout=5., sleep=lambda s: None, **kw)._ask(dict(model='m', messages=[], max_tokens=5))
+
+
+@pytest.mark.parametrize('status', [301, 302, 303, 307, 308])
+def test_neither_key_nor_pictures_follow_to_another_address(tmp_path, status):
+    reached = []
+    with answering(lambda request, body: (reached.append(request), (200, json.dumps(completion()), {}))[1]) as other:
+        with pytest.raises(EndpointError, match=f'status {status}: it sends on to {other}/chat; .* set OPENAI_BASE_URL'):
+            asked(tmp_path, lambda *a: (status, '', {'location': f'{other}/chat'}))
+    assert not reached
+
+
+@pytest.mark.parametrize('times', [1, 2])
+def test_a_packed_answer_is_never_unpacked(tmp_path, times):
+    bomb = b' ' * 2**26
+    for _ in range(times): bomb = gzip.compress(bomb)
+    def answer(request, body):
+        request.send_response(200)
+        for k, v in {'content-encoding': ', '.join(['gzip']*times), 'content-length': len(bomb)}.items(): request.send_header(k, v)
+        request.end_headers()
+        with contextlib.suppress(OSError): request.wfile.write(bomb)   # nobody takes it
+    with pytest.raises(EndpointError, match=r'2 tries \(the answer is packed \(gzip'): asked(tmp_path, answer, tries=2)
+
+
+@pytest.mark.parametrize('body, said', [('{"error": "model \'m\' not found"}', "model 'm' not found"), ('{"detail": "no such model"}', 'no such model'), ('<html>\x1b[31mgone</html>', r'<html> \[31mgone'),
+                                        ('{"error": {"message": "no key"}}', 'no key'), ('null', 'Error code: 404')])
+def test_what_a_server_says_of_a_fault_is_told_whatever_its_form(tmp_path, body, said):
+    with pytest.raises(EndpointError, match=f'status 404: {said}'): asked(tmp_path, lambda *a: (404, body, {}))
+
+
+def test_a_parameter_is_refused_in_the_form_of_any_server(tmp_path):
+    def answer(request, body):
+        if 'max_tokens' in body: return 422, '{"detail": [{"loc": ["body", "max_tokens"], "msg": "extra fields not permitted"}]}', {}
+        return 200, json.dumps(completion('B')), {}
+    assert asked(tmp_path, answer)['text'] == 'B'
+
+
+def test_nobody_listens(tmp_path):
+    e = Endpoint('m', tmp_path, base_url='http://127.0.0.1:9/v1', api_key='x', tries=1)
+    with pytest.raises(EndpointError, match=r'no answer after 1 tries \(.*refused'): e._ask(dict(model='m', messages=[]))

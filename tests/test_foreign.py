@@ -1,5 +1,6 @@
 "Files and answers of other programs: nulls, late and damaged videos, stamps with fractions, folders of other names, servers that differ."
 import json
+import struct
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -189,6 +190,49 @@ def test_a_film_without_a_length_ends_with_its_last_picture(tmp_path):
     assert [f is None for f in frames_at(tmp_path/'late.mkv', [9.9, 10.1, 30.])] == [False, True, True]
     (tmp_path/'half.mkv').write_bytes(data[:len(data)//2])
     assert [f is None for f in frames_at(tmp_path/'half.mkv', [0., 9.9])] == [False, True]
+
+
+@pytest.mark.parametrize('frames, codec', [(1, 'mpeg1video'), (20, 'mpeg1video'), (12, 'mpeg2video'), (50, 'mpeg2video')])
+def test_a_short_program_stream_is_as_long_as_its_pictures(tmp_path, frames, codec):
+    with av.open(str(tmp_path/'a.mpg'), 'w', format='mpeg') as box:
+        stream = box.add_stream(codec, rate=25); stream.width = stream.height = 64; stream.pix_fmt = 'yuv420p'
+        stream.codec_context.max_b_frames = 2 * (codec == 'mpeg2video')
+        for k in range(frames): box.mux(stream.encode(av.VideoFrame.from_image(Image.new('RGB', (64, 64), (k,)*3))))
+        box.mux(stream.encode())
+    assert video_seconds(tmp_path/'a.mpg') == pytest.approx(frames/25, abs=.001)
+
+
+ONE = 2**16   # in a header of QuickTime
+
+
+@pytest.mark.parametrize('matrix, corner', [((ONE, 0, 0, ONE), (0, 0)), ((0, ONE, -ONE, 0), (0, 1)), ((-ONE, 0, 0, -ONE), (1, 1)), ((0, -ONE, ONE, 0), (1, 0)),
+                                            ((-ONE, 0, 0, ONE), (0, 1)), ((ONE, 0, 0, -ONE), (1, 0)), ((0, ONE, ONE, 0), (0, 0)), ((0, -ONE, -ONE, 0), (1, 1))])
+@pytest.mark.parametrize('ending', ['.mp4', '.mov'])
+def test_films_are_turned_and_mirrored_as_their_header_says(tmp_path, ending, matrix, corner):
+    a, b, c, d = matrix
+    picture = Image.new('RGB', (64, 48)); picture.paste((255, 255, 255), (0, 0, 16, 12))   # bright at the top left
+    data = bytearray(write_video(tmp_path/'a.mp4', [picture]*4).read_bytes())
+    at = data.index(b'tkhd') + 4 + 40
+    data[at:at + 36] = struct.pack('>9i', a, b, 0, c, d, 0, 0, 0, 2**30)
+    (tmp_path/f'b{ending}').write_bytes(data)
+    shown = np.asarray(frames_at(tmp_path/f'b{ending}', [1.])[0].convert('L'))
+    assert shown.shape == ((48, 64) if a else (64, 48))
+    half = [np.array_split(h, 2, 1) for h in np.array_split(shown, 2, 0)]
+    assert max(((r, k) for r in (0, 1) for k in (0, 1)), key=lambda rk: half[rk[0]][rk[1]].mean()) == corner
+
+
+def test_no_container_stays_open(tmp_path, monkeypatch):
+    opened, was = [], av.open
+    monkeypatch.setattr(av, 'open', lambda *a, **k: opened.append(was(*a, **k)) or opened[-1])
+    film(tmp_path/'b.avi', shades=range(20, 220, 10), ahead=2)
+    frames_at(tmp_path/'b.avi', [.6, 9.4]); video_seconds(tmp_path/'b.avi')
+    with was(str(tmp_path/'mute.mp4'), 'w') as box: box.add_stream('aac', rate=8000)
+    for read in (video_seconds, lambda p: frames_at(p, [0.])):
+        with pytest.raises(VideoError): read(tmp_path/'mute.mp4')
+    def shut(box):
+        try: box.dumps_format()
+        except AssertionError: return True
+    assert len(opened) >= 4 and all(map(shut, opened[1:]))   # the first one is the writer's
 
 
 def test_a_stream_without_times_says_what_to_do(tmp_path):

@@ -12,7 +12,8 @@ from itertools import chain
 from pathlib import Path
 
 import av
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from ..pictures import MAX_PIXELS
 from ..store import writing
@@ -45,40 +46,53 @@ _KINDS = ('mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h
           'dv,gif')   # no playlist, which would open other files or the net
 _ONLY = dict(format_whitelist=_KINDS, protocol_whitelist='file')
 
-def _opened(path):
-    "An open container with its video stream."
-    if not Path(path).is_file(): raise VideoError(f'{Path(path).name}: no such video')
-    try: box = av.open(str(path), metadata_errors='replace', options=_ONLY)
-    except av.error.FFmpegError as e: raise VideoError(f'{Path(path).name}: not a video ({e})') from None
-    if not box.streams.video: raise VideoError(f'{Path(path).name}: it holds no pictures, only sound')
+def _stream(box, name):
+    if not box.streams.video: raise VideoError(f'{name}: it holds no pictures, only sound')
     stream = box.streams.video[0]
-    if stream.codec_context is None: raise VideoError(f'{Path(path).name}: pictures of an unknown kind')
+    if stream.codec_context is None: raise VideoError(f'{name}: pictures of an unknown kind')
     if stream.width * stream.height > MAX_PIXELS:
         size = f'{stream.width} x {stream.height}'
-        raise VideoError(f'{Path(path).name}: pictures of {size} pixels; at most {MAX_PIXELS:,} are read')
+        raise VideoError(f'{name}: pictures of {size} pixels; at most {MAX_PIXELS:,} are read')
     if stream.start_time is None:
-        raise VideoError(f'{Path(path).name}: its pictures have no times (a raw stream?); put it into a '
-                         'container: ffmpeg -i IN -c copy OUT.mp4')
-    return box, stream
+        raise VideoError(f'{name}: its pictures have no times (a raw stream?); put it into a container: '
+                         'ffmpeg -i IN -c copy OUT.mp4')
+    return stream
 
-# %% ../../nbs/data/02_video.ipynb #length01
 @contextmanager
 def _named(path):
     "What goes wrong while a video is read, with the video's name."
     try: yield
     except av.error.FFmpegError as e: raise VideoError(f'{Path(path).name}: damaged ({e})') from None
 
+# %% ../../nbs/data/02_video.ipynb #opened01
+@contextmanager
+def _opened(path):
+    "A container, open for so long, and its video stream."
+    if not Path(path).is_file(): raise VideoError(f'{Path(path).name}: no such video')
+    try: box = av.open(str(path), metadata_errors='replace', options=_ONLY)
+    except av.error.FFmpegError as e: raise VideoError(f'{Path(path).name}: not a video ({e})') from None
+    with box, _named(path):
+        yield box, _stream(box, Path(path).name)
+
+# %% ../../nbs/data/02_video.ipynb #length01
 def video_seconds(
     path,                 # of a video
 )->float:                 # length, seconds
     "How long a video is."
-    box, stream = _opened(path)
-    with box:
+    with _opened(path) as (box, stream):
+        if box.format.name == 'mpeg': return _last(path, box, stream)   # its header only guesses
         if stream.duration: return float(stream.duration*stream.time_base)
         if box.duration and not stream.start_time: return box.duration/av.time_base   # else some count from 0
-        with _named(path): ends = [p.pts + (p.duration or 0) for p in box.demux(stream) if p.pts is not None]
-    if not ends: raise VideoError(f'{Path(path).name}: it holds no pictures')
-    return float((max(ends) - stream.start_time)*stream.time_base)
+        ends = [p.pts + (p.duration or 0) for p in box.demux(stream) if p.pts is not None]
+        if not ends: raise VideoError(f'{Path(path).name}: it holds no pictures')
+        return float((max(ends) - stream.start_time)*stream.time_base)
+
+def _last(path, box, stream):
+    "When the last picture goes, seconds after the first one came."
+    first = last = next(_timed(box, stream), None)
+    if first is None: raise VideoError(f'{Path(path).name}: it holds no pictures')
+    for last in _since(path, box, stream, first.time, (box.duration or 0)/av.time_base): pass
+    return _until(last, stream) - first.time
 
 # %% ../../nbs/data/02_video.ipynb #5a9b5558
 def frames_at(
@@ -88,9 +102,8 @@ def frames_at(
 )->list:                  # a PIL picture for each time; None before the first frame and after the end
     "What a video shows at some times."
     if any(b < a for a, b in zip(times, times[1:])): raise ValueError('times must ascend')
-    box, stream = _opened(path)
     wanted, out = [(i, t) for i, t in enumerate(times) if 0 <= t < float('inf')], [None]*len(times)
-    with box, _named(path):
+    with _opened(path) as (box, stream):
         first = next(_timed(box, stream), None)
         for part in _runs(wanted, gap) if first is not None else ():
             _fill(_since(path, box, stream, first.time, part[0][1]), stream, first.time, part, out)
@@ -120,7 +133,10 @@ def _since(path, box, stream, begin, t):
         frames = _timed(box, stream)
         now = next(frames, None)
         if now is not None and now.time <= begin + t + 1e-6: return chain([now], frames)
-    return _timed(*_opened(path))   # from the start
+    return _from_start(path)
+
+def _from_start(path):
+    with _opened(path) as at: yield from _timed(*at)
 
 # %% ../../nbs/data/02_video.ipynb #vfill001
 def _fill(frames, stream, begin, wanted, out):
@@ -141,5 +157,8 @@ def _until(frame, stream):
 
 def _upright(frame):
     "A frame as a player shows it: turned as the video's header says."
-    im = frame.to_image()
-    return im.rotate(frame.rotation, expand=True) if frame.rotation else im
+    im, turn = frame.to_image(), frame.side_data.get('DISPLAYMATRIX')
+    if turn is None: return im
+    a, b, _, c, d, *_ = np.frombuffer(turn, '<i4').astype(float)
+    if a*d < b*c: im = ImageOps.flip(im)   # of a mirror, as cameras on the front of a phone have it
+    return im.rotate(frame.rotation, expand=True)

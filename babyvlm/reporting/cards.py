@@ -205,6 +205,11 @@ def _first_facts(files, place, task):
     return f'the first {len(pictures)} open' if pictures else ''
 
 # %% ../../nbs/reporting/03_cards.ipynb #939ee31e
+def _folder(root):
+    root = Path(root) if root is not None else data_root()
+    if root is None or root.is_dir(): return root
+    raise ValueError(f"'{root}' is not a folder; BABYVLM_DATA or --root must name one")
+
 def check_card(
     name:str,             # of a card
     root:Path=None,       # default: BABYVLM_DATA
@@ -213,12 +218,11 @@ def check_card(
     cards = all_cards()
     if name not in cards:
         raise ValueError(f"no data card '{name}': {did_you_mean(name, cards)}")
-    root = Path(root) if root is not None else data_root()
+    root = _folder(root)
     places = [(name, p) for p in cards[name].places]
     places += [(o, p) for o in cards[name].also if o in cards for p in cards[o].places if 'frames' in p.shown]
     if not places: return []
     if root is None: raise ValueError(f'BABYVLM_DATA is not set, and no --root; see {card_file(name)}')
-    if not root.is_dir(): raise ValueError(f"'{root}' is not a folder; BABYVLM_DATA or --root must name one")
     return [look_at(p, root, cards[owner]) for owner, p in places]
 
 # %% ../../nbs/reporting/03_cards.ipynb #c0inst01
@@ -251,7 +255,7 @@ def list_cards(
     root:Path=None,       # default: BABYVLM_DATA
 )->list[tuple[str, str, str]]:  # (name, title, state)
     "Every data set and whether it is here."
-    root = Path(root) if root is not None else data_root()
+    root = _folder(root)
     def state(c):
         if not c.places: return unplaced(c)
         here = [root is not None and _there(root, p.pattern) for p in c.places if not p.optional]

@@ -41,6 +41,10 @@ SPLIT = typer.Option('test', help="'train', 'val' or 'test', where a benchmark h
 IMAGES = typer.Option(None, help='folder of the pictures; default: beside the labels')
 LINKS = typer.Option(False, '--links', help='pictures may be links that lead out of their folder')
 
+_PLACES = {FileNotFoundError: "no file or folder '{}'", IsADirectoryError: "'{}' is a folder, not a file",
+           NotADirectoryError: "'{}': a part of it is a file, not a folder",
+           FileExistsError: "'{}' is a file, not a folder"}
+
 # %% ../../nbs/run/10_commands.ipynb #e2f53dea
 survey = typer.Typer(no_args_is_help=True)
 
@@ -65,7 +69,8 @@ def one_line(
     except (ValueError, RuntimeError, OSError, TypeError, ModuleNotFoundError) as e:
         if isinstance(e, ModuleNotFoundError) and not (wanted := extra_of(e.name)): raise
         if isinstance(e, ModuleNotFoundError): e = f"this needs the package '{e.name}': pip install {wanted}"
-        if isinstance(e, FileNotFoundError) and e.filename: e = f"no file or folder '{e.filename}'"
+        what = next((what for kind, what in _PLACES.items() if isinstance(e, kind)), None)
+        if what and e.filename: e = what.format(e.filename)
         typer.echo(f'babyvlm: {e}', err=True)
         raise typer.Exit(2) from None
     finally: warnings.formatwarning = usual
@@ -342,9 +347,9 @@ def power(
     difference:float=typer.Option(None, help='difference to be found, 0..1: how many items does it need?'),
     differing:float=typer.Option(.3, help='share of items on which the models disagree'),
     chance:float=typer.Option(.8, help='of finding a difference that is there, 0..1'),
-    comparisons:int=typer.Option(1, help='tests that share the 5 %'),
-    cluster:float=typer.Option(1., help='items in a cluster'),
-    icc:float=typer.Option(0., help='correlation inside a cluster, 0..1'),
+    comparisons:int=typer.Option(1, min=1, help='tests that share the 5 %'),
+    cluster:float=typer.Option(1., min=1, help='items in a cluster'),
+    icc:float=typer.Option(0., min=0, max=1, help='correlation inside a cluster, 0..1'),
 ):
     "Before a run: what a paired comparison can show."
     from babyvlm.estimate import counted

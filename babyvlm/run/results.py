@@ -131,6 +131,7 @@ def kept_replies(
     lost:Mapping={},      # uid -> why an item could not be asked
 )->list[Reply]:           # one an item; what was never answered is skipped with that reason
     "The replies of a journal, in the order of the items."
+    if not Path(journal).is_file(): raise FileNotFoundError(f"no journal '{journal}'")
     (suite, task), kept = suite_of(name), Journal(journal)
     have = [i for i in items if is_answered(i, kept)]
     if not have: raise ValueError(f'{Path(journal).name}: holds no reply to these items; other labels?')
