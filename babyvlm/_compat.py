@@ -8,6 +8,9 @@ brought. Calling `nms` then still raises; nothing here needs it. Cost: nothing u
 **Modules that moved.** A path of before the package was put in order goes on working: `babyvlm.models.vlms` looks its
 names up in `babyvlm.models.hub_models` and says so once in a DeprecationWarning. Cost: nothing, as the finder stands
 last and is asked only for what nobody else has.
+
+**Names that moved.** A module of which a part became another one, or a class of which got another name, still gives the
+names of before, with the same warning. Cost: a dictionary's look-up an import.
 """
 import importlib.abc
 import importlib.machinery
@@ -119,6 +122,54 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__getattr__, module.__all__ = look_up, [n for m in there for n in getattr(m, '__all__', ())]
 
 
+# module: where a part of its names is now, or OLD=NEW for a name of its own
+PARTED = {old: new.split() for old, _, new in (line.strip().partition(': ') for line in """
+    analysis.survey: Rules=ExclusionRules
+    analysis.survey.answers: Rules=ExclusionRules
+    benchmarks.devcv.embeddings: Embedded=EmbeddingScorer
+    benchmarks.hierarchy.run: Items=QuestionItems
+    data.annotations: Clip=LeavingClip
+    data.child_directed: data.rewriters
+    data.pretraining: data.segments
+    data.question_wordings: Style=QuestionStyle
+    experiments.v1: PARTS=SECTIONS
+    items: pictures benchmarks.protocols
+    models.cvcl: DualEncoder=DualEncoderBase
+    models.hub_models: models.chat models.servers models.shared_reading
+    models.tiny: Family=TinyFamily
+    nursery.creatures: Plan=BodyPlan
+    nursery.world: Utterance=Moment
+    run.speed: PARTS=BENCHES
+    training.generative: Features=FrozenFeatures Sequences=TokenSequences
+    training.trainer: training.samples
+    """.strip().splitlines())}
+
+
+class _MovedNames(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.removeprefix('babyvlm.') not in PARTED or not name.startswith('babyvlm.'): return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            module.__getattr__ = lambda old: self.look_up(name, old)
+            load(module)
+        spec.loader.exec_module = exec_module
+        return spec
+
+    def look_up(self, name, old):
+        for place in PARTED[name.removeprefix('babyvlm.')] if not old.startswith('__') else ():
+            was, renamed, new = place.rpartition('=')
+            module = importlib.import_module(name if renamed else f'babyvlm.{place}')
+            if (was != old) if renamed else (old not in vars(module)): continue
+            there = f'{name}.{new}' if renamed else f'{module.__name__}.{old}'
+            warnings.warn(f"'{name}.{old}' has moved: it is '{there}' now", DeprecationWarning, stacklevel=3)
+            return vars(module)[new if renamed else old]
+        raise AttributeError(f"module '{name}' has no attribute '{old}'")
+
+
 def keep_old_paths():
     "Let old import paths go on working, once."
-    if not any(isinstance(f, _MovedModules) for f in sys.meta_path): sys.meta_path.append(_MovedModules())
+    if any(isinstance(f, _MovedModules) for f in sys.meta_path): return
+    sys.meta_path.insert(0, _MovedNames())
+    sys.meta_path.append(_MovedModules())

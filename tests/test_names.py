@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from babyvlm._compat import MOVED
+from babyvlm import _compat
+from babyvlm._compat import MOVED, PARTED
 
 NAMES = {'babyvlm.matching': 'match verify', 'babyvlm.data.conversations': 'load_records save_records',
          'babyvlm.data.taxonomy': 'load_hierarchy load_annotations build_questions',
@@ -64,3 +65,21 @@ def test_no_two_classes_have_one_name():
     for p in sorted(root.rglob('*.py')):
         for name in re.findall(r'^class ([A-Z]\w*)\b', p.read_text(encoding='utf-8'), re.M): found.setdefault(name, []).append(p.relative_to(root).as_posix())
     assert not {n: where for n, where in found.items() if len(where) > 1}
+
+
+OLD = ['data.pretraining import Clip, segment, write_frames', 'data.child_directed import Endpoint, _unpack', 'training.trainer import EpochSampler, write_rows', 'models.hub_models import halving, letters_of',
+       'items import open_image, evaluate', 'analysis.survey.answers import Rules', 'analysis.survey import Rules', 'run.speed import PARTS', 'models.cvcl import DualEncoder', 'benchmarks.hierarchy.run import Items']
+
+
+@pytest.mark.parametrize('words', OLD)
+def test_a_name_that_moved_goes_on_working(words):
+    with pytest.warns(DeprecationWarning, match="has moved: it is 'babyvlm") as said: exec(f'from babyvlm.{words}')
+    assert said[-1].filename != _compat.__file__
+
+
+@pytest.mark.parametrize('old', PARTED)
+def test_every_place_of_a_moved_name_is_there(old):
+    for place in PARTED[old]:
+        was, renamed, new = place.rpartition('=')
+        assert hasattr(import_module(f'babyvlm.{old}' if renamed else f'babyvlm.{place}'), new if renamed else '__all__')
+    with pytest.raises(ImportError, match='nobody'): exec(f'from babyvlm.{old} import nobody')
