@@ -284,6 +284,12 @@ def _leaves(d, above=''):
         if isinstance(v, dict): yield from _leaves(v, f'{above}{k}.')
         else: yield f'{above}{k}'
 
+def _set_once(d):
+    "A file's settings; one in two spellings is refused, as its reader cannot see which one counts."
+    twice = [k for k, n in Counter(_leaves(d)).items() if n > 1]
+    if twice: raise ValueError(f"'{twice[0]}' is set twice, in two spellings; which one counts?")
+    return d
+
 # %% ../nbs/01_config.ipynb #a2affb1e
 DEEPEST = 50   # levels of a YAML text; settings have four
 
@@ -340,9 +346,7 @@ def profile(
     if name not in PROFILES:
         raise ValueError(f"unknown profile '{name}': {did_you_mean(name, PROFILES)}")
     if overrides is None: overrides = os.environ.get('BABYVLM_OVERRIDES') or {}
-    if not isinstance(overrides, dict): overrides = _read_yaml(overrides)
-    twice = [k for k, n in Counter(_leaves(overrides)).items() if n > 1]
-    if twice: raise ValueError(f"'{twice[0]}' is set twice, in two spellings; which one counts?")
+    if not isinstance(overrides, dict): overrides = _set_once(_read_yaml(overrides))
     settings = _merge(Profile().model_dump(), PROFILES[name])  # whole: what is not named stays
     try: return Profile.model_validate(_merge(settings, overrides))
     except ValidationError as e: raise ValueError(f"profile '{name}': {_explain(e, Profile)}") from None

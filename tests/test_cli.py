@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from babyvlm.nursery.world import Nursery
 from babyvlm.reporting.published import PAPERS
 from babyvlm.run import speed
 from babyvlm.run.cli import app
+from babyvlm.run.commands import one_line
 from babyvlm.store import Store
 
 
@@ -255,3 +257,9 @@ def test_labels_are_found_in_any_case(world, tmp_path):
 def test_verify_of_a_kind_that_is_not_there_is_no_success(tmp_path):
     status, out = run('verify', '--hash-only', '--stage', 'nope', env=dict(BABYVLM_STORE=str(tmp_path), BABYVLM_DATA=''))
     assert status == 1 and "no artifact is of the kind 'nope'" in out, out
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='no /dev/full here')
+def test_a_full_disk_is_named(capsys):
+    with pytest.raises(typer.Exit), one_line(): Path('/dev/full').write_text('x')
+    assert capsys.readouterr().err == 'babyvlm: the disk is full: make room and run again; what is finished stays\n'

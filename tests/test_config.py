@@ -1,4 +1,5 @@
 """Profiles: overrides from YAML and variables, mistakes that name their repair."""
+import json
 import time
 
 import pytest
@@ -70,8 +71,8 @@ def test_a_wrong_value_names_its_key(key, value):
 
 
 @pytest.mark.parametrize('given', [{'cvcl': {'lr': .1}, 'cvcl.lr': .2}, {'cvcl.lr': .2, 'cvcl': {'lr': .1}}, {'babyllava': {'phase0.lr': 1, 'phase0': {'lr': 1}}}])
-def test_one_setting_in_two_spellings_is_no_setting(given):
-    with pytest.raises(ValueError, match=r"lr' is set twice, in two spellings"): profile('toy', given)
+def test_one_setting_in_two_spellings_is_no_setting(tmp_path, given):
+    with pytest.raises(ValueError, match=r"lr' is set twice, in two spellings"): profile('toy', write(tmp_path/'p.yaml', json.dumps(given)))
 
 
 def test_an_error_is_one_line_of_bounded_length(tmp_path):

@@ -226,6 +226,8 @@ def minutes_of(
     if known: return max(told, known / quick), 'scaled'
     return float(resources_of(page, get_profile(profile).scale)['minutes']), 'asked for'
 
+def _figures(profile): return Path(os.environ.get('BABYVLM_FIGURES') or repo_root()/'figures')/profile
+
 def _all_kept(page, profile):
     "Whether the store still holds all that a page's tables and figures rest on."
     made = [read_json(f).get('runs', []) for f in _figures(profile).glob(f'{page}*.json')]
@@ -437,8 +439,6 @@ def _covered(profile):
     return ''.join('  '.join(c.ljust(w) for c, w in zip(r, wide)).rstrip() + '\n' for r in rows)
 
 # %% ../../nbs/run/08_batch.ipynb #63443f0d
-def _figures(profile): return Path(os.environ.get('BABYVLM_FIGURES') or repo_root()/'figures')/profile
-
 def results(
     profile:str='toy',    # a name of `PROFILES`
 )->dict[str, str]:        # what -> where, relative to the checkout

@@ -8,6 +8,7 @@ __all__ = ['PROFILE', 'PAPER', 'ONLY', 'JOBS', 'SPLIT', 'IMAGES', 'LINKS', 'surv
            'plan']
 
 # %% ../../nbs/run/10_commands.ipynb #e8c6a574
+import errno
 import math
 import re
 import warnings
@@ -41,9 +42,16 @@ SPLIT = typer.Option('test', help="'train', 'val' or 'test', where a benchmark h
 IMAGES = typer.Option(None, help='folder of the pictures; default: beside the labels')
 LINKS = typer.Option(False, '--links', help='pictures may be links that lead out of their folder')
 
-_PLACES = {FileNotFoundError: "no file or folder '{}'", IsADirectoryError: "'{}' is a folder, not a file",
-           NotADirectoryError: "'{}': a part of it is a file, not a folder",
-           FileExistsError: "'{}' is a file, not a folder"}
+_FAULTS = dict(ENOENT="no file or folder '{}'", EISDIR="'{}' is a folder, not a file",
+               ENOTDIR="'{}': a part of it is a file, not a folder", EEXIST="'{}' is a file, not a folder",
+               EACCES="'{}': not allowed", EPERM="'{}': not allowed", EROFS="'{}': this disk is read-only")
+_FULL = 'the disk is full: make room and run again; what is finished stays'
+
+def _in_words(e):
+    "An error of the system in words."
+    kind = errno.errorcode.get(e.errno, '')
+    if kind in ('ENOSPC', 'EDQUOT'): return _FULL
+    return _FAULTS[kind].format(e.filename) if kind in _FAULTS and e.filename else e
 
 # %% ../../nbs/run/10_commands.ipynb #e2f53dea
 survey = typer.Typer(no_args_is_help=True)
@@ -69,8 +77,7 @@ def one_line(
     except (ValueError, RuntimeError, OSError, TypeError, ModuleNotFoundError) as e:
         if isinstance(e, ModuleNotFoundError) and not (wanted := extra_of(e.name)): raise
         if isinstance(e, ModuleNotFoundError): e = f"this needs the package '{e.name}': pip install {wanted}"
-        what = next((what for kind, what in _PLACES.items() if isinstance(e, kind)), None)
-        if what and e.filename: e = what.format(e.filename)
+        if isinstance(e, OSError): e = _in_words(e)
         typer.echo(f'babyvlm: {e}', err=True)
         raise typer.Exit(2) from None
     finally: warnings.formatwarning = usual
