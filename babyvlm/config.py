@@ -10,27 +10,40 @@ __all__ = ['TAXONOMIES', 'STAND_INS', 'PAPER', 'FIVE', 'STUDY', 'REHEARSAL', 'PR
            'describe_device']
 
 # %% ../nbs/01_config.ipynb #c4e34bb0
+import csv
 import difflib
 import os
 from collections import Counter
+from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 # %% ../nbs/01_config.ipynb #d629fd01
 class Section(BaseModel):
     "A frozen group of settings; unknown keys and values out of range are refused."
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
+    @field_validator('*', mode='before')
+    @classmethod
+    def _not_true(cls, v, info):
+        "`true` would count as 1."
+        kind = cls.model_fields[info.field_name].annotation
+        if kind is bool or isinstance(kind, type) and issubclass(kind, Section): return v
+        values = v.values() if isinstance(v, dict) else v if isinstance(v, list | tuple) else [v]
+        if any(isinstance(x, bool) for x in values): raise ValueError('true and false are no value here')
+        return v
+
 def _different(values):
+    if not values: raise ValueError('at least one is needed')
     twice = next((v for v in values if values.count(v) > 1), None)
     if twice is not None: raise ValueError(f'{twice} is there twice')
     return values
 
-def _several(kind): return Annotated[tuple[kind, ...], Field(min_length=1), AfterValidator(_different)]
+def _several(kind): return Annotated[tuple[kind, ...], AfterValidator(_different)]
 
 _Seeds = _several(Annotated[int, Field(ge=0, lt=2**32)])   # the same one twice is no second training
 _Shares, _Penalties = _several(Annotated[float, Field(ge=0, le=1)]), _several(Annotated[float, Field(ge=0)])
@@ -43,7 +56,7 @@ class NurseryConfig(Section):
     size: int = Field(64, ge=32, le=256)           # side of a frame, pixels
     utterances: int = Field(7000, ge=50)           # transcribed utterances of child S used for training
     web: int = Field(6500, ge=50)                  # images in the generic caption corpus
-    labeled_s: int = Field(660, ge=22)             # Labeled-S trials (a multiple of 22 categories)
+    labeled_s: int = Field(660, ge=22, multiple_of=22)  # Labeled-S trials, as many of each of 22 categories
     vtwt: int = Field(600, ge=10)                  # Visual Two-Word Test items
     baby_winoground: int = Field(200, ge=4)        # Baby Winoground instances
     captions: int = Field(60, ge=4)                # SAYCam Caption images
@@ -164,7 +177,16 @@ class EvalConfig(Section):
     batch: int = Field(64, ge=1)                   # items scored together
 
 # %% ../nbs/01_config.ipynb #50f664ad
-TAXONOMIES = ('iNat21-Animal', 'iNat21-Plant', 'ImgNet-Animal', 'ImgNet-Artifact', 'CUB-200')
+_Taxonomy = Literal['iNat21-Animal', 'iNat21-Plant', 'ImgNet-Animal', 'ImgNet-Artifact', 'CUB-200', 'Food-101']
+TAXONOMIES = get_args(_Taxonomy)[:-1]              # Food-101 was asked in one way only
+
+def _in_roster(models):
+    "Names that the papers' tables spell."
+    text = resources.files('babyvlm').joinpath('experiments', 'models.csv').read_text(encoding='utf-8')
+    known = [r['name'] for r in csv.DictReader(text.splitlines())]
+    unknown = next((m for m in models if m not in known), None)
+    if unknown is not None: raise ValueError(f"no model '{unknown}' in the roster: {did_you_mean(unknown, known)}")
+    return models
 
 class Profile(Section):
     "Everything that decides the size of a run."
@@ -180,8 +202,8 @@ class Profile(Section):
     cvcl: CVCLConfigSection = CVCLConfigSection()  # contrastive baby model
     babyllava: BabyLlavaConfigSection = BabyLlavaConfigSection()  # generative baby model
     own: tuple[Literal['transferred', 'v2_pretraining'], ...] = ()  # cards whose files are read, not made
-    models: dict[str, str] = {}                    # model of the roster -> folder, hub name, endpoint:NAME
-    taxonomies: tuple[str, ...] = TAXONOMIES       # where models of the roster are asked in other ways
+    models: Annotated[dict[str, str], AfterValidator(_in_roster)] = {}  # model of the roster -> folder, hub name, endpoint:NAME
+    taxonomies: _several(_Taxonomy) = TAXONOMIES     # where models of the roster are asked in other ways
     v2_data: V2DataConfig = V2DataConfig()         # recordings and toolbox of V2
     v2: V2Config = V2Config()                      # BabyLLaVA-V2
     creatures: CreaturesConfig = CreaturesConfig()  # planted experiment of the hierarchy paper

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from babyvlm import config
 from babyvlm.config import PROFILES, Profile, data_root, describe_device, did_you_mean, pick_device, profile, read_yaml, store_root
+from babyvlm.data.taxonomy import RELEASED
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +66,11 @@ def test_an_unknown_key_names_itself_and_the_nearest(key, near):
 @pytest.mark.parametrize('key, value', [('cvcl.epochs', 'many'), ('cvcl.epochs', 2.5), ('cvcl.epochs', 0), ('cvcl', 3), ('cvcl', None),
                                         ('data.split', 'row'), ('babyllava.phase1.warmup', 1), ('evaluation.seeds', [0, 'x']),
                                         ('name.x', 1), ('nursery.size', float('nan')), ('evaluation.seeds', []), ('evaluation.seeds', [0, 1, 0]), ('v2.seeds', [-1]),
-                                       ('creatures.seeds', [2**32]), ('creatures.branching', []), ('creatures.branching', [4, 0]), ('creatures.shares', [1.5]), ('creatures.penalties', [-1.])])
+                                       ('creatures.seeds', [2**32]), ('creatures.branching', []), ('creatures.branching', [4, 0]), ('creatures.shares', [1.5]), ('creatures.penalties', [-1.]),
+                                       ('cvcl.epochs', True), ('evaluation.seeds', [True, 2]), ('v2.often', {'count': True}), ('name', False), ('nursery.labeled_s', 23),
+                                       ('models', {'Foo-7B': 'x'}), ('taxonomies', []), ('taxonomies', ['CUB-200', 'CUB-200']), ('taxonomies.0', ['Birds'])])
 def test_a_wrong_value_names_its_key(key, value):
-    with pytest.raises(ValueError, match=rf"profile 'toy': {key.removesuffix('.x')}"): profile('toy', {key: value})
+    with pytest.raises(ValueError, match=rf"profile 'toy': {key.removesuffix('.x')}"): profile('toy', {key.removesuffix('.0'): value})
 
 
 @pytest.mark.parametrize('given', [{'cvcl': {'lr': .1}, 'cvcl.lr': .2}, {'cvcl.lr': .2, 'cvcl': {'lr': .1}}, {'babyllava': {'phase0.lr': 1, 'phase0': {'lr': 1}}}])
@@ -164,3 +167,9 @@ def test_yaml_that_is_fine_is_read():
 
 @pytest.mark.parametrize('word, said', [('zzz', 'known: vtwt, labeled_s'), ('vtvt', "did you mean 'vtwt'? known: vtwt, labeled_s"), ('Label', "did you mean 'labeled_s'? known: vtwt, labeled_s")])
 def test_only_a_name_that_is_like_it_is_offered(word, said): assert did_you_mean(word, ['vtwt', 'labeled_s']) == said
+
+
+def test_taxonomies_of_a_profile_are_the_released_ones():
+    assert set(config.get_args(config._Taxonomy)) == set(RELEASED)
+    assert profile('toy', {'taxonomies': ['Food-101']}).taxonomies == ('Food-101',)
+    assert profile('toy', {'v2.real_size': True, 'models': {'CVCL': 'a-folder'}}).v2.real_size

@@ -53,6 +53,14 @@ def test_real_forms(tmp_path):
     assert read_people(tmp_path/'j.json').answers.answer.tolist() == ['1']
 
 
+@pytest.mark.parametrize('sep, cell, seconds', [(',', '"1,900"', 1.9), (',', '"12,345,678.5"', 12345.6785), (',', '"812,5"', .8125), (',', '"0,900"', .0009),
+                                                 (';', '1,900', .0019), (';', '512,300', .5123), ('\t', '1,900', .0019)])
+def test_a_comma_in_milliseconds_is_what_the_file_makes_of_it(tmp_path, sep, cell, seconds):
+    for column, named in (('rt', {}), ('how long', dict(seconds='how long'))):
+        text = f'subject,item,response,{column}\n'.replace(',', sep) + sep.join(('1', 'dog', 'cat', cell))
+        assert read(tmp_path, 'p.csv', text, **named).answers.seconds.tolist() == pytest.approx([seconds])
+
+
 @pytest.mark.parametrize('name, text, named, why', [
     ('a.csv', 'time,x\n1,2\n', {}, 'a.csv: no column says which person'), ('b.csv', 'subject,response\n1,2\n', {}, 'b.csv: no column says which item'),
     ('c.csv', 'subject,item\n1,2\n', {}, 'c.csv: neither an answer nor'), ('d.csv', JSPSYCH, dict(item='word'), "d.csv: no column 'word'"),

@@ -27,10 +27,17 @@ def here(tmp_path_factory):
     return d
 
 
+def firm(model):
+    "Random weights large enough for answers that differ and that depend on each token."
+    for p in (model.model.base_model.language_model if isinstance(model, HubVLM) else model.model.base_model).layers.parameters(): p.data *= 6
+    return model
+
+
+@pytest.mark.parametrize('share', (True, False))
 @pytest.mark.parametrize('kind', FAMILIES)
-def test_order_and_company_do_not_matter(here, kind):
-    v = load_vlm(here/kind, device='cpu', batch_size=4)
-    qs = [Question(f'Which one, number {j}?\nA. cup\nB. dog', (str(here/f'{i}.png'),)) for i in range(3) for j in range(3)]
+def test_order_and_company_do_not_matter(here, kind, share):
+    v = firm(load_vlm(here/kind, device='cpu', batch_size=4, share=share))
+    qs = [Question(f'Which one, number {j}{" or so" * 4 * j}?\nA. cup\nB. dog', (str(here/f'{i}.png'),)) for i in range(3) for j in range(3)]
     qs += [Question('No picture at all?\nA. cup\nB. dog'), Question('Two?\nA. cup\nB. dog', (str(here/'0.png'), str(here/'2.png')))]
     a = np.array(v.score_letters(qs, [2] * len(qs)))
     order = np.random.default_rng(0).permutation(len(qs))
@@ -40,11 +47,8 @@ def test_order_and_company_do_not_matter(here, kind):
 
 
 def both(load):
-    "A model that reads a shared start once, and one that reads each question whole; weights that make answers differ."
-    models = [load(share) for share in (True, False)]
-    for m in models:
-        for p in (m.model.base_model.language_model if isinstance(m, HubVLM) else m.model.base_model).layers.parameters(): p.data *= 6
-    return models
+    "A model that reads a shared start once, and one that reads each question whole."
+    return [firm(load(share)) for share in (True, False)]
 
 
 def levels(here, n=6, pictures=('0', '1')):

@@ -48,8 +48,8 @@ NUMBERS = ('round', 'answer', 'gold', 'options', 'milliseconds', 'place', 'trial
 NAMES = ('survey', 'session', 'person', 'kind', 'item', 'task')
 MOST = 1000   # options of a question
 
-def _rows(path):
-    "The rows of one file, as mappings of strings or JSON values."
+def _rows(path, numbers=()):
+    "The rows of one file, as mappings of strings or JSON values; `numbers` names further columns of numbers."
     path, text = Path(path), read_text(path)
     if path.suffix.lower() == '.json':
         lines = [l.strip() for l in text.split('\n') if l.strip()]
@@ -63,7 +63,7 @@ def _rows(path):
     sep = max(',;\t', key=text.lstrip().partition('\n')[0].count)
     rows = csv_rows(text, path.name, sep)[1]
     if sep == ',': return rows
-    def point(c, v): return v.replace(',', '.') if c in NUMBERS and isinstance(v, str) else v
+    def point(c, v): return v.replace(',', '.') if c in (*NUMBERS, *numbers) and isinstance(v, str) else v
     return [{c: point(c, v) for c, v in r.items()} for r in rows]
 
 # %% ../../../nbs/analysis/survey/03_answers.ipynb #5f0a7c21

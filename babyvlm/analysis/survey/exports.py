@@ -73,11 +73,12 @@ class People:
 def _seconds(cells, column, program, where):
     "A reading time in seconds; PsychoPy may write a list of them."
     if column is None or column not in cells: return math.nan
-    cell = str(cells[column]).strip()
-    cell = cell.strip('[]').split(',')[0] if cell[:1] == '[' else cell.replace(',', '.')
+    cell, given = str(cells[column]).strip(), program == 'PsychoPy' or column == 'seconds'
+    thousands = not given and re.fullmatch(r'[1-9]\d{0,2}(,\d{3})+(\.\d+)?', cell)   # 1,900 ms
+    cell = cell.strip('[]').split(',')[0] if cell[:1] == '[' else cell.replace(',', '' if thousands else '.')
     t = _number({column: cell}, column, where, 'a number')
     if t < 0: raise ValueError(f"{where}: '{column}' is {cell}, expected 0 or more")
-    return t if program == 'PsychoPy' or column == 'seconds' else t / 1000
+    return t if given else t / 1000
 
 # %% ../../../nbs/analysis/survey/05_exports.ipynb #29ee370e
 _SILENT = 'instructions', 'preload', 'fullscreen', 'survey-text'
@@ -96,7 +97,7 @@ def _person_answer(cells, col, program, where):
                     right=float(right), seconds=seconds, bin=_name(cells, col['bin']) if col['bin'] else '')
 
 # %% ../../../nbs/analysis/survey/05_exports.ipynb #9f5f2bc1
-def _table_rows(path):
+def _table_rows(path, numbers=()):
     "The rows of a file; JSON lines, as a jsPsych server stores them, hold a list a line."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no file of answers '{path.name}'")
@@ -104,7 +105,7 @@ def _table_rows(path):
         raise ValueError(f"'{path.name}': expected .csv, .tsv or .json")
     def numbered(k, v): return k == '' and not isinstance(v, list)   # the index that pandas writes
     rows = [{k: v for k, v in r.items() if not numbered(k, v)} if isinstance(r, Mapping) else r
-            for r in _rows(path)]
+            for r in _rows(path, numbers)]
     if not rows or not all(isinstance(r, Mapping) for r in rows): raise ValueError(f'{path.name}: no rows')
     return rows
 
@@ -116,7 +117,8 @@ def read_people(
     "What people answered in another program."
     strange = set(named) - set(PEOPLE)
     if strange: raise ValueError(f'{sorted(strange)}: columns that can be named are {", ".join(PEOPLE)}')
-    rows, name = _table_rows(path), Path(path).name
+    times = (*USUAL['seconds'], *([named['seconds']] if named.get('seconds') else []))
+    rows, name = _table_rows(path, times), Path(path).name
     have = [str(c) for c in dict.fromkeys(c for r in rows for c in r if c is not None)]
     program = _program(have)
     own = _psychopy(have, name) if program == 'PsychoPy' and 'answer' not in named else {}
