@@ -195,6 +195,7 @@ def points(work, folder):
             real(status)
         os._exit = report
         sys.setprofile(seen)
+    with tempfile.TemporaryDirectory() as first: assert forked(work, Path(first)) == 0   # what is compiled once, or imported late
     assert forked(work, folder, count) == 0
     return json.loads((folder.parent/'points.json').read_text())
 

@@ -213,3 +213,5 @@ def test_an_old_time_counts_while_the_store_holds_what_the_page_rests_on(tmp_pat
     lost = batch.minutes_of(page, 'toy')
     (store/'web'/('ba9876543210' + 8*'0')).mkdir(parents=True)
     assert batch.minutes_of(page, 'toy') == (.05, 'measured') and lost[1] == 'scaled' and lost[0] > .05
+    out.unlink()
+    assert batch.minutes_of(page, 'toy') == lost, 'without its tables a page is made again'

@@ -14,7 +14,7 @@ from babyvlm.store import _HERE, write_whole
 @pytest.mark.parametrize('stage', kills.STAGES)
 def test_killed_at_any_call_it_resumes_to_the_same_bytes(stage):
     got = kills.killed(stage, int(os.environ.get('BABYVLM_KILLS', 3)), seed=1)
-    assert got['same'] == got['rounds'] and got['kills'] > 0, got
+    assert got['same'] == got['rounds'] <= got['kills'], got   # points lie within the work: each round is killed at least once
 
 
 @pytest.mark.parametrize('stage', kills.STAGES)
@@ -37,7 +37,7 @@ def test_the_clock_decides_nothing(stage, tmp_path):
 @pytest.mark.parametrize('stage', [*kills.TRAINERS, *kills.LONG])
 def test_killed_work_of_minutes_resumes_to_the_same_bytes(stage):
     got = kills.killed(stage, int(os.environ.get('BABYVLM_KILLS', 3)), seed=1)
-    assert got['same'] == got['rounds'] and got['kills'] > 0, got
+    assert got['same'] == got['rounds'] <= got['kills'], got   # points lie within the work: each round is killed at least once
 
 
 @pytest.mark.parametrize('stage', kills.STAGES)

@@ -229,10 +229,10 @@ def minutes_of(
 def _figures(profile): return Path(os.environ.get('BABYVLM_FIGURES') or repo_root()/'figures')/profile
 
 def _all_kept(page, profile):
-    "Whether the store still holds all that a page's tables and figures rest on."
+    "Whether a page's tables and figures are there, and the store still holds all that they rest on."
     made = [read_json(f).get('runs', []) for f in _figures(profile).glob(f'{page}*.json')]
     needed = {k for runs in made for run in runs for k in run.split()}
-    return needed <= {p.name[:12] for p in Store().root.glob('*/*')}
+    return bool(made) and needed <= {p.name[:12] for p in Store().root.glob('*/*')}
 
 # %% ../../nbs/run/08_batch.ipynb #0c77est2
 def estimate(
