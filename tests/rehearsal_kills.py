@@ -1,6 +1,7 @@
 """Kill the rehearsal at random moments, run it again, and compare tables and store with those of a run that was left alone.
 
     python tests/rehearsal_kills.py --kills 20 --only 62 --write   # pages whose name holds 62; without --only: all
+    python tests/rehearsal_kills.py --kills 20 --again --write     # one run of all pages, killed whenever it went on
 
 With --write what was seen so far is in tests/reliability/rehearsal.json after each kill, and kills already on record are not done again.
 """
@@ -87,12 +88,30 @@ def measure(folder, kills, only=None, kept=None, note=lambda found: None):
     return found
 
 
-def main(kills, only, write, folder):
+def again(folder, kills, only=None):
+    "One run that is killed whenever it went on for a while, in the end as the one that was left alone."
+    first, began = copied(folder/'whole'), time.monotonic()
+    assert whole(first, only) == 0, (folder/'whole.log').read_text()[-2000:]
+    took, right, place, rng = time.monotonic() - began, left(first), copied(folder/'killed'), random.Random(only)
+    found = dict(kills=0, same=0, missed=0, tables=len(right[0]), artifacts=len(right[1]))
+    for _ in range(kills):
+        moment = 20 + rng.expovariate(kills/took)   # it takes some seconds to find out what is done
+        with open(folder/'killed.log', 'a') as log: proc = started(place, only, log)
+        try: proc.wait(moment); found['missed'] += 1; break
+        except subprocess.TimeoutExpired: end(proc)
+        found['kills'] += 1
+        print(f'kill {found["kills"]} after {moment:.0f} s, {len(left(place)[1])} of {len(right[1])} artifacts', file=sys.stderr, flush=True)
+    same = whole(place, only) == 0 and left(place) == right
+    return found | dict(same=found['kills']*same)
+
+
+def main(kills, only, write, folder, one):
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    name = only or 'all'
+    name = (only or 'all') + (', one run' if one else '')
     def note(found):
         if write: RESULTS.write_text(json.dumps(kept | {name: found}, indent=1, sort_keys=True) + '\n')
-    print(json.dumps(measure(folder, kills, only, kept.get(name) if write else None, note)))
+    found = again(folder, kills, only) if one else measure(folder, kills, only, kept.get(name) if write else None, note)
+    note(found); print(json.dumps(found))
 
 
 if __name__ == '__main__':
@@ -100,6 +119,7 @@ if __name__ == '__main__':
     parser.add_argument('--kills', type=int, default=3)
     parser.add_argument('--only')
     parser.add_argument('--write', action='store_true')
+    parser.add_argument('--again', action='store_true', help='one run is killed again and again')
     parser.add_argument('--folder', type=Path, help='where the copies are made; those that end otherwise stay')
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder: main(given.kills, given.only, given.write, given.folder or Path(folder))
+    with tempfile.TemporaryDirectory() as folder: main(given.kills, given.only, given.write, given.folder or Path(folder), given.again)

@@ -114,6 +114,7 @@ def test_a_changed_file_makes_again_what_rests_on_it_and_nothing_else(drawn, tmp
 
 
 @pytest.mark.slow
-def test_a_killed_rehearsal_ends_equal(tmp_path):
-    got = rehearsal_kills.measure(tmp_path, int(os.environ.get('BABYVLM_KILLS', 3)), only=os.environ.get('BABYVLM_ONLY', '62'))
+@pytest.mark.parametrize('how', ('measure', 'again'))
+def test_a_killed_rehearsal_ends_equal(tmp_path, how):
+    got = getattr(rehearsal_kills, how)(tmp_path, int(os.environ.get('BABYVLM_KILLS', 3)), only=os.environ.get('BABYVLM_ONLY', '62'))
     assert got['kills'] and got['same'] == got['kills'], got
