@@ -177,7 +177,8 @@ class EvalConfig(Section):
     batch: int = Field(64, ge=1)                   # items scored together
 
 # %% ../nbs/01_config.ipynb #50f664ad
-_Taxonomy = Literal['iNat21-Animal', 'iNat21-Plant', 'ImgNet-Animal', 'ImgNet-Artifact', 'CUB-200', 'Food-101']
+_Taxonomy = Literal['iNat21-Animal', 'iNat21-Plant', 'ImgNet-Animal', 'ImgNet-Artifact', 'CUB-200',
+                    'Food-101']
 TAXONOMIES = get_args(_Taxonomy)[:-1]              # Food-101 was asked in one way only
 
 def _in_roster(models):
@@ -185,9 +186,13 @@ def _in_roster(models):
     text = resources.files('babyvlm').joinpath('experiments', 'models.csv').read_text(encoding='utf-8')
     known = [r['name'] for r in csv.DictReader(text.splitlines())]
     unknown = next((m for m in models if m not in known), None)
-    if unknown is not None: raise ValueError(f"no model '{unknown}' in the roster: {did_you_mean(unknown, known)}")
-    return models
+    if unknown is None: return models
+    raise ValueError(f"no model '{unknown}' in the roster: {did_you_mean(unknown, known)}")
 
+_Models = Annotated[dict[str, str], AfterValidator(_in_roster)]
+
+
+# %% ../nbs/01_config.ipynb #50f664ae
 class Profile(Section):
     "Everything that decides the size of a run."
     name: str = 'toy'                              # what the run calls itself
@@ -202,7 +207,7 @@ class Profile(Section):
     cvcl: CVCLConfigSection = CVCLConfigSection()  # contrastive baby model
     babyllava: BabyLlavaConfigSection = BabyLlavaConfigSection()  # generative baby model
     own: tuple[Literal['transferred', 'v2_pretraining'], ...] = ()  # cards whose files are read, not made
-    models: Annotated[dict[str, str], AfterValidator(_in_roster)] = {}  # model of the roster -> folder, hub name, endpoint:NAME
+    models: _Models = {}                           # model of the roster -> folder, hub name, endpoint:NAME
     taxonomies: _several(_Taxonomy) = TAXONOMIES     # where models of the roster are asked in other ways
     v2_data: V2DataConfig = V2DataConfig()         # recordings and toolbox of V2
     v2: V2Config = V2Config()                      # BabyLLaVA-V2
