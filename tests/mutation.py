@@ -191,6 +191,19 @@ ARGUED = {   # (module, line and number as in the record, as it is): another of 
     ('matching/exact.py', 'line 466: len(x) * len(y) * min(capacity, max(len(x), 1))', 'len(x) * len(y) + min(capacity, max(len(x), 1))'):
         'noticed since: test_matching.py::test_the_full_matrix_is_for_small_problems_whatever_the_capacity',
     ('matching/exact.py', 'line 518: columns >= m', 'columns > m'): 'noticed since: test_matching.py::test_a_column_behind_the_last_is_no_assignment',
+    ('benchmarks/hierarchy/metrics.py', 'line 181: 2000', '2001'): 'equivalent: one more draw of a bootstrap',
+    ('benchmarks/devcv/score.py', 'line 154: if isinstance(said, list):', 'if not isinstance(said, list):'):
+        'noticed since: test_devcv.py::test_a_round_that_is_answered_with_several_letters_shares_its_point',
+    ('benchmarks/devcv/score.py', 'line 291: return task_name(name)', 'return None'): 'noticed since: test_devcv.py::test_leaderboard',
+    ('benchmarks/parsing.py', "line 632: ends and before.endswith(', ') and (not _WHEN.search(before))", "ends or before.endswith(', ') or (not _WHEN.search(before))"):
+        'noticed since: test_parsing.py::test_a_yes_that_ends_a_sentence_is_said',
+    ('benchmarks/parsing.py', 'line 81: 2', '3'): 'noticed since: test_parsing.py::test_marks_of_thoughts_close_each_other_whatever_their_names',
+    ('matching/exact.py', 'line 279: 2', '3'): 'equivalent: how many lists are sorted at a time',
+    ('matching/exact.py', 'line 282: 0', '1'): 'noticed since: test_matching.py::test_lists_are_put_in_the_order_of_todays_prices_each_columns_own',
+    ('matching/exact.py', 'line 313: 512', '513'): 'equivalent: how many queries a pass takes at least; slower or faster, the proof stands',
+    ('matching/exact.py', 'line 364: 2', '3'): 'equivalent: how much further a list that ends in a tie is read; slower or faster, the ties are the same',
+    ('matching/exact.py', 'line 365: 26', '27'): 'equivalent: how many entries ties may take, 1 GiB here; smaller problems never come near',
+    ('matching/exact.py', 'line 454: False', 'True'): 'noticed since: test_matching.py::test_a_checkpoint_never_runs_what_it_holds',
     ('data/saycam.py:assign_splits,split_pairs', 'line 551: 0', '1'): 'noticed since: test_saycam.py::test_shares_of_splits_are_checked_and_whole'}
 
 

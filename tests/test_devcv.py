@@ -281,6 +281,7 @@ def test_leaderboard(toy):
         with pytest.raises(ValueError, match='no fraction'): leaderboard_scores({'baby_pv': {'acc': bad}})
     with pytest.raises(ValueError, match='no known score'): leaderboard_scores({'mmlu': {'acc': 1.}})
     assert overall({'count': {'acc': .5}}, 'leaderboard').missing[0] == 'picture_vocabulary'
+    assert leaderboard_scores({'Picture Vocabulary': {'acc': .5}, 'vdr_binary': {'acc': 1.}})['baby_pv'] == .5, 'other spellings of a task'
 
 
 def test_builders_are_deterministic_and_say_when_they_cannot(bank):
@@ -549,3 +550,10 @@ def test_a_null_id_is_no_id_and_half_a_character_is_a_fault(toy, tmp_path):
     (folder/'data.json').write_text(json.dumps(rows))
     items = load_items(folder, 'count')
     assert [i.meta['id'] for i in items] == ['', ''] and [f.reason for f in items.faults] == ['bad turn'] and 'half a character' in str(items.faults[0])
+
+
+def test_a_round_that_is_answered_with_several_letters_shares_its_point(toy):
+    items = load_items(toy[0]/'home', 'memory')[:1]
+    gold = [r['gold'] for r in items[0].rounds]
+    def score(said): return score_items(items, [Reply(items[0].uid, text=json.dumps(said))])['acc_testing_raw'].value
+    assert (score([['A', 'B']]*len(gold)), score([[g] for g in gold]), score(gold), score([[]]*len(gold))) == (.5, 1., 1., 0.)

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -514,3 +515,32 @@ def test_a_column_behind_the_last_is_no_assignment():
     for wrong in ([0, 2], [-1, 0], [0., 1.], [0]):
         with pytest.raises(ValueError, match='not an assignment: one column from 0 to 1'): matching._check_assignment(np.array(wrong), np.zeros(2), 2, 2, 1)
     assert matching._check_assignment(np.array([1, 0]), np.zeros(2), 2, 2, 1).tolist() == [1, 1]
+
+
+def test_lists_are_put_in_the_order_of_todays_prices_each_columns_own():
+    rng = np.random.default_rng(5)
+    x, y = np.float32(rng.normal(size=(6, 8))), np.float32(rng.normal(size=(40, 8)))
+    norms = [float(np.linalg.norm(v, axis=1).max()) for v in (x, y)]
+    search = matching._new_search(x, y, 1, norms, torch.device('cpu'), 2**30, float('inf'))
+    matching._extend(search, np.arange(6), 40)
+    used = search.lists.col[:240]
+    used[::2] = np.where(used >= 0, used, ~used)[::2]   # as if every second similarity had been computed
+    search.seats.price[:] = rng.permutation(40) / 8
+    matching._resort(search)
+    L = search.lists
+    for s, k in zip(L.start, L.size):
+        col, key = L.col[s:s+k], L.key[s:s+k]
+        plain = np.where(col >= 0, col, ~col)
+        assert sorted(plain) == list(range(40)) and (np.diff(key) <= 0).all()
+        worth = L.sim[s:s+k] - search.seats.price[plain]
+        assert (key >= worth).all() and (key - worth < 1e-5).all()
+
+
+def test_a_checkpoint_never_runs_what_it_holds(tmp_path):
+    class Trap:
+        def __reduce__(self): return Path.touch, (tmp_path/'ran',)
+    np.savez(tmp_path/'state.npz', fingerprint=np.array(Trap(), dtype=object))
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match='pickle'):
+        match(np.float32(rng.normal(size=(30, 8))), np.float32(rng.normal(size=(70, 8))), solver='lists', first=4, checkpoint=tmp_path)
+    assert not (tmp_path/'ran').exists()

@@ -131,6 +131,14 @@ def test_a_no_that_speaks_of_something_else_is_no_answer(reply, right): assert p
 def test_diagonals_in_any_spelling(reply, right): assert parse_direction(reply).answer == right
 
 
+@pytest.mark.parametrize('reply', ('The picture shows a dog, yes. No cat there.', 'It is a dog, yes. There is no cat.'))
+def test_a_yes_that_ends_a_sentence_is_said(reply): assert parse_yes_no(reply).answer is True
+
+
+def test_marks_of_thoughts_close_each_other_whatever_their_names():
+    assert parse_letter('<think> B <thought> C </thought> A', BIRDS).answer == 'A'
+
+
 NEIGHBOURS = [   # written after the cases, without looking at the rules; (parser, reply, right)
     ('letter', '<chain_of_thought>A</chain_of_thought>B', 'B'), ('letter', '< think >A</ think >B', 'B'), ('letter', '＜think＞A＜/think＞B', 'B'),
     ('letter', '<reasoning_content>A?</reasoning_content>B', 'B'), ('letter', '<inner_monologue>The answer is A', None), ('letter', '<rationale>The answer is A.</rationale>B', 'B'),
