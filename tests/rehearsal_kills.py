@@ -95,7 +95,7 @@ def again(folder, kills, only=None):
     took, right, place, rng = time.monotonic() - began, left(first), copied(folder/'killed'), random.Random(only)
     found = dict(kills=0, same=0, missed=0, tables=len(right[0]), artifacts=len(right[1]))
     for _ in range(kills):
-        moment = 20 + rng.expovariate(kills/took)   # it takes some seconds to find out what is done
+        moment = 15 + rng.expovariate(1.5*kills/took)   # it takes some seconds to find out what is done
         with open(folder/'killed.log', 'a') as log: proc = started(place, only, log)
         try: proc.wait(moment); found['missed'] += 1; break
         except subprocess.TimeoutExpired: end(proc)
