@@ -204,6 +204,11 @@ ARGUED = {   # (module, line and number as in the record, as it is): another of 
     ('matching/exact.py', 'line 364: 2', '3'): 'equivalent: how much further a list that ends in a tie is read; slower or faster, the ties are the same',
     ('matching/exact.py', 'line 365: 26', '27'): 'equivalent: how many entries ties may take, 1 GiB here; smaller problems never come near',
     ('matching/exact.py', 'line 454: False', 'True'): 'noticed since: test_matching.py::test_a_checkpoint_never_runs_what_it_holds',
+    ('benchmarks/devcv/score.py', 'line 71: len(said[i.uid]) < len(i.rounds)', 'len(said[i.uid]) <= len(i.rounds)'): 'equivalent: all records that can be read have sixteen rounds',
+    ('matching/exact.py', 'line 151: used < capacity', 'used <= capacity'): 'noticed since: test_matching.py::test_both_solvers_give_the_same_columns',
+    ('matching/exact.py', 'line 321: len(short) // 10', 'len(short) * 10'): 'equivalent: how many lists that came close are read with those that are short; slower or faster, the proof stands',
+    ('matching/exact.py', 'line 330: (4 if many else 2) * size', '(4 if many else 2) + size'): 'equivalent: how much longer a list becomes; slower or faster, the proof stands',
+    ('matching/exact.py', 'line 331: 1024', '1025'): 'equivalent: whether the pool is read once for all lists or once a length; slower or faster, the proof stands',
     ('data/saycam.py:assign_splits,split_pairs', 'line 551: 0', '1'): 'noticed since: test_saycam.py::test_shares_of_splits_are_checked_and_whole'}
 
 

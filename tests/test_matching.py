@@ -100,6 +100,7 @@ def test_both_solvers_give_the_same_columns(seed, style, capacity, level):
     for m in (a, b):
         proof = verify(x, y, m)
         assert abs(proof.gap) < 1e-9 * n and proof.min_reduced_cost > -1e-10 and proof.slackness < 1e-10
+        assert m.certificate.slackness < 1e-10
 
 
 @settings(max_examples=60, deadline=None)
