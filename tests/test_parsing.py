@@ -135,6 +135,14 @@ def test_diagonals_in_any_spelling(reply, right): assert parse_direction(reply).
 def test_a_yes_that_ends_a_sentence_is_said(reply): assert parse_yes_no(reply).answer is True
 
 
+@pytest.mark.parametrize('reply', ('(A) (B)', '(A)(B)', '[A][C]', '(A)-(C)', '(A) – (D)', 'I choose (A)(B).'))
+def test_letters_side_by_side_are_two_answers(reply): assert parse_letter(reply, 4).answer is None
+
+
+@pytest.mark.parametrize('reply', ('there are 3-4 cups', 'There are 3–4 cups.', 'I see 2 to 3 of them', 'I count 3/4', 'there are two or three', '3-4'))
+def test_a_range_is_no_count(reply): assert parse_number(reply).answer is None
+
+
 def test_marks_of_thoughts_close_each_other_whatever_their_names():
     assert parse_letter('<think> B <thought> C </thought> A', BIRDS).answer == 'A'
 

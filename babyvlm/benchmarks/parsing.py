@@ -286,7 +286,8 @@ def _mentions(text, letters, texts):
     "Mentions of letters in order of appearance."
     own = ''.join(letters) + ''.join(letters).lower()
     one = rf"(?<!\w)(?<!\w[.'-])[{own}](?!\w)(?!['-]\w)(?!\.[A-Za-z](?![a-z]))(?!\+(?![A-Z]\b)|#)"
-    link = (r"[)\]\"']*(?:(?<=[A-Z]) (?=[A-Z]\b)|\s*(?:,\s*(?:and|or)?|\(?\b(?:and|or|nor|to)\b|[/&+|、]"
+    link = (r"[)\]\"']*(?:(?<=[A-Z]) (?=[A-Z]\b)|(?<=[)\]]) ?[-–]? ?(?=[(\[])"
+            r"|\s*(?:,\s*(?:and|or)?|\(?\b(?:and|or|nor|to)\b|[/&+|、]"
             r"|或者?|还是|還是|和|[与與とかや]|또는|이나))"
             r"\s*(?:(?:maybe|perhaps|possibly|even|else|option|choice),? )?[(\[\"']*")
     out, hidden = [], _hide(text, texts)
@@ -481,7 +482,8 @@ _TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )(?<!I )count|number|s
                     r"[\s:,(\"']*"
                     r"(?:(?:there (?:are|is)|we have|I (?:count|see)) (?:exactly |only )?)?[(\"']*$", re.I)
 _IN_ALL = re.compile(r"(?: \w+){0,3} (?:in total|altogether|in all)\b", re.I)
-_PARTS = re.compile(rf"(?: \w+){{1,5}},? and (?:{_NUMBER.pattern})", re.I)   # '2 left and 3 right': no whole
+_PARTS = re.compile(   # '2 left and 3 right', '3-4': no whole
+    rf"(?:(?: \w+){{1,5}},? and | ?(?:[-–—~/]|to|or) ?)(?:{_NUMBER.pattern})", re.I)
 _SUMMED = re.compile(rf"(?:{_NUMBER.pattern})(?: \w+){{0,3}} (?:in total|altogether|in all) ?[(:]$", re.I)
 _THERE = re.compile(r"\b(?:there (?:are|is)(?: exactly| only| about)?|I (?:count|see)) [(\"']*$", re.I)
 _ALOUD = re.compile(   # '1, 2, 3'
