@@ -286,9 +286,8 @@ def _mentions(text, letters, texts):
     "Mentions of letters in order of appearance."
     own = ''.join(letters) + ''.join(letters).lower()
     one = rf"(?<!\w)(?<!\w[.'-])[{own}](?!\w)(?!['-]\w)(?!\.[A-Za-z](?![a-z]))(?!\+(?![A-Z]\b)|#)"
-    link = (r"[)\]\"']*(?:(?<=[A-Z]) (?=[A-Z]\b)|(?<=[)\]]) ?[-–]? ?(?=[(\[])"
-            r"|\s*(?:,\s*(?:and|or)?|\(?\b(?:and|or|nor|to)\b|[/&+|、]"
-            r"|或者?|还是|還是|和|[与與とかや]|또는|이나))"
+    link = (r"[)\]\"']*(?:(?<=[A-Z]) (?=[A-Z]\b)|(?<=[)\]]) ?[-–]? ?(?=[(\[])|\s*(?:,\s*(?:and|or)?"
+            r"|\(?\b(?:and|or|nor|to)\b|[/&+|、]|或者?|还是|還是|和|[与與とかや]|또는|이나))"
             r"\s*(?:(?:maybe|perhaps|possibly|even|else|option|choice),? )?[(\[\"']*")
     out, hidden = [], _hide(text, texts)
     for m in _weighed(re.compile(rf"{one}(?:{link}(?![aI] +[A-Za-z]){one})*"), hidden):
