@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from ipywidgets import HTML, Button, Checkbox, Dropdown, HBox, Text, VBox
+from ipywidgets import HTML, Box, Button, Checkbox, Dropdown, HBox, Layout, Text, VBox
 
 from ..benchmarks import trials
 from ..benchmarks.devcv import score as devcv
@@ -256,7 +256,8 @@ def widget(self:Explorer)->VBox:  # `.controls`, `.count`, `.view`, `.next` and 
     back.on_click(lambda b: step(-1)); forward.on_click(lambda b: step(1))
     for w in control.values(): w.observe(narrow, 'value')
     narrow()
-    box.children = [HBox(list(control.values())), HBox([back, forward, count]), view]
+    filters = Box(list(control.values()), layout=Layout(flex_flow='row wrap'))   # beside an open side bar too
+    box.children = [filters, HBox([back, forward, count]), view]
     box.controls, box.count, box.view, box.back, box.next = control, count, view, back, forward
     return box
 
