@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from babyvlm.benchmarks.devcv.score import converse
 from babyvlm.benchmarks.hierarchy.questions import Letters
 from babyvlm.benchmarks.likelihood import HubRanked
 from babyvlm.benchmarks.protocols import evaluate
@@ -14,7 +15,7 @@ from babyvlm.models.hub_models import HubVLM, load_vlm
 from babyvlm.models.servers import RemoteVLM
 from babyvlm.models.shared_reading import HubLLM
 from babyvlm.models.tiny import FAMILIES, tiny_llm, tiny_vlm
-from babyvlm.run.evaluate import load_model
+from babyvlm.run.evaluate import Spoken, load_model
 
 TEXTS = ['What is the creature in this picture? A. cup B. dog C. hat D. cat'] * 5
 
@@ -161,6 +162,74 @@ def test_levels_of_a_picture_read_it_once_and_a_killed_run_goes_on(here, tmp_pat
     (tmp_path/'cut').write_bytes(b''.join(lines[:len(lines) // 2]) + lines[-1][:20])
     again = evaluate(Letters(load_vlm(here/kind, device='cpu')), items, tmp_path/'cut', batch_size=24)
     assert (tmp_path/'cut').read_bytes() == (tmp_path/'one').read_bytes() and [r.scores for r in again] == [r.scores for r in got[0]]
+
+
+def turns(here, shows, ask='', first=0):
+    "The rounds of a conversation, each with so many pictures."
+    said, out, paths = [], [], [str(here/f'{(i + first) % 3}.png') for i in range(9)]
+    for k, n in enumerate(shows):
+        words = '<image> '*n + (ask or f'Which one is new, number {k}?\nA. cup\nB. dog')
+        out.append(Question(words, tuple(paths[:sum(shows[:k + 1])]), earlier=tuple(said)))
+        said.append((words, f'It is number {k}.'))
+    return out
+
+
+@pytest.mark.parametrize('shows', [(1, 2, 2), (2, 1, 0, 2)])
+@pytest.mark.parametrize('kind', FAMILIES)
+def test_a_conversation_goes_on_from_its_last_round(here, kind, shows, recwarn):
+    shared, whole = both(lambda share: load_vlm(here/kind, device='cpu', share=share))
+    qs = turns(here, shows)
+    assert apart(shared.score_letters(qs, [2]*len(qs)), whole.score_letters(qs, [2]*len(qs))) < 1e-4
+    assert [shared.say([q], 5)[0] for q in qs] == [whole.say([q], 5)[0] for q in qs]
+    answers = ['dog', 'a cup'], [qs[-1]]*2
+    assert apart(shared.score_answers(*answers[::-1]), whole.score_answers(*answers[::-1])) < 1e-4
+    alone = {str(w.message) for w in recwarn if 'reads each question whole' in str(w.message)}
+    assert not alone or kind == 'llava_onevision', alone    # its single pictures come in tiles
+
+
+@pytest.mark.parametrize('kind', FAMILIES)
+def test_each_picture_of_a_conversation_is_read_once(here, kind):
+    shared, whole = both(lambda share: load_vlm(here/kind, device='cpu', share=share))
+    qs = turns(here, (2, 2, 2))
+    for m in (shared, shared, whole):
+        m.heard, m.seen, m.read, m.encoded = {}, {}, 0, 0         # the first time it is tried
+        for q in qs: m.score_letters([q], [2])
+    shown = [r.count(shared.token_id) for r in shared._grown(qs[-1]).runs]
+    assert shared.encoded == 6 + 2 and shared.read == sum(shown) + sum(shown[:2])     # the first round is no conversation yet
+    assert 1.4*shared.read < whole.read and list(shared.heard) == qs[-1:]
+
+
+@pytest.mark.parametrize('kind', ['qwen3_vl', 'internvl'])
+def test_a_conversation_that_was_ended_comes_to_the_same_scores(here, kind):
+    qs, m = turns(here, (2, 2, 2)), firm(load_vlm(here/kind, device='cpu'))
+    once = [m.score_letters([q], [2])[0] for q in qs]
+    for room, some in ((m.room, qs[2:]), (0, qs)):
+        m = firm(load_vlm(here/kind, device='cpu')); m.room = room
+        assert all((a == b).all() for a, b in zip([m.score_letters([q], [2])[0] for q in some], once[-len(some):], strict=True))
+    assert not m.heard
+
+
+def test_conversations_at_once_keep_to_their_own_pictures_and_their_room(here):
+    shared, whole = both(lambda share: load_vlm(here/'qwen2_5_vl', device='cpu', share=share))
+    talks = [turns(here, (2, 2), 'Which one?'), turns(here, (2, 2), 'What?'), turns(here, (2, 2), 'Which one?', 1)]
+    for m in (shared, whole): m.said = [m.score_answers([t[k] for t in talks], ['cup']*3) for k in range(2)]
+    assert apart([x for r in shared.said for x in r], [x for r in whole.said for x in r]) < 1e-4
+    assert set(shared.heard) == {t[1] for t in talks}
+    shared.room = 2*max(x.nbytes() for x in shared.heard.values())
+    new = [turns(here, (1, 2), f'{w} now?') for w in ('Which', 'What', 'Whose')]
+    for k in (0, 1, 1, 1): shared.score_answers([t[k] for t in new], ['cup']*3)     # those that ended make room
+    assert sum(x.nbytes() for x in shared.heard.values()) <= shared.room and set(shared.heard) & {t[1] for t in new}
+
+
+def test_memory_is_asked_round_by_round_through_a_hub_model(here, tmp_path):
+    rounds = [dict(prompt='<image> Look.', images=1, options=('A',), gold='A', answer='A'),
+              *[dict(prompt='<image> <image> New?\n(A) first (B) second', images=2, options=('A', 'B'), gold='B', answer='B')]*2]
+    items = [Item(f'm{i}', 'devcv/memory', tuple(str(here/f'{(i + k) % 3}.png') for k in range(5)), rounds=tuple(rounds)) for i in range(2)]
+    said = []
+    for share in (True, False):
+        m = firm(load_vlm(here/'qwen2_5_vl', device='cpu', share=share))
+        said.append([r.text for r in converse(Spoken(m, 4), items, tmp_path/f'{share}.jsonl', 'chat')])
+    assert said[0] == said[1] and (tmp_path/'True.jsonl').read_text() == (tmp_path/'False.jsonl').read_text()
 
 
 def test_captions_of_a_picture_are_ranked_in_one_pass(here):

@@ -29,7 +29,7 @@ from ..data.conversations import IMAGE
 from ..data.rewriters import _templated, need_template
 from .chat import Question, _limited, chat, open_upright
 from .servers import RemoteVLM
-from .shared_reading import HubLLM, _Hub
+from .shared_reading import HubLLM, _before, _Hub
 from ..pictures import ImageError
 from ..products import quick_products
 
@@ -40,6 +40,7 @@ class _Seen:
     runs:list                 # token ids of each picture
     features:object           # output of `get_image_features`
     tensors:dict              # what the model wants besides: grids, sizes
+    new:object = None         # of a conversation: what this round shows, by itself
 
 def _joined(features):
     "Features of several sets of pictures as those of one, in order."
@@ -117,6 +118,35 @@ def _split(ids, gap, n):
         runs.append(ids[start:end]); start = end + len(gap)
     if start < len(ids): raise ValueError('the processor writes pictures in a way that cannot be shared')
     return runs
+
+# %% ../../nbs/models/12_hub_models.ipynb #hubgrw01
+def _far(x, y):
+    "How far two sets of features are from each other, as a share of the largest; None: other shapes."
+    def flat(x): return [x] if isinstance(x, Tensor) else [t for part in x for t in flat(part)]
+    x, y = (flat([f.pooler_output, getattr(f, 'deepstack_features', None) or ()]) for f in (x, y))
+    if [a.shape for a in x] != [a.shape for a in y]: return None
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(x, y))
+
+@patch
+def _grown(self:HubVLM, q):
+    "A question's pictures; of a conversation only those of this round are encoded, if that gives the same."
+    n = sum(ask.count(IMAGE) for ask, _ in q.earlier)
+    new = q.images[n:]
+    if not n or not new or q.images in self.seen: return self._look(q.images)
+    had = self._grown(_before(q))
+    def grow():
+        more = self._look(new)
+        told = {k: torch.cat([had.tensors[k], more.tensors[k]]) for k in had.tensors}
+        return _Seen(had.runs + more.runs, _joined([had.features, more.features]), told, more)
+    def work():
+        one, whole = grow(), self._look(q.images)
+        off = _far(one.features, whole.features) if one.runs == whole.runs else None
+        self.seen.pop(q.images)
+        if off is None or off > (1e-4 if self.model.dtype.itemsize > 2 else .1): return 'pictures differ in company'
+    if not self._agrees(('pictures', len(had.runs) > 1, len(new) > 1), work): return self._look(q.images)
+    self.seen[q.images] = grow()
+    for images in (_before(q).images, new): self.seen.pop(images, None)
+    return self.seen[q.images]
 
 # %% ../../nbs/models/12_hub_models.ipynb #01c07e23
 @patch

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from transformers import DynamicCache
 
 from ..config import pick_device
+from ..data.conversations import IMAGE
 from ..data.rewriters import _templated
 from .chat import Question, chat
 from ..products import quick_products
@@ -32,6 +33,7 @@ class _Ask:
     want:int                  # so many positions at the end are followed by what is wanted
     seen:object = None        # its pictures
     told:tuple = ()           # tokens of the answer that is scored
+    rounds:int = 0            # before this one
 
 # %% ../../nbs/models/11_shared_reading.ipynb #hubbase1
 class _Hub:
@@ -43,6 +45,7 @@ class _Hub:
         self.name, self.batch_size = name or model.config.model_type, batch_size
         self.tokens = tokens or (4096 if self.device.type == 'cuda' else 512)
         self.share, self.unshared, self.read = share, {}, 0   # `read`: picture tokens so far
+        self.heard, self.turn, self.room = {}, 0, 2**33 if self.device.type == 'cuda' else 2**30
         if tokenizer.pad_token_id is None: tokenizer.pad_token = tokenizer.eos_token
 
     def _padded(self, rows):
@@ -65,13 +68,13 @@ def _ids(self:_Hub, text):
 @patch
 def _ask(self:_Hub, q, at=0, answer=None):
     "A question, or a question and its answer, as tokens."
-    prompt, seen = self.prompt(q), self._look(q.images) if q.images else None
+    prompt, seen = self.prompt(q), self._grown(q) if q.images else None
     ids = self._spelled(prompt, seen)
-    if answer is None: return _Ask(at, ids, 1, seen)
+    if answer is None: return _Ask(at, ids, 1, seen, rounds=len(q.earlier))
     whole = self._spelled(prompt + answer, seen)
     told = tuple(whole[len(ids):])
     if not told: raise ValueError(f"the answer '{answer}' has no tokens")
-    return _Ask(at, whole[:-1], len(told), seen, told)
+    return _Ask(at, whole[:-1], len(told), seen, told, len(q.earlier))
 
 # %% ../../nbs/models/11_shared_reading.ipynb #ea00026b
 def letter_ids(
@@ -186,23 +189,49 @@ class _Kept:
     ids:list                  # its tokens
     start:int                 # position of the token after it
     layers:list               # keys and values
+    turn:int = 0              # when it was last of use
 
-    def cache(self, n=1):
-        "A cache of so many rows that may grow."
+    def cache(self, n=1, k=None):
+        "A cache of so many rows that may grow, of the first k tokens or of all."
         out = DynamicCache()
-        for i, layer in enumerate(self.layers): out.update(*(x.expand(n, -1, -1, -1) for x in layer), i)
+        for i, layer in enumerate(self.layers): out.update(*(x.expand(n, -1, -1, -1)[:, :, :k] for x in layer), i)
         return out
 
+    def nbytes(self): return sum(x.numel()*x.element_size() for layer in self.layers for x in layer)
+
 @patch
-def _keep(self:_Hub, ask, k):
-    "Read the first k tokens of a question."
-    inputs, shown = self._inputs([_Ask(0, ask.ids[:k], 1, ask.seen)])
-    cache = DynamicCache()
+def _keep(self:_Hub, ask, k, old=None):
+    "Read the first k tokens of a question, or those that follow what was kept of the round before."
+    j, seen = self._further(ask, k, old) if old else (0, ask.seen)
+    inputs, shown = self._inputs([_Ask(0, ask.ids[j:k], 1, seen)])
+    cache = old.cache(1, j) if j else DynamicCache()
+    ahead = self._moves_on(inputs, old.start - len(old.ids) + j, k) if j else 0
     with shown, quick_products(self.device):
         self.model(**inputs, **{CACHE: cache}, use_cache=True, logits_to_keep=1)
-    moved = getattr(self.model.base_model, 'rope_deltas', None)
-    start = k + (int(moved.flatten()[0]) if moved is not None else 0)
-    return _Kept(ask.ids[:k], start, [(layer.keys, layer.values) for layer in cache.layers])
+    moved = None if j else getattr(self.model.base_model, 'rope_deltas', None)
+    if moved is not None: ahead = int(moved.flatten()[0])
+    return _Kept(ask.ids[:k], k + ahead, [(layer.keys, layer.values) for layer in cache.layers])
+
+# %% ../../nbs/models/11_shared_reading.ipynb #hubtlk01
+@patch
+def _further(self:_Hub, ask, k, old):
+    "How many tokens a round shares with the one before, and its new pictures; 0 and all where it cannot go on."
+    j = next((i for i, (a, b) in enumerate(zip(old.ids, ask.ids[:k])) if a != b), min(len(old.ids), k))
+    if j == k or j < self._pictures_end(old.ids): return 0, ask.seen
+    if self._pictures_end(ask.ids) <= j: return j, None
+    return (j, ask.seen.new) if ask.seen.new else (0, ask.seen)
+
+@patch
+def _moves_on(self:_Hub, inputs, start, k):
+    "Let a rest begin at position `start` and end with token k; how far positions are ahead of tokens then."
+    ids, core, moved = inputs['input_ids'], self.model.base_model, 0
+    place = torch.arange(ids.shape[1], device=self.device)[None]
+    if hasattr(core, 'get_rope_index'):
+        grid = {n: x for n, x in inputs.items() if n == 'image_grid_thw'}
+        kinds = inputs.get('mm_token_type_ids', torch.zeros_like(ids))
+        place, moved = core.get_rope_index(ids, kinds, attention_mask=torch.ones_like(ids), **grid)
+    inputs |= dict(position_ids=place + start, attention_mask=ids.new_ones(1, k))
+    return start + ids.shape[1] + int(moved) - k
 
 # %% ../../nbs/models/11_shared_reading.ipynb #hubmem05
 @patch
@@ -246,19 +275,21 @@ def _alone(self:_Hub, why):
 
 # %% ../../nbs/models/11_shared_reading.ipynb #hubmem6b
 @patch
+def _sees(self:_Hub, rows):
+    "Whether each layer looks back as far as these questions are long, or none does."
+    config = self.model.config.get_text_config()
+    back, mixed = looks_back(config), len(set(getattr(config, 'layer_types', None) or ['one'])) > 1
+    if not back or not mixed or max(map(len, rows)) <= back: return True
+    return bool(self._alone(f'a layer looks back over {back} tokens'))
+
+@patch
 def _shared(self:_Hub, asks):
     "How many tokens the questions of a group share at the start, if it pays to read them once; else 0."
     rows = [a.ids for a in asks]
     k, first = min(len(a.ids) - a.want for a in asks), rows[0]
     k = next((i for i in range(k) if any(r[i] != first[i] for r in rows)), k)
     together = k + len(_tree([r[k:] for r in rows])[0])
-    config = self.model.config.get_text_config()
-    back = looks_back(config)
-    mixed = len(set(getattr(config, 'layer_types', None) or ['one'])) > 1
-    if not k or together > .8 * sum(map(len, rows)): return 0
-    if back and mixed and max(map(len, rows)) > back:
-        return self._alone(f'a layer looks back over {back} tokens')
-    return k
+    return k if k and together <= .8 * sum(map(len, rows)) and self._sees(rows) else 0
 
 # %% ../../nbs/models/11_shared_reading.ipynb #hubmem07
 @patch
@@ -281,33 +312,64 @@ def _apart(x, y, most=20):
     return float((x.gather(1, likely) - y.gather(1, likely)).abs().mean(1).max())
 
 @patch
-def _packs(self:_Hub, asks, k):
+def _packs(self:_Hub, asks, kept):
     "Whether packed questions score as separate ones."
     def work():
-        one, other = self._packed(asks[:2], self._keep(asks[0], k)), self._separate(asks[:2])
+        one, other = self._packed(asks[:2], kept), self._separate(asks[:2])
         off = max(_apart(x, y) for x, y in zip(one, other, strict=True))
         if off > (1e-4 if self.model.dtype.itemsize > 2 else .1): return f'packed scores differ by {off:.2g}'
-    return self._agrees('packed', work)
+    return self._agrees(('packed', asks[0].rounds > 0), work)
 
 # %% ../../nbs/models/11_shared_reading.ipynb #hubmem08
+def _before(q):
+    "The question of the round before."
+    n = sum(ask.count(IMAGE) for ask, _ in q.earlier)
+    return Question(q.earlier[-1][0], q.images[:n], q.system, earlier=q.earlier[:-1])
+
+@patch
+def _hear(self:_Hub, q):
+    "A conversation read up to its last token, going on from the rounds before; kept while there is room."
+    if q in self.heard: self.heard[q].turn = self.turn; return self.heard[q]
+    before = self._hear(_before(q)) if q.earlier else None
+    ask = self._ask(q)
+    kept = self._keep(ask, len(ask.ids) - 1, before)
+    if q.earlier: self.heard.pop(_before(q), None)
+    kept.turn = self.turn
+    for old in [o for o, x in self.heard.items() if x.turn < self.turn - 1]: del self.heard[old]
+    if kept.nbytes() + sum(x.nbytes() for x in self.heard.values()) <= self.room: self.heard[q] = kept
+    return kept
+
+@patch
+def _start(self:_Hub, q, asks):
+    "What the questions of a group share, read once; None where each is read whole."
+    if not self.share: return None
+    if q.earlier:
+        if not self._sees([a.ids for a in asks]): return None
+        kept = self._hear(q)
+        return kept if all(a.ids[:len(a.ids) - a.want] == kept.ids for a in asks) else None
+    k = self._shared(asks) if len(asks) > 1 else 0
+    return self._keep(asks[0], k) if k >= max(1, self._pictures_end(asks[0].ids)) else None
+
+# %% ../../nbs/models/11_shared_reading.ipynb #hubgrp02
 @patch
 def _groups(self:_Hub, questions, answers=None, shares=None):
-    "Questions as tokens: (group, length of what it shares), or (questions of a batch, 0)."
+    "Questions as tokens: (group, what was kept of its start), or (questions of a batch, None)."
     by, alone = {}, []
-    for i, q in enumerate(questions): by.setdefault(q.images, []).append(i)
+    self.turn += 1
+    for i, q in enumerate(questions): by.setdefault((q.images, q.earlier and q), []).append(i)
     for at in by.values():
         heads = {}
         for i in at:
             a = self._ask(questions[i], i, answers and answers[i])
             heads.setdefault(tuple(a.ids[:self._pictures_end(a.ids)]), []).append(a)
-        for head, asks in heads.items():
-            k = self._shared(asks) if self.share and len(asks) > 1 else 0
-            if k >= max(1, len(head)) and (shares or self._packs)(asks, k): yield asks, k
+        for asks in heads.values():
+            kept = self._start(questions[asks[0].at], asks)
+            if kept and (shares or self._packs)(asks, kept): yield asks, kept
             else: alone += asks
         while len(alone) >= self.batch_size:
-            yield alone[:self.batch_size], 0
+            yield alone[:self.batch_size], None
             alone = alone[self.batch_size:]
-    if alone: yield alone, 0
+    if alone: yield alone, None
 
 # %% ../../nbs/models/11_shared_reading.ipynb #hubmem8b
 def _within(asks, k, budget):
@@ -322,10 +384,9 @@ def _within(asks, k, budget):
 @torch.inference_mode()
 def _ends(self:_Hub, questions, answers=None):
     "Questions as tokens, with what follows their wanted positions; grouped by picture."
-    for asks, k in self._groups(questions, answers):
-        kept = self._keep(asks[0], k) if k else None
-        for part in _within(asks, k, self.tokens) if k else [asks]:
-            def work(some): return self._packed(some, kept) if k else self._separate(some)
+    for asks, kept in self._groups(questions, answers):
+        for part in _within(asks, len(kept.ids), self.tokens) if kept else [asks]:
+            def work(some): return self._packed(some, kept) if kept else self._separate(some)
             yield from zip(part, halving(work, part, _joined_up), strict=True)
 
 # %% ../../nbs/models/11_shared_reading.ipynb #8750e6db
@@ -384,14 +445,13 @@ def say(self:_Hub,
     "Greedy answers."
     out, back = [None] * len(questions), looks_back(self.model.config.get_text_config())
     how = dict(max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self.tokenizer.pad_token_id)
-    def shares(asks, k):
+    def shares(asks, kept):
         if back and max(len(a.ids) for a in asks) + max_new_tokens > back: return False
         def work():
-            one, other = self._written(asks[:2], how, self._keep(asks[0], k)), self._written(asks[:2], how)
+            one, other = self._written(asks[:2], how, kept), self._written(asks[:2], how)
             return '' if one == other else 'answers after what was kept differ'
-        return self._agrees('written', work)
-    for asks, k in self._groups(questions, shares=shares):
-        kept = self._keep(asks[0], k) if k else None
+        return self._agrees(('written', asks[0].rounds > 0), work) and (not asks[0].rounds or self._packs(asks, kept))
+    for asks, kept in self._groups(questions, shares=shares):
         for s in range(0, len(asks), self.batch_size):
             part = asks[s:s + self.batch_size]
             texts = halving(lambda some: self._written(some, how, kept), part, _joined_up)

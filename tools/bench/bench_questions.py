@@ -87,10 +87,41 @@ def compare(name, shared, plain, questions, each, rounds):
                    ratio=round(statistics.median(t[k] / t[0] for t in times), 1), memory_ratio=None, exactness=f'largest difference {off:.1e}')
 
 
+def talk(folder, rounds):
+    "The rounds of a record of Memory: one picture, then two each."
+    said, out = [], []
+    paths = [folder/f'talk{i}.png' for i in range(2*rounds - 1)]
+    for i, p in enumerate(paths): Image.fromarray(np.random.default_rng(i).integers(0, 255, (128, 128, 3), dtype=np.uint8)).save(p)
+    for k in range(rounds):
+        words = '<image> Which is new?\nA. first\nB. second' if not k else '<image> <image> Which is new?\nA. first\nB. second'
+        out.append(Question(words, tuple(map(str, paths[:2*k + 1])), earlier=tuple(said)))
+        said.append((words, 'AB'[k % 2]))
+    return out
+
+
+def going_on(folder, rounds):
+    "A row: rounds of a conversation in words, each read on from the last one, or whole."
+    on, whole = (model(folder/'talk', 'qwen2_5_vl', 128, share, **(QWEN | dict(patch=8, positions=8192))) for share in (True, False))
+    asked = talk(folder, rounds)
+    def said(m, once):
+        m.heard, m.seen, m.read, out = {}, {}, 0, []
+        for q in asked:
+            if not once: m.seen = {}
+            out += m.say([q], 2)
+        return out
+    for q in asked[:3]: on.say([q], 2)               # whether it may go on is tried once, before the clock runs
+    (mine, x), (theirs, y) = _seconds(lambda: said(on, True)), _seconds(lambda: said(whole, False))
+    weights, each = sum(p.numel() for p in on.model.parameters()) / 1e6, on._grown(asked[-1]).runs[0].count(on.token_id)
+    return dict(part='questions', size=f'qwen2_5_vl, {weights:.0f} M weights, {rounds} rounds of Memory, {each} tokens a picture',
+                peer=f'each round read whole, {theirs:.2f} s', ours=f'on from the last round, {mine:.2f} s, {whole.read / on.read:.1f} x fewer picture tokens read',
+                ratio=round(theirs / mine, 1), memory_ratio=None, exactness='same replies' if x == y else 'replies differ')
+
+
 def rows(quick=True, rounds=3):
     "Qwen2.5-VL's class at 47 M weights, then the other families small; quick: one round, two pictures."
     with tempfile.TemporaryDirectory() as d, full_precision():
         d = Path(d)
+        yield going_on(d, 8 if quick else 15)
         for kind, side, sizes in (('qwen2_5_vl', 448, QWEN), ('qwen2_5_vl', 896, QWEN), ('qwen3_vl', 256, SMALL), ('llava_onevision', 128, SMALL), ('internvl', 256, SMALL)):
             shared, plain = (model(d/f'{kind}-{side}', kind, side, share, **sizes) for share in (True, False))
             weights = sum(p.numel() for p in shared.model.parameters()) / 1e6
