@@ -106,7 +106,7 @@ def _ticked(text):
     "A form without the boxes that are left open, and what they stand at."
     box = re.search(f'{_TICKED}|{_UNTICKED}', text)
     if not (box and re.search(_TICKED, text) and re.search(_UNTICKED, text)): return text
-    words = r'[^\n\[(☐☑✅❌⬜⚪🔘]*'
+    words = r'[^\n\[(☐☑✅❌⬜⚪🔘]{0,200}'   # bounded: the time grows with the length
     leads = not text[:box.start()].rpartition('\n')[2].strip(' \t>*-')
     text = re.sub(_UNTICKED + words if leads else words + _UNTICKED, '', text)
     return re.sub(_TICKED, ' ', text)
