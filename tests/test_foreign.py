@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from babyvlm.benchmarks.devcv.read import find_tasks, load_items
+from babyvlm.benchmarks.leaderboard import collate
 from babyvlm.benchmarks.trials import load_trials
 from babyvlm.benchmarks.v1 import load_vtwt
 from babyvlm.data.annotations import load_bank
 from babyvlm.data.conversations import load_records, pairs_from_records
-from babyvlm.data.rewriters import Endpoint, EndpointError, _Garbled, _kept, _taken, _unpack
+from babyvlm.data.rewriters import Endpoint, EndpointError, _content, _Garbled, _kept, _taken, _unpack
 from babyvlm.data.saycam import PAIR_FEATURES, load_pairs, read_transcript, seconds
 from babyvlm.data.segments import Clip, segment, segment_all, write_frames
 from babyvlm.data.video import VideoError, frames_at, video_seconds, write_video
@@ -782,3 +783,42 @@ def test_an_audit_that_lacks_a_task_says_so_in_its_status(tmp_path):
         for k in range(1, 5): Image.new('RGB', (8, 8)).save(folder/f'{k}.png')
         status.append(CliRunner().invoke(app, ['audit', '--benchmark', 'devcv', '--labels', str(tmp_path)]))
     assert [r.exit_code for r in status] == [0, 1] and 'NOT READ: ' in status[1].output, [r.output for r in status]
+
+
+@pytest.mark.parametrize('parts', [['B'], [dict(text='B')], [dict(type='reasoning_text', text='A'), dict(type='output_text', text='B')],
+                                   [dict(type='summary_text', text='A'), dict(type='text', text=None), dict(type='text', text='B')]])
+def test_parts_of_an_answer_are_read_and_thoughts_of_any_name_left_out(parts): assert _content(parts) == 'B'
+
+
+def test_an_answer_cut_off_is_said_so_in_any_case():
+    cut = N(choices=[N(message=N(content='', refusal=None), finish_reason='MAX_TOKENS')], usage=None)
+    assert _unpack(cut)['reason'] == 'answer was cut off'
+
+
+@pytest.mark.parametrize('args, other', [('pretrained=a,peft=b', 'pretrained=a'), ('pretrained=a,revision=1', 'pretrained=a')])
+def test_an_adapter_or_a_revision_is_another_model_than_none(tmp_path, args, other):
+    for name, key, said in (('1', 'baby_pv', args), ('2', 'baby_count', other)):
+        (tmp_path/f'{name}_results.json').write_text(json.dumps(dict(results={key: {'acc,none': .5}}, config=dict(model_args=said))))
+    with pytest.raises(ValueError, match='2 models'): collate(tmp_path)
+
+
+def test_the_main_revision_and_a_slash_behind_a_name_are_no_other_model(tmp_path):
+    for name, key, said in (('1', 'baby_pv', 'pretrained=a/,revision=main'), ('2', 'baby_count', 'pretrained=a')):
+        (tmp_path/f'{name}_results.json').write_text(json.dumps(dict(results={key: {'acc,none': .5}}, config=dict(model_args=said))))
+    assert set(collate(tmp_path)[0]) == {'baby_pv', 'baby_count'}
+
+
+def test_whole_samples_that_are_written_as_fractions_are_counted(tmp_path):
+    f = tmp_path/'1_results.json'
+    f.write_text(json.dumps({'results': {'baby_pv': {'acc,none': .5}}, 'n-samples': {'baby_pv': dict(original=100., effective=10.)}}))
+    with pytest.raises(ValueError, match='10 of 100'): collate(f)
+
+
+@pytest.mark.parametrize('extra', [dict(image=['']), dict(image=[float('nan'), None]), dict(images=[''], video=[None])])
+def test_lists_of_nothing_are_nothing(tmp_path, extra):
+    turns = [{'from': 'human', 'value': 'What?', 'weight': float('nan')}, {'from': 'gpt', 'value': 'A cup.', 'weight': None}]
+    (tmp_path/'a.json').write_text(json.dumps([dict(id='1', conversations=turns, **extra)]))
+    assert load_records(tmp_path/'a.json')[0].images == ()
+
+
+def test_a_date_is_no_time_of_a_recording(): assert seconds('2014-04-20 00:01:05') is None

@@ -203,6 +203,18 @@ def test_letters_within_an_option_are_no_labels():
     assert [parse_letter(t, options).answer for t in (shown, f'{shown}\nAnswer: D', 'A/C unit')] == [None, 'D', 'D']
 
 
+NEIGHBOURS += [   # thoughts in brackets, in fields of an object and under headings; forms with boxes; wholes and parts; turns of one line
+    ('letter', '[THOUGHT]The answer is A[/THOUGHT]B', 'B'), ('letter', '{think}A{/think}B', 'B'), ('letter', '<draft>The answer is A</draft>B', 'B'),
+    ('letter', '{"thought": "Final answer: A", "answer": "B"}', 'B'), ('letter', '{"correct_option": "C", "explanation": "A is a \\"bird\\""}', 'C'),
+    ('letter', '{"reasoning": "Final answer: A', None), ('number', '{"reasoning": "I count 3', None), ('direction', '{"reasoning":"enters left", "direction":"right"}', 'right'),
+    ('letter', 'Thought: The answer is A.\nAnswer: B', 'B'), ('letter', 'Analysis:\nThe answer is A.\n\nAnswer:\nB', 'B'), ('yes_no', '**Thought 1:** yes.\n**Answer:** no', False),
+    ('letter', 'Answer: B\nExplanation: A is wrong', 'B'), ('yes_no', '{"is_dog":true}', True), ('yes_no', '{"answer":false}', False), ('yes_no', 'True: it is a dog', True),
+    ('letter', '- [ ] A\n- [ ] B\n- [x] C\n- [ ] D', 'C'), ('letter', '☐ A. bird\n☑ B. fish', 'B'), ('letter', '❌ A\n✅ B', 'B'), ('letter', '( ) A (•) B ( ) C', 'B'), ('letter', '[ ] A\n[ ] B', None),
+    ('yes_no', '[x] Yes [ ] No', True), ('yes_no', 'Yes [ ] No [x]', False), ('yes_no', '❌ Yes ✅ No', False), ('direction', '[ ] left [x] right', 'right'),
+    ('letter', 'Option-C', 'C'), ('letter', 'The answer is option_c', 'C'), ('letter', 'I choose OptionC.', 'C'), ('letter', 'Either A or B, but more likely B', 'B'), ('letter', 'A or B. I lean towards A.', 'A'),
+    ('number', '3 cups, 2 of which are red', 3), ('number', '5, of which 2 are red', 5), ('number', '5 cups, 2 of them red', 5), ('number', 'I see 3 of them', 3), ('number', '5 cups: 2 red, 3 blue', 5), ('number', '5 in total: 2 red and 3 blue', 5),
+    ('direction', 'Up\nLeft', 'top left'), ('direction', 'up as well as to the right', 'top right'), ('direction', 'it goes up while moving right', 'top right'), ('direction', 'not to the left but to the right', 'right'),
+    ('direction', 'not towards the top but the bottom', 'bottom'), ('direction', 'It came from the top and left through the bottom.', 'bottom'), ('direction', 'moving from bottom to top, so top', 'top')]
 NEIGHBOURS += [   # a breaker's, written before the rules were seen
     ('letter', '答案是B', 'B'), ('letter', '选C，因为它是圆的', 'C'), ('letter', '正解はDです。', 'D'), ('letter', '정답은 B입니다.', 'B'), ('letter', 'A不是，B是。', 'B'),
     ('letter', '答案不是B', None), ('letter', 'A不对', None), ('letter', '是A吗？', None), ('letter', '答案：A或B', None), ('letter', '答案：A、B', None), ('letter', 'Bではない', None),

@@ -170,11 +170,12 @@ def test_a_save_that_is_there_twice_counts_once(tmp_path):
                                             'no answers': ['quit.csv']}
 
 
-@pytest.mark.parametrize('right', ['true', 'TRUE', 'True', '1', '1.0', 'WAHR'])
+@pytest.mark.parametrize('right', ['true', 'TRUE', 'True', '1', '1.0', 'WAHR', 'T', 'yes'])
 @pytest.mark.parametrize('separator', [',', ';', '\t'])
 def test_tables_as_other_programs_write_them(tmp_path, right, separator):
-    gap = 'NA' if right == 'TRUE' else ''
+    gap = {'TRUE': 'NA', 'T': '.'}.get(right, '')
     rows = ['kind survey session person item round answer milliseconds right'.split()]
+    if right == 'yes': rows = [[c.title() for c in rows[0]]]
     rows += [['item', 's', 'q', '2.0', f'i{j}', '0.0', f'{j}.0', '900,5' if separator == ';' else '900.5', gap] for j in range(4)]
     rows += [['check', 's', 'q', '2', f'c{j}', gap, gap, gap, right] for j in range(4)] + [[''] * 9]
     text = '\r\n'.join(separator.join(r) for r in rows)
@@ -190,6 +191,9 @@ def test_json_with_nulls_and_truth(tmp_path):
     rows = json.loads(saved(1, 'a').assign(round=None, trial=float('nan')).to_json(orient='records'))
     assert rows[0]['right'] is None and rows[4]['right'] is True and rows[4]['answer'] is None
     (tmp_path/'a.JSON').write_text(json.dumps(rows))
+    assert by_person_and_session(read_responses(tmp_path, KEY)) == {'a': (4, 1., 1.)}
+    (tmp_path/'a.JSON').unlink()
+    (tmp_path/'a.jsonl').write_text('\n'.join(map(json.dumps, rows)))
     assert by_person_and_session(read_responses(tmp_path, KEY)) == {'a': (4, 1., 1.)}
 
 

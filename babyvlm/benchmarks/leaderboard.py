@@ -62,8 +62,9 @@ def _said_model(d):
     plain = str(d.get('model_name_sanitized') or '').replace('__', '/')
     name = d.get('model_name') or plain or args.get('pretrained')
     said = dict(model_name=name, model=config.get('model'))
-    said |= {_ARGS[k]: args[k] for k in _ARGS if k in args}
-    return {k: str(v) for k, v in said.items() if v}
+    if args: said |= dict.fromkeys(set(_ARGS.values()) - {'weights'}, 'none') | dict(revision='main')
+    said |= {_ARGS[k]: args[k] for k in _ARGS if args.get(k)}
+    return {k: str(v).rstrip('/') for k, v in said.items() if v}
 
 def _one_model(facts):
     "Refuse facts of different models: file -> what it says."
@@ -80,7 +81,7 @@ def _complete(d, known, where):
     counts = d.get('n-samples') if isinstance(d.get('n-samples'), Mapping) else {}
     for key in known:
         n = counts.get(key) if isinstance(counts.get(key), Mapping) else {}
-        all_, asked = (int(n[k]) if re.fullmatch(r'\d{1,18}', str(n.get(k))) else None
+        all_, asked = (int(float(n[k])) if re.fullmatch(r'\d{1,15}(\.0)?', str(n.get(k))) else None
                        for k in ('original', 'effective'))
         if None not in (all_, asked) and asked < all_:
             raise ValueError(f'{where}, {key}: {asked} of {all_} items were asked; run it without --limit')

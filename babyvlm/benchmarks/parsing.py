@@ -44,14 +44,15 @@ def devcv_letter(
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f002
 _THINKS = (r"(?:(?:chain|train)[-_ ]of[-_ ]thoughts?|cot|rationale|deliberation|plan(?:ning)?"
            r"|step[-_]by[-_]step|(?:ant|[a-z]{1,12}[-_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?"
-           r"|reflect(?:ion)?|scratch[-_]?(?:pad)?|analy(?:sis|[sz]e)|working|monologue)"
+           r"|reflect(?:ion)?|scratch[-_]?(?:pad)?|analy(?:sis|[sz]e)|working|monologue|draft|internal)"
            r"(?:[-_](?:content|process|steps?|trace|mode))?)")
 _MARK = re.compile(
     r"(?:<!--|\\?[<＜◁]|&lt;)\s?\|?\s?(?P<close>\\?/\s?|end_(?:of_)?)?(?:(?:begin|start)_(?:of_)?)?"
     r"(?:\w{1,10}:)?"
     rf"(?P<name>{_THINKS})"
     r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?(?:--)?\s?(?:\\?[>＞▷]|&gt;)"
-    r"|\[(?:(?P<shut>/|END[ _])|BEGIN[ _]|START[ _])?THINK(?:ING)?\]|^Thinking\.\.\.[ \t]{0,9}$"
+    r"|\[(?:(?P<shut>/|END[ _])|BEGIN[ _]|START[ _])?THINK(?:ING)?\]"
+    rf"|[\[{{](?P<ends>/)\s?{_THINKS}\s?[\]}}]|^Thinking\.\.\.[ \t]{0,9}$"
     r"|<unused94>thought|<\|im_start\|>think\b"
     r"|(?P<done>^\.\.\.done thinking\.|<unused95>|<\|im_start\|>answer\b)"
     r"|(?P<final>^[#* ]{0,9}final (?:response|answer|output)[:* ]{0,9}$)",
@@ -64,12 +65,23 @@ _FOLDED = re.compile(r"<details[^>]{0,60}>\s*<summary>[^<]{0,40}(?:think|thought
 _OVER = re.compile(r"<\|(?:end|return|start|call)\|>")
 _NO_WIDTH = '[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufe0e\ufe0f\u20e3]'
 
+# %% ../../nbs/benchmarks/02_parsing.ipynb #be83b398
+_ASIDE_FIELD = re.compile(   # of a JSON object, or of one that is cut short
+    rf"""(["'])(?:{_THINKS}|explanation|justification)\1\s*:\s*(["'])(?:(?!\2)[^\\]|\\.)*(?:\2,?|\Z)""",
+    re.I)
+_HEADED = re.compile(rf"^[#*>_ -]{{0,9}}(?:{_THINKS}|explanation)(?: \d{{1,2}})?[*_ ]{{0,5}}:", re.I | re.M)
+_ANSWERED = re.compile(r"^[#*>_ -]{0,9}(?:final )?(?:answer|choice|response|conclusion)[*_ ]{0,5}:",
+                       re.I | re.M)
+
 # %% ../../nbs/benchmarks/02_parsing.ipynb #4f4d3fac
 def final_message(
     reply:str,  # raw reply
 )->str:         # '' when a thought is never closed
     "The reply without the thoughts of a reasoning model."
-    text = _FOLDED.sub('', re.sub(_NO_WIDTH, '', reply or ''))
+    text = _ASIDE_FIELD.sub('', _FOLDED.sub('', re.sub(_NO_WIDTH, '', reply or '')))
+    if thought := _HEADED.search(text):   # 'Thought: .. Answer: B'
+        last = max((m.start() for m in _ANSWERED.finditer(text)), default=0)
+        if last > thought.start(): text = text[:thought.start()] + text[last:]
     channels = list(_CHANNEL.finditer(text))
     if channels:
         final = [m for m in channels if m[1].lower() == 'final']
@@ -80,12 +92,24 @@ def final_message(
     for m in _MARK.finditer(text):
         kind = (m['name'] or 'think').lower()[:2]
         if m['final']: at = at if opened else m.end()
-        elif m['close'] or m['end'] or m['shut'] or m['done']:
+        elif m['close'] or m['end'] or m['shut'] or m['ends'] or m['done']:
             opened, at = opened[:opened.index(kind)] if kind in opened else [], m.end()
         else:
             if not opened: outside.append(text[at:m.start()])
             if kind not in opened: opened.append(kind)
     return '' if opened else text[at:].strip() or ' '.join(outside).strip()
+
+# %% ../../nbs/benchmarks/02_parsing.ipynb #1bddd43f
+_TICKED, _UNTICKED = r'(?:[\[(][xX✓✔•●][\])]|[☑✅🔘])', r'(?:[\[(] ?[\])]|[☐❌⬜⚪])'
+
+def _ticked(text):
+    "A form without the boxes that are left open, and what they stand at."
+    box = re.search(f'{_TICKED}|{_UNTICKED}', text)
+    if not (box and re.search(_TICKED, text) and re.search(_UNTICKED, text)): return text
+    words = r'[^\n\[(☐☑✅❌⬜⚪🔘]{0,200}'   # bounded: the time grows with the length
+    leads = not text[:box.start()].rpartition('\n')[2].strip(' \t>*-')
+    text = re.sub(_UNTICKED + words if leads else words + _UNTICKED, '', text)
+    return re.sub(_TICKED, ' ', text)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #27bbb861
 _QUOTES = str.maketrans({**dict.fromkeys('‘’', "'"), **dict.fromkeys('“”„«»「」『』', '"'), '【': '(', '】': ')',
@@ -103,7 +127,8 @@ def plain(
     reply:str,       # raw reply
 )->str:              # NFKC, straight quotes, no emphasis marks
     "The reply without typography."
-    t = unicodedata.normalize('NFKC', _UNSEEN.sub('', (reply or '').translate(_QUOTES))).translate(_QUOTES)
+    t = _UNSEEN.sub('', _ticked(reply or '').translate(_QUOTES))
+    t = unicodedata.normalize('NFKC', t).translate(_QUOTES)
     t = re.sub(r'\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}', r'\1', t)
     t = re.sub(r'\*+|`+|~~|(?<!\w)_+|_{1,3}(?!\w)|\$', '', _SCRIPTS.sub(' ', t))
     return re.sub(r'\s+', lambda m: '\n' * min(2, m[0].count('\n')) or ' ', t).strip()
@@ -149,7 +174,8 @@ _NOT = re.compile(
     r"|except|(?:anything|all|everything) but|other than|unlike|than|without|avoid\w*"
     r"|(?<!no )(?<!a )(?<!any )(?<!without )(?<!beyond )doubt\w*))"
     r" (?:(?:think|believe|say|choose|pick|select|go with|see|find|go|move|leave|exit|head|roll|turn|fall"
-    rf"|come|travel|disappear) )?{_LINK}{_OPEN}$|[不非][\u3400-\u9fff]{{0,2}} ?$", re.I)
+    rf"|come|travel|disappear) )?(?:(?:to|towards?|on|at) )?{_LINK}{_OPEN}$"
+    r"|[不非][\u3400-\u9fff]{0,2} ?$", re.I)
 _WRONG = re.compile(
     r"^[\s\"')\].,:?-]*(?:(?:is|are|was|were|seems?|looks?|can|could|does|do|would|must)(?: all| both| also)?"
     r"(?:n't| ?not)\b|(?:(?:is|are|was|were|seems?|looks?) (?:the |an? )?)?(?:all |both |also |clearly )?"
@@ -230,6 +256,7 @@ _CUES = [  # what announces an answer
     r"\bI(?:'d| would|'ll| will|'m going| am going)?(?: to)? (?:choose|pick|select|go(?:ing)? with|say"
     r"|vote for|answer|guess|chose|think|believe|opt for)",
     rf"\b(?:choose|select|pick|go with|going with)|\b(?:it|that|this|which){_BE}|\b(?:its|thats)\b",
+    r"\bmore likely(?: to be)?|\blean(?:ing)? towards?",
     r"\b(?:so|therefore|thus|hence|thereby|conclusion)[,:]?|=>|->|→"]
 _SAYS = re.compile(rf"(?:{'|'.join(_CUES)}) ?{_LINK}{_OPEN}$", re.I)
 _KEY = r"(?:final[ _])?(?:answer|choice|option|label|letter|prediction|response|result|count|direction)"
@@ -393,6 +420,7 @@ _ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 # %% ../../nbs/benchmarks/02_parsing.ipynb #f13254e1
 def _strict_letter(text, letters, texts):
     if not text: return Verdict(None, 'empty')
+    text = re.sub(r'\b((?i:option|choice))(?:[-_](?=[A-Za-z]\b)|(?=[A-Z]\b))', r'\1 ', text)   # 'option_b'
     text = _without_lists(text, letters, texts)
     if not text.strip(): return Verdict(None, 'options repeated')
     mentions, named = _mentions(text, letters, texts), _named(text, texts)
@@ -428,7 +456,7 @@ _UNITS, _TENS = '|'.join(list(NUMBERS)[1:10]), '|'.join(list(NUMBERS)[20:])
 _SMALL = rf"(?:(?:{_TENS})(?:[ -](?:{_UNITS})\b)?|(?:{'|'.join(list(NUMBERS)[:20])})\b)"
 _SPELLED = rf"\b(?:(?:a|{_UNITS})[ -]hundred\b(?:[ -](?:and )?{_SMALL})?|{_SMALL})\b"
 _FIGURE = r'[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?'
-_NUMBER = re.compile(rf'[-+]?\d[\d,]*(?:\.\d+)?|{_SPELLED}', re.I)
+_NUMBER = re.compile(rf'[-+]?\d(?:,?\d)*(?:\.\d+)?|{_SPELLED}', re.I)
 
 def _value(said):
     "A whole count, or None for a negative, a fraction, a broken figure or digits without end."
@@ -453,6 +481,8 @@ _MEASURE = re.compile(  # '80%', '3D', '5 years old', 'twenty-first', 'two-third
     rf"|-{_ORDINAL}|[ -](?:half|halves|quarters?|thirds?|(?:four|fif|six|seven|eigh|nin|ten)ths?)\b", re.I)
 _PLUS = r"\s?(?:[+×*]|\bplus\b)\s?"   # '2 + 1 = 3'
 _SUMMAND = re.compile(rf"{_PLUS}(?:{_NUMBER.pattern})", re.I)
+_PART = re.compile(r" of (?:which|whom|them|these|those)\b", re.I)   # '5 cups, 2 of them red'
+_WHOLE = re.compile(rf"(?:{_NUMBER.pattern})(?: \w+){{0,4}}(?:,|,? (?:and|but|with)) $", re.I)
 _ADDED = re.compile(rf"(?:{_NUMBER.pattern}){_PLUS}$", re.I)
 _ONE = re.compile(  # what a count of one follows; elsewhere 'one' is a pronoun
     r"(?:^|[^\w\s]\s?|\b(?:is|are|was|were|be|sees?|count(?:ed)?|find|only|exactly|just|about|has|have"
@@ -462,6 +492,7 @@ _ONE = re.compile(  # what a count of one follows; elsewhere 'one' is a pronoun
 def _not_a_count(before, word, after):
     "A measure, a place in a row, a label, a part of a word, or 'one' as a pronoun."
     if _MEASURE.match(after) or _PLACED.search(before) or re.search(r'[A-Za-z_]\Z', before): return True
+    if _PART.match(after) and (after.startswith(' of wh') or _WHOLE.search(before)): return True
     if _SUMMAND.match(after) or _ADDED.search(before + '+'*(word[0] == '+')): return True
     return word == 'one' and bool(not _ONE.search(before) or re.match(r" (?:of|by|is|has)\b|'s", after))
 
@@ -483,11 +514,12 @@ _TOTAL = re.compile(r"(?:\b(?:answer|total|(?<!me )(?<!to )(?<!I )count|number|s
 _IN_ALL = re.compile(r"(?: \w+){0,3} (?:in total|altogether|in all)\b", re.I)
 _PARTS = re.compile(   # '2 left and 3 right', '3-4': no whole
     rf"(?:(?: \w+){{1,5}},? and | ?(?:[-–—~/]|to|or) ?)(?:{_NUMBER.pattern})", re.I)
-_SUMMED = re.compile(rf"(?:{_NUMBER.pattern})(?: \w+){{0,3}} (?:in total|altogether|in all) ?[(:]$", re.I)
+_SUMMED = re.compile(rf"(?:{_NUMBER.pattern})(?: \w+){{0,3}} (?:in total|altogether|in all) ?[(:] ?$", re.I)
 _THERE = re.compile(r"\b(?:there (?:are|is)(?: exactly| only| about)?|I (?:count|see)) [(\"']*$", re.I)
 _ALOUD = re.compile(   # '1, 2, 3'
     rf"(?:{_NUMBER.pattern})(?:, (?:and )?|\.\.\. ?)(?:{_NUMBER.pattern})", re.I)
-_OPENS = re.compile(r"[.;]? *$|[.;:] |,(?! ?\d)|(?: \w+){0,2} \(|(?: \w+){1,2}[.!]?\s(?=\n|there\b|I )",
+_OPENS = re.compile(r"[.;]? *$|[.;:] |,(?! ?\d)|(?: \w+){0,2} \(|(?: \w+){1,2}(?: -|:) "
+                    r"|(?: \w+){1,2}[.!]?\s(?=\n|there\b|I )",
                     re.I)   # after a count that opens the reply
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f019
@@ -539,7 +571,8 @@ _SIDE = {w: side for side, words in dict(
     right='right righthand rightward rightwards rightmost').items() for w in words.split()}
 def _any(*sides): return '|'.join(w for w in sorted(_SIDE, key=len, reverse=True) if _SIDE[w] in sides)
 _ROW, _SIDEWAYS, _WORD = _any('top', 'bottom'), _any('left', 'right'), _any('top', 'bottom', 'left', 'right')
-_JOIN = (r"(?:,? and |-and-|,? | ?[&+/] ?| ?\(|_)(?:(?:slightly|somewhat|a bit|a little|also|diagonally) )?"
+_JOIN = (r"(?:,? (?:and|plus|as well as|while (?:moving|going)) |-and-|,? |\n| ?[&+/] ?| - | ?\(|_)"
+         r"(?:(?:slightly|somewhat|a bit|a little|also|diagonally) )?"
          r"(?:(?:to|towards?|on) )?(?:(?:the|its|your|my) )?")
 _PHRASE = re.compile(rf"(?<!\w)(?<!\w')(?:({_ROW}){_JOIN}({_SIDEWAYS})|({_SIDEWAYS}){_JOIN}({_ROW})"
                      rf"|({_WORD})(?:[ -]?({_WORD}))?)(?!\w|'\w)", re.I)
@@ -550,11 +583,12 @@ _PLACE = re.compile(
     r"|towards?"
     r"|answer|say|choose|pick|guess|with|exits?|leaves|moves?|goes|went|turn\w*|heads?|rolls?|falls?)"
     r"|\w's|\(?\b[A-H]\)"
-    r"|[:,;.\"'(/>{→=-])\s*$", re.I)
+    r"|[:,;.\"'(/>{→=-]|\n)\s*$", re.I)
 _BESIDE = re.compile(r"^(?:[ -](?:hand|side|corner|edge|border|part|of)\b|/)", re.I)
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #a3d1f020
-_LEFT = re.compile(r"(?<!the )(?<!far )\bleft(?= (?:the|an?|my|its|his|her|this)\b)", re.I)   # the verb
+_LEFT = re.compile(r"(?<!the )(?<!far )\bleft(?= (?:the|an?|my|its|his|her|this|through|via)\b)",
+                   re.I)   # the verb
 _IDIOM = re.compile(r"\b(?:upright|downright|upside down|left out(?! of)"
                     r"|right (?=there|here|away|now|before|after|next to|behind|in front|above|below)"
                     r"|right side up|left (?:behind|over)|(?:what|all that|nothing|that)(?:'s| is) left"
@@ -579,7 +613,7 @@ def _directions(text):
         phrase = ' '.join(sorted(sides, key='top bottom left right'.split().index))
         apart = before.lower().endswith('the ') and re.search(', to', m[0], re.I)   # 'the top, to the right'
         apart = apart or re.match(r'(?:top|bottom|left|right) to\b', m[0], re.I)   # a way, no corner
-        said = re.search(r'\banswer(?: is)?\W*(?:the )?$', before, re.I)
+        said = re.search(r'\b(?:answer(?: is)?|so|thus|therefore)\W*(?:the )?$', before, re.I)
         strength = 0 if _ENTRY.search(before) else _rank(text, m, said, _EXIT.search(before))
         value = phrase if phrase in DIRECTIONS and not apart else None
         _append(out, text, _Mention(frozenset([value]), *m.span(), strength, _negated(text, *m.span())))
@@ -602,7 +636,7 @@ def parse_direction(
 
 # %% ../../nbs/benchmarks/02_parsing.ipynb #b65a84bf
 _YES_NO = re.compile(r"\b(?:yes|yeah|yep|yup|no|nope)\b"
-                     r"|(?<=answer\": )(?:true|false)\b|^(?:true|false)(?=\W*$)"
+                     r"|(?:(?<=\": )|(?<=\":))(?:true|false)\b|^(?:true|false)(?=\s*(?:$|[,.;:!\n-]))"
                      r"|(?:^|(?<=answer: ))[yn](?=\W*$)")
 _AYE, _NAY = '(?:yes|yeah|yep|yup)', '(?:no|nope)'
 _CLAUSE = (r"(?=\s*(?:[,.;:!?)\]}\"'\n-]|$)|\s+(?:it|he|she|they|there|that|this|i|we|you)(?:'| (?:is|are|was"

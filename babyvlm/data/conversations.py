@@ -150,14 +150,14 @@ def _turns(d, fail):
     "The turns of a JSON object."
     if not isinstance(d.get('conversations'), list): fail('conversations', 'missing or not a list of turns')
     for k, t in enumerate(d['conversations']):
-        said = {k: v for k, v in t.items() if v is not None} if isinstance(t, dict) else {}
+        said = {k: v for k, v in t.items() if v is not None and v == v} if isinstance(t, dict) else {}
         if sorted(said) != ['from', 'value'] or not all(isinstance(v, str) for v in said.values()):
             fail(f'conversations[{k}]', f"expected 'from' and 'value', two strings; found {t!r}")
     return tuple(Turn(t['from'], t['value']) for t in d['conversations'])
 
 # %% ../../nbs/data/06_conversations.ipynb #20b7e7b4
 _SHOWN = ('image', 'images', 'video')   # null and absent are the same: tables write the null
-def _nothing(v): return v in (None, '') or v != v or (isinstance(v, list) and set(map(str, v)) == {'None'})
+def _nothing(v): return v in (None, '') or v != v or (isinstance(v, list) and v and all(map(_nothing, v)))
 
 def _parse(d, where):
     "One JSON object as a record."

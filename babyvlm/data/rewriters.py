@@ -283,16 +283,20 @@ def _within(seconds, call):
     return done.get(seconds)
 
 # %% ../../nbs/data/04_rewriters.ipynb #c8cb60ec
-_WORDS, _ASIDES = ('text', 'output_text'), ('thinking', 'redacted_thinking', 'reasoning', 'reference')
+_WORDS = ('text', 'output_text')
+_ASIDES = re.compile('think|thought|reason|summary|reference|refusal')
 
 def _content(content):
     "The text of a message: servers send a string, nothing, or a list of parts; thoughts are left out."
     if content is None or isinstance(content, str): return content or ''
     if not isinstance(content, list): raise _Garbled(f'its text is {content!r:.60}')
-    parts = [p if isinstance(p, dict) else getattr(p, '__dict__', {}) for p in content]
-    kinds = {str(p.get('type')) for p in parts} - {*_WORDS, *_ASIDES}
+    def part(p):
+        if isinstance(p, str): return dict(text=p)
+        return p if isinstance(p, dict) else getattr(p, '__dict__', {})
+    parts = [dict(type='text' if 'text' in p else None) | p for p in map(part, content)]
+    kinds = {k for p in parts if not _ASIDES.search(k := str(p['type']))} - {*_WORDS}
     if kinds: raise _Garbled(f'it answers in {min(kinds)}, not in words')
-    said = [p.get('text') for p in parts if p['type'] in _WORDS]
+    said = [p.get('text') or '' for p in parts if p['type'] in _WORDS]
     if not all(isinstance(x, str) for x in said): raise _Garbled('a part of its text is no text')
     return ''.join(said)
 
@@ -315,7 +319,8 @@ def _unpack(reply):
     if not hasattr(message, 'content'): raise _Garbled('the reply is no chat completion')
     why, usage = choices[0].finish_reason, reply.usage
     refused = getattr(message, 'refusal', None) or why == 'content_filter'
-    reason = 'refused' if refused else 'answer was cut off' if why in ('length', 'max_tokens') else ''
+    cut = str(why).lower() in ('length', 'max_tokens')
+    reason = 'refused' if refused else 'answer was cut off' if cut else ''
     paid = [getattr(usage, k, 0) for k in ('prompt_tokens', 'completion_tokens')]
     paid = [n if isinstance(n, (int, float)) and 0 <= n < MOST_TOKENS else 0 for n in paid]  # not '9', NaN
     out = dict(text=_content(message.content), reason=reason, tokens_in=paid[0], tokens_out=paid[1])

@@ -236,6 +236,7 @@ def seconds(
     stamp:str,            # '1:05', '1.05', '0:3' (30 s), '1:05-1:20', '1:02:03', '0:01.5', '5' (minutes)
 )->float|None:            # seconds from the start of the recording; None when it cannot be read
     "The start that a time stamp names; after a colon a dot or a comma begins a fraction of a second."
+    if re.match(r'\s*[0-9]{4}-[0-9]{2}-', str(stamp)): return None   # a date, no minutes
     stamp = re.split('[-‐‑‒–—−]', str(stamp))[0].strip()
     exact = re.fullmatch(r'([^.,]*[:;][^.,]*)[.,]([0-9]{1,9})', stamp)
     whole = exact[1] if exact else stamp

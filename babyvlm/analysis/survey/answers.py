@@ -51,9 +51,10 @@ MOST = 1000   # options of a question
 def _rows(path, numbers=()):
     "The rows of one file, as mappings of strings or JSON values; `numbers` names further columns of numbers."
     path, text = Path(path), read_text(path)
-    if path.suffix.lower() == '.json':
+    if path.suffix.lower() in ('.json', '.jsonl'):
         lines = [l.strip() for l in text.split('\n') if l.strip()]
-        if len(lines) > 1 and all(l[0] + l[-1] in ('[]', '{}') for l in lines):   # a save a line
+        several = len(lines) > (path.suffix.lower() == '.json')   # a save a line
+        if several and all(l[0] + l[-1] in ('[]', '{}') for l in lines):
             found = [parse_json(l, f'{path.name} line {n}') for n, l in enumerate(lines, 1)]
             return [r for x in found for r in (x if isinstance(x, list) else [x])]
         rows = parse_json(text, path.name)
@@ -63,7 +64,9 @@ def _rows(path, numbers=()):
     sep = max(',;\t', key=text.lstrip().partition('\n')[0].count)
     rows = csv_rows(text, path.name, sep)[1]
     if sep == ',': return rows
-    def point(c, v): return v.replace(',', '.') if c in (*NUMBERS, *numbers) and isinstance(v, str) else v
+    def point(c, v):
+        known = c.lower() in NUMBERS or c in numbers
+        return v.replace(',', '.') if known and isinstance(v, str) else v
     return [{c: point(c, v) for c, v in r.items()} for r in rows]
 
 # %% ../../../nbs/analysis/survey/03_answers.ipynb #5f0a7c21
@@ -71,7 +74,7 @@ def _unread(path):
     "Why a file of a folder is not read, or nothing."
     if not path.is_file(): return 'a folder' if path.is_dir() else 'no file'   # a link to nowhere, a pipe
     if path.name.startswith('.'): return 'a hidden file'   # macOS leaves ._p1.csv beside p1.csv
-    return '' if path.suffix.lower() in ('.csv', '.tsv', '.json') else 'neither csv nor json'
+    return '' if path.suffix.lower() in ('.csv', '.tsv', '.json', '.jsonl') else 'neither csv nor json'
 
 def _files(source, key=None):
     "The files behind a path, a folder or several paths, and (reason, name) of those that are not read."
@@ -87,17 +90,20 @@ def _files(source, key=None):
     return found, unread
 
 # %% ../../../nbs/analysis/survey/03_answers.ipynb #81c3be02
-_GAPS = {'', 'NA', 'N/A', '#N/A', 'nan', 'NaN', '<NA>', 'None', 'null', 'NULL'}
-_TRUTH = dict(true=1, false=0, wahr=1, falsch=0, vrai=1, faux=0)
+_GAPS = {'', '.', 'NA', 'N/A', '#N/A', 'nan', 'NaN', '<NA>', 'None', 'null', 'NULL'}
+_TRUTH = dict(true=1, false=0, t=1, f=0, yes=1, no=0,
+              wahr=1, falsch=0, vrai=1, faux=0)
 
 def _cells(row, where):
     "The cells of a row that hold something, by stripped column names."
     if not isinstance(row, Mapping): raise ValueError(f'{where}: expected names and values, found {row!r}')
     if isinstance(row.get(''), list): raise ValueError(f'{where}: more cells than columns')
+    def known(c): return c.lower() if c.lower() in (*NAMES, *NUMBERS) else c   # 'Session'
+    row = {known(str(c).strip()): v for c, v in row.items()}
     odd = next((n for n in NAMES if isinstance(row.get(n), (list, dict))), None)
     if odd: raise ValueError(f"{where}: '{odd}' is {row[odd]!r}, expected a name")
     def gap(c, v): return not v.strip() if c == 'item' and isinstance(v, str) else str(v).strip() in _GAPS
-    return {str(c).strip(): v for c, v in row.items() if not gap(c, v)}
+    return {c: v for c, v in row.items() if not gap(c, v)}
 
 def _number(row, name, where, form='a whole number'):
     "The one place where a cell becomes a number."
