@@ -280,7 +280,7 @@ def test_an_answer_in_parts_keeps_its_words_only():
     assert _unpack(answer('x', N(prompt_tokens=None, completion_tokens=3)))['tokens_in'] == 0
 
 
-@pytest.mark.parametrize('reply', [answer(5), answer([dict(type='image_url', url='x')]), answer([dict(type='text', text=None)]), N(choices=None, usage=None),
+@pytest.mark.parametrize('reply', [answer(5), answer([dict(type='image_url', url='x')]), answer([dict(type='text', text=7)]), N(choices=None, usage=None),
                                    N(choices=[N(message=None, finish_reason='stop')], usage=None), N(choices=[], usage=None), 'html'])
 def test_what_is_no_answer_is_refused(reply):
     with pytest.raises(_Garbled): _unpack(reply)

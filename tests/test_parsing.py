@@ -204,7 +204,7 @@ def test_letters_within_an_option_are_no_labels():
 
 
 NEIGHBOURS += [   # thoughts in brackets, in fields of an object and under headings; forms with boxes; wholes and parts; turns of one line
-    ('letter', '[THOUGHT]The answer is A[/THOUGHT]B', 'B'), ('letter', '{think}A{/think}B', 'B'), ('letter', '<draft>The answer is A</draft>B', 'B'),
+    ('letter', '[THOUGHT]The answer is A[/THOUGHT]B', 'B'), ('letter', '{think}A{/think}B', 'B'), ('letter', 'Thinking... \nThe answer is A.\n', None), ('letter', '<draft>The answer is A</draft>B', 'B'),
     ('letter', '{"thought": "Final answer: A", "answer": "B"}', 'B'), ('letter', '{"correct_option": "C", "explanation": "A is a \\"bird\\""}', 'C'),
     ('letter', '{"reasoning": "Final answer: A', None), ('number', '{"reasoning": "I count 3', None), ('direction', '{"reasoning":"enters left", "direction":"right"}', 'right'),
     ('letter', 'Thought: The answer is A.\nAnswer: B', 'B'), ('letter', 'Analysis:\nThe answer is A.\n\nAnswer:\nB', 'B'), ('yes_no', '**Thought 1:** yes.\n**Answer:** no', False),

@@ -52,7 +52,7 @@ _MARK = re.compile(
     rf"(?P<name>{_THINKS})"
     r"(?:_start|_begin)?(?P<end>_end)?(?:\s[^<>◁▷\n]{0,60})?\s?\|?(?:--)?\s?(?:\\?[>＞▷]|&gt;)"
     r"|\[(?:(?P<shut>/|END[ _])|BEGIN[ _]|START[ _])?THINK(?:ING)?\]"
-    rf"|[\[{{](?P<ends>/)\s?{_THINKS}\s?[\]}}]|^Thinking\.\.\.[ \t]{0,9}$"
+    rf"|[\[{{](?P<ends>/)\s?{_THINKS}\s?[\]}}]|^Thinking\.\.\.[ \t]{{0,9}}$"
     r"|<unused94>thought|<\|im_start\|>think\b"
     r"|(?P<done>^\.\.\.done thinking\.|<unused95>|<\|im_start\|>answer\b)"
     r"|(?P<final>^[#* ]{0,9}final (?:response|answer|output)[:* ]{0,9}$)",

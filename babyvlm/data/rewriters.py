@@ -296,7 +296,7 @@ def _content(content):
     parts = [dict(type='text' if 'text' in p else None) | p for p in map(part, content)]
     kinds = {k for p in parts if not _ASIDES.search(k := str(p['type']))} - {*_WORDS}
     if kinds: raise _Garbled(f'it answers in {min(kinds)}, not in words')
-    said = [p.get('text') or '' for p in parts if p['type'] in _WORDS]
+    said = [p['text'] for p in parts if p['type'] in _WORDS and p.get('text') is not None]
     if not all(isinstance(x, str) for x in said): raise _Garbled('a part of its text is no text')
     return ''.join(said)
 
