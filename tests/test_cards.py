@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from babyvlm.reporting.cards import all_cards, check_card, croissant, list_cards, push_card
 
@@ -88,6 +89,17 @@ class FakeHub:
             self.calls.append((name, a, k))
             return f'https://hub.example/{a[0]}' if a else None
         return call
+
+
+def test_pictures_that_a_label_file_names_are_looked_for(tmp_path):
+    labels, frames = tmp_path/'babylmms-eval', tmp_path/'saycam'/'frames'
+    for d in (labels, frames): d.mkdir(parents=True)
+    names = [f'S_20140420_1803_01_{k:03d}_00.jpg' for k in range(3)]
+    (labels/'SAYCam_caption.csv').write_text('image,text\n' + ''.join(f'{n},a cup\n' for n in names))
+    for n in names: Image.new('RGB', (8, 8)).save(frames/n)
+    assert str(check_card('saycam_caption', tmp_path)[0]).partition('; ')[0].endswith('there, 3 items')
+    (frames/names[1]).unlink()
+    assert f"1 of the 3 pictures that it names are not here, the first '{names[1]}'" in str(check_card('saycam_caption', tmp_path)[0])
 
 
 def test_push_sends_card_and_data_where_allowed(tmp_path):

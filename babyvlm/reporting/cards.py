@@ -159,19 +159,24 @@ def look_at(
     if not files and place.optional: return Finding(place.shown, 0, facts='optional, not here')
     if not files: return Finding(place.shown, 0, _absent(root, place))
     try:
-        facts = _first_facts(files, place, card.name if card else '')
+        facts = _first_facts(files, place, card.name if card else '', root)
         differs = _differences(files, root, card.files if card else {}, place.pattern)
     except (ValueError, OSError) as e: return Finding(place.shown, len(files), str(e))
     return Finding(place.shown, len(files), '', facts, differs)
 
 # %% ../../nbs/reporting/03_cards.ipynb #reads001
 def _pictures(rows):
-    "What a list of conversations names, the first of it."
+    "What a list of conversations names, the first thousand of it."
     named = [r.get('image') for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
-    return [n for r in named if r for n in ([r] if isinstance(r, str) else r)][:20]
+    return [n for r in named if r for n in ([r] if isinstance(r, str) else r)][:1000]
+
+def _not_here(lost, named):
+    if not lost: return ''
+    count = counted(len(named), 'picture')
+    return f"{len(lost):,} of the {count} that it names are not here, the first '{Path(lost[0]).name}'"
 
 def _reads(file):
-    "A JSON file whole, with pictures that its records name; of a video its length."
+    "A JSON file whole, with pictures that its records name; of a video its length. What is worth saying."
     kind = file.suffix.lower()
     if kind == '.mp4':
         from babyvlm.data.video import video_seconds   # here, as below
@@ -182,7 +187,7 @@ def _reads(file):
     near = file.parent, file.parent/'images', file.parents[1], file.parents[1]/'llava_pretrain'/'images'
     lost = [n for n in named if not any((folder/n).exists() for folder in near)]
     if named and len(lost) == len(named): raise ValueError(f"{file.name} names '{lost[0]}', not here")
-
+    return _not_here(lost, named)
 
 # %% ../../nbs/reporting/03_cards.ipynb #c9513ded
 def _opens(file):
@@ -190,19 +195,22 @@ def _opens(file):
     try: open_image(file)
     except ImageError as e: raise ValueError(f'{file.name}: {e.reason}') from None
 
-def _first_facts(files, place, task):
+def _first_facts(files, place, task, root):
     "What the loader makes of the files: labels whole, tables by their header, pictures by opening some."
     from babyvlm.benchmarks.v1 import LOADERS   # here, so that a list of cards does not wait for it
     if task in LOADERS and files[0].suffix.lower() == '.csv':
-        return counted(len(LOADERS[task](files[0])), 'item')
+        items = LOADERS[task](files[0], root/('labeled_s' if task == 'labeled_s' else 'saycam/frames'))
+        named = dict.fromkeys(p for i in items for p in i.images)
+        return '; '.join(filter(None, (counted(len(items), 'item'),
+                                       _not_here([p for p in named if not Path(p).exists()], named))))
     for f in files if place.columns else ():
         with open(f, encoding='utf-8-sig', newline='') as t: header = next(csv.reader(t), [])
         lost = [c for c in place.columns if c not in header]
         if lost: raise ValueError(f"{f.name} has no column '{lost[0]}', found {header}")
     pictures = [f for f in files[:20] if f.suffix.lower() in ('.jpg', '.jpeg', '.png')]
     for f in pictures: _opens(f)
-    for f in files[:20]: _reads(f)
-    return f'the first {len(pictures)} open' if pictures else ''
+    said = [t for f in files[:20] if (t := _reads(f))]
+    return '; '.join(([f'the first {len(pictures)} open'] if pictures else []) + said[:1])
 
 # %% ../../nbs/reporting/03_cards.ipynb #939ee31e
 def _folder(root):
