@@ -62,7 +62,7 @@ def _said_model(d):
     plain = str(d.get('model_name_sanitized') or '').replace('__', '/')
     name = d.get('model_name') or plain or args.get('pretrained')
     said = dict(model_name=name, model=config.get('model'))
-    if args: said |= dict.fromkeys(set(_ARGS.values()) - {'weights'}, 'none') | dict(revision='main')
+    if args: said |= {k: 'none' for k in _ARGS.values() if k != 'weights'} | dict(revision='main')
     said |= {_ARGS[k]: args[k] for k in _ARGS if args.get(k)}
     return {k: str(v).rstrip('/') for k, v in said.items() if v}
 
