@@ -36,7 +36,7 @@ BAD = {
     'an absolute path': (entry(image='/a.jpg'), 'leaves the image root'),
     'a drive letter': (entry(image='C:\\a.jpg'), 'leaves the image root'),
     'a way out with backslashes': (entry(image='..\\a.jpg'), 'leaves the image root'),
-    'an empty path among others': (entry(image=['']), 'empty path'),
+    'an empty path among others': (entry(image=['a.jpg', ''], conversations=[Q | dict(value='<image>' + Q['value']), A]), 'empty path'),
     'a path that is no text': (entry(image=7), "field 'image': expected a path"),
     'both spellings': (entry(images=['a.jpg']), "both 'image' and 'images'"),
     'no id': ({k: v for k, v in entry().items() if k != 'id'}, "field 'id': missing"),

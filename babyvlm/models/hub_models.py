@@ -52,6 +52,13 @@ def _joined(features):
     if deep: out.deepstack_features = [cat(layer) for layer in zip(*deep)]
     return out
 
+def _far(x, y):
+    "How far two sets of features are from each other, as a share of the largest; None: other shapes."
+    def flat(x): return [x] if isinstance(x, Tensor) else [t for part in x for t in flat(part)]
+    x, y = (flat([f.pooler_output, getattr(f, 'deepstack_features', None) or ()]) for f in (x, y))
+    if [a.shape for a in x] != [a.shape for a in y]: return None
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(x, y))
+
 # %% ../../nbs/models/12_hub_models.ipynb #914f1daf
 class HubVLM(_Hub):
     "An image-text-to-text model of `transformers`."
@@ -120,18 +127,10 @@ def _split(ids, gap, n):
     return runs
 
 # %% ../../nbs/models/12_hub_models.ipynb #hubgrw01
-def _far(x, y):
-    "How far two sets of features are from each other, as a share of the largest; None: other shapes."
-    def flat(x): return [x] if isinstance(x, Tensor) else [t for part in x for t in flat(part)]
-    x, y = (flat([f.pooler_output, getattr(f, 'deepstack_features', None) or ()]) for f in (x, y))
-    if [a.shape for a in x] != [a.shape for a in y]: return None
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(x, y))
-
 @patch
 def _grown(self:HubVLM, q):
     "A question's pictures; of a conversation only those of this round are encoded, if that gives the same."
-    n = sum(ask.count(IMAGE) for ask, _ in q.earlier)
-    new = q.images[n:]
+    new = q.images[(n := sum(ask.count(IMAGE) for ask, _ in q.earlier)):]
     if not n or not new or q.images in self.seen: return self._look(q.images)
     had = self._grown(_before(q))
     def grow():
@@ -142,7 +141,8 @@ def _grown(self:HubVLM, q):
         one, whole = grow(), self._look(q.images)
         off = _far(one.features, whole.features) if one.runs == whole.runs else None
         self.seen.pop(q.images)
-        if off is None or off > (1e-4 if self.model.dtype.itemsize > 2 else .1): return 'pictures differ in company'
+        most = 1e-4 if self.model.dtype.itemsize > 2 else .1
+        if off is None or off > most: return 'pictures differ in company'
     if not self._agrees(('pictures', len(had.runs) > 1, len(new) > 1), work): return self._look(q.images)
     self.seen[q.images] = grow()
     for images in (_before(q).images, new): self.seen.pop(images, None)

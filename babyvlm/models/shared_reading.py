@@ -194,7 +194,7 @@ class _Kept:
     def cache(self, n=1, k=None):
         "A cache of so many rows that may grow, of the first k tokens or of all."
         out = DynamicCache()
-        for i, layer in enumerate(self.layers): out.update(*(x.expand(n, -1, -1, -1)[:, :, :k] for x in layer), i)
+        for i, xs in enumerate(self.layers): out.update(*(x[:, :, :k].expand(n, -1, -1, -1) for x in xs), i)
         return out
 
     def nbytes(self): return sum(x.numel()*x.element_size() for layer in self.layers for x in layer)
@@ -215,7 +215,7 @@ def _keep(self:_Hub, ask, k, old=None):
 # %% ../../nbs/models/11_shared_reading.ipynb #hubtlk01
 @patch
 def _further(self:_Hub, ask, k, old):
-    "How many tokens a round shares with the one before, and its new pictures; 0 and all where it cannot go on."
+    "How many tokens a round shares with the one before, and its new pictures; or 0 and all pictures."
     j = next((i for i, (a, b) in enumerate(zip(old.ids, ask.ids[:k])) if a != b), min(len(old.ids), k))
     if j == k or j < self._pictures_end(old.ids): return 0, ask.seen
     if self._pictures_end(ask.ids) <= j: return j, None
@@ -232,6 +232,25 @@ def _moves_on(self:_Hub, inputs, start, k):
         place, moved = core.get_rope_index(ids, kinds, attention_mask=torch.ones_like(ids), **grid)
     inputs |= dict(position_ids=place + start, attention_mask=ids.new_ones(1, k))
     return start + ids.shape[1] + int(moved) - k
+
+# %% ../../nbs/models/11_shared_reading.ipynb #hubhear1
+def _before(q):
+    "The question of the round before."
+    n = sum(ask.count(IMAGE) for ask, _ in q.earlier)
+    return Question(q.earlier[-1][0], q.images[:n], q.system, earlier=q.earlier[:-1])
+
+@patch
+def _hear(self:_Hub, q):
+    "A conversation read up to its last token, going on from the rounds before; kept while there is room."
+    if q in self.heard: self.heard[q].turn = self.turn; return self.heard[q]
+    before = self._hear(_before(q)) if q.earlier else None
+    ask = self._ask(q)
+    kept = self._keep(ask, len(ask.ids) - 1, before)
+    if q.earlier: self.heard.pop(_before(q), None)
+    kept.turn = self.turn
+    for old in [o for o, x in self.heard.items() if x.turn < self.turn - 1]: del self.heard[old]
+    if kept.nbytes() + sum(x.nbytes() for x in self.heard.values()) <= self.room: self.heard[q] = kept
+    return kept
 
 # %% ../../nbs/models/11_shared_reading.ipynb #hubmem05
 @patch
@@ -321,38 +340,23 @@ def _packs(self:_Hub, asks, kept):
     return self._agrees(('packed', asks[0].rounds > 0), work)
 
 # %% ../../nbs/models/11_shared_reading.ipynb #hubmem08
-def _before(q):
-    "The question of the round before."
-    n = sum(ask.count(IMAGE) for ask, _ in q.earlier)
-    return Question(q.earlier[-1][0], q.images[:n], q.system, earlier=q.earlier[:-1])
-
 @patch
-def _hear(self:_Hub, q):
-    "A conversation read up to its last token, going on from the rounds before; kept while there is room."
-    if q in self.heard: self.heard[q].turn = self.turn; return self.heard[q]
-    before = self._hear(_before(q)) if q.earlier else None
-    ask = self._ask(q)
-    kept = self._keep(ask, len(ask.ids) - 1, before)
-    if q.earlier: self.heard.pop(_before(q), None)
-    kept.turn = self.turn
-    for old in [o for o, x in self.heard.items() if x.turn < self.turn - 1]: del self.heard[old]
-    if kept.nbytes() + sum(x.nbytes() for x in self.heard.values()) <= self.room: self.heard[q] = kept
-    return kept
-
-@patch
-def _start(self:_Hub, q, asks):
+def _start(self:_Hub, q, asks, most=None):
     "What the questions of a group share, read once; None where each is read whole."
-    if not self.share: return None
-    if q.earlier:
-        if not self._sees([a.ids for a in asks]): return None
-        kept = self._hear(q)
-        return kept if all(a.ids[:len(a.ids) - a.want] == kept.ids for a in asks) else None
-    k = self._shared(asks) if len(asks) > 1 else 0
-    return self._keep(asks[0], k) if k >= max(1, self._pictures_end(asks[0].ids)) else None
+    rows = [a.ids for a in asks]
+    if not self.share or most is not None and max(map(len, rows)) > most: return None
+    k = 0 if q.earlier or len(asks) < 2 else self._shared(asks)
+    if not (self._sees(rows) if q.earlier else k >= max(1, self._pictures_end(rows[0]))): return None
+    def read(): return self._hear(q) if q.earlier else self._keep(asks[0], k)
+    def work(): read()
+    if not self._agrees(('kept', bool(q.earlier)), work): return None
+    kept = read()
+    return kept if all(r[:len(kept.ids)] == kept.ids and len(r) - a.want >= len(kept.ids)
+                       for r, a in zip(rows, asks)) else None
 
 # %% ../../nbs/models/11_shared_reading.ipynb #hubgrp02
 @patch
-def _groups(self:_Hub, questions, answers=None, shares=None):
+def _groups(self:_Hub, questions, answers=None, shares=None, most=None):
     "Questions as tokens: (group, what was kept of its start), or (questions of a batch, None)."
     by, alone = {}, []
     self.turn += 1
@@ -363,7 +367,7 @@ def _groups(self:_Hub, questions, answers=None, shares=None):
             a = self._ask(questions[i], i, answers and answers[i])
             heads.setdefault(tuple(a.ids[:self._pictures_end(a.ids)]), []).append(a)
         for asks in heads.values():
-            kept = self._start(questions[asks[0].at], asks)
+            kept = self._start(questions[asks[0].at], asks, most)
             if kept and (shares or self._packs)(asks, kept): yield asks, kept
             else: alone += asks
         while len(alone) >= self.batch_size:
@@ -446,12 +450,12 @@ def say(self:_Hub,
     out, back = [None] * len(questions), looks_back(self.model.config.get_text_config())
     how = dict(max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=self.tokenizer.pad_token_id)
     def shares(asks, kept):
-        if back and max(len(a.ids) for a in asks) + max_new_tokens > back: return False
         def work():
             one, other = self._written(asks[:2], how, kept), self._written(asks[:2], how)
             return '' if one == other else 'answers after what was kept differ'
-        return self._agrees(('written', asks[0].rounds > 0), work) and (not asks[0].rounds or self._packs(asks, kept))
-    for asks, kept in self._groups(questions, shares=shares):
+        goes_on = asks[0].rounds > 0
+        return self._agrees(('written', goes_on), work) and (not goes_on or self._packs(asks, kept))
+    for asks, kept in self._groups(questions, None, shares, back and back - max_new_tokens):
         for s in range(0, len(asks), self.batch_size):
             part = asks[s:s + self.batch_size]
             texts = halving(lambda some: self._written(some, how, kept), part, _joined_up)
