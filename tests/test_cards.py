@@ -99,7 +99,16 @@ def test_pictures_that_a_label_file_names_are_looked_for(tmp_path):
     for n in names: Image.new('RGB', (8, 8)).save(frames/n)
     assert str(check_card('saycam_caption', tmp_path)[0]).partition('; ')[0].endswith('there, 3 items')
     (frames/names[1]).unlink()
-    assert f"1 of the 3 pictures that it names are not here, the first '{names[1]}'" in str(check_card('saycam_caption', tmp_path)[0])
+    assert f"1 of the 3 pictures that SAYCam_caption.csv names are not here, the first '{names[1]}'" in str(check_card('saycam_caption', tmp_path)[0])
+
+
+def test_each_file_of_a_task_tells_what_it_lacks(tmp_path):
+    for split in ('train', 'test'):
+        (there := tmp_path/'devcv'/'saycam'/split/'subitize').mkdir(parents=True)
+        (there/'data.json').write_text(json.dumps([dict(image=[f'{k}.jpg']) for k in range(3)]))
+        for k in range(2): Image.new('RGB', (8, 8)).save(there/f'{k}.jpg')
+    said = str(check_card('devcv_subitizing', tmp_path)[0])
+    for split in ('train', 'test'): assert f"1 of the 3 pictures that {split}/subitize/data.json names are not here, the first '2.jpg'" in said
 
 
 def test_push_sends_card_and_data_where_allowed(tmp_path):

@@ -170,10 +170,10 @@ def _pictures(rows):
     named = [r.get('image') for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
     return [n for r in named if r for n in ([r] if isinstance(r, str) else r)][:1000]
 
-def _not_here(lost, named):
+def _not_here(lost, named, file):
     if not lost: return ''
     count = counted(len(named), 'picture')
-    return f"{len(lost):,} of the {count} that it names are not here, the first '{Path(lost[0]).name}'"
+    return f"{len(lost):,} of the {count} that {file} names are not here, the first '{Path(lost[0]).name}'"
 
 def _reads(file):
     "A JSON file whole, with pictures that its records name; of a video its length. What is worth saying."
@@ -187,7 +187,7 @@ def _reads(file):
     near = file.parent, file.parent/'images', file.parents[1], file.parents[1]/'llava_pretrain'/'images'
     lost = [n for n in named if not any((folder/n).exists() for folder in near)]
     if named and len(lost) == len(named): raise ValueError(f"{file.name} names '{lost[0]}', not here")
-    return _not_here(lost, named)
+    return _not_here(lost, named, '/'.join(file.parts[-3:]))
 
 # %% ../../nbs/reporting/03_cards.ipynb #c9513ded
 def _opens(file):
@@ -201,8 +201,8 @@ def _first_facts(files, place, task, root):
     if task in LOADERS and files[0].suffix.lower() == '.csv':
         items = LOADERS[task](files[0], root/('labeled_s' if task == 'labeled_s' else 'saycam/frames'))
         named = dict.fromkeys(p for i in items for p in i.images)
-        return '; '.join(filter(None, (counted(len(items), 'item'),
-                                       _not_here([p for p in named if not Path(p).exists()], named))))
+        lost = [p for p in named if not Path(p).exists()]
+        return '; '.join(filter(None, (counted(len(items), 'item'), _not_here(lost, named, files[0].name))))
     for f in files if place.columns else ():
         with open(f, encoding='utf-8-sig', newline='') as t: header = next(csv.reader(t), [])
         lost = [c for c in place.columns if c not in header]
@@ -210,7 +210,7 @@ def _first_facts(files, place, task, root):
     pictures = [f for f in files[:20] if f.suffix.lower() in ('.jpg', '.jpeg', '.png')]
     for f in pictures: _opens(f)
     said = [t for f in files[:20] if (t := _reads(f))]
-    return '; '.join(([f'the first {len(pictures)} open'] if pictures else []) + said[:1])
+    return '; '.join(([f'the first {len(pictures)} open'] if pictures else []) + said)
 
 # %% ../../nbs/reporting/03_cards.ipynb #939ee31e
 def _folder(root):

@@ -93,7 +93,7 @@ def talk(folder, rounds):
     paths = [folder/f'talk{i}.png' for i in range(2*rounds - 1)]
     for i, p in enumerate(paths): Image.fromarray(np.random.default_rng(i).integers(0, 255, (128, 128, 3), dtype=np.uint8)).save(p)
     for k in range(rounds):
-        words = '<image> Which is new?\nA. first\nB. second' if not k else '<image> <image> Which is new?\nA. first\nB. second'
+        words = '<image> '*min(k + 1, 2) + 'Which is new?\nA. first\nB. second'
         out.append(Question(words, tuple(map(str, paths[:2*k + 1])), earlier=tuple(said)))
         said.append((words, 'AB'[k % 2]))
     return out
@@ -109,7 +109,7 @@ def going_on(folder, rounds):
             if not once: m.seen = {}
             out += m.say([q], 2)
         return out
-    for q in asked[:3]: on.say([q], 2)               # whether it may go on is tried once, before the clock runs
+    for m in (on, whole): said(m, True)              # what may be shared is tried once, before the clock runs
     (mine, x), (theirs, y) = _seconds(lambda: said(on, True)), _seconds(lambda: said(whole, False))
     weights, each = sum(p.numel() for p in on.model.parameters()) / 1e6, on._grown(asked[-1]).runs[0].count(on.token_id)
     return dict(part='questions', size=f'qwen2_5_vl, {weights:.0f} M weights, {rounds} rounds of Memory, {each} tokens a picture',
